@@ -1,0 +1,1 @@
+"""What runs, in which order: the only place that reads argv and the environment."""

@@ -1,0 +1,62 @@
+"""The errors that a person meets. Here: what each carries and its exit code; not here: who catches and prints them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StepwiseError(Exception):
+    """One paragraph for a person: what was found, what was expected, what to do, and the file it is about.
+
+    The four texts are also kept apart, so that a dossier or a JSON answer can show them as fields.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, found: str, expected: str, remedy: str, file: str | None = None) -> None:
+        super().__init__(found, expected, remedy, file)
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+        self.file = file
+
+    def __str__(self) -> str:
+        """Join the parts to one paragraph; a colon and a space never follow an empty part."""
+        place = f"{self.file}: " if self.file else ""
+        parts = [f"{place}{self.found}", f"Expected: {self.expected}" if self.expected else "", self.remedy]
+        return " ".join(_sentence(part) for part in parts if part)
+
+
+class ConfigurationError(StepwiseError):
+    """The command or the configuration is wrong."""
+
+    exit_code = 2
+
+
+class DataError(StepwiseError):
+    """The data is wrong: a file that is not IDX, counts that do not agree, rows outside their contract."""
+
+    exit_code = 3
+
+
+class SourceError(StepwiseError):
+    """No source of a file could be reached, or none gave the bytes it should."""
+
+    exit_code = 4
+
+
+class StorageError(StepwiseError):
+    """An output is damaged, of another format version, or cannot be written."""
+
+    exit_code = 5
+
+
+class PromotionRefusedError(StepwiseError):
+    """Promotion was demanded and refused."""
+
+    exit_code = 6
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
