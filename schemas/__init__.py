@@ -1,1 +1,1 @@
-"""Contracts between stages: configuration, catalog, tables, ledger, receipt, handles, errors. Imports no task and no flow."""
+"""Contracts between stages: configuration, catalog, tables, ledger, receipt, handles, errors. Knows no task or flow."""

@@ -1,0 +1,30 @@
+"""The history of a training: one record an epoch. Here: its form; not here: how it is shown."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from schemas.handles import Frozen
+
+
+class Epoch(Frozen):
+    """One epoch as the optimiser and, where there is one, the validation split saw it."""
+
+    epoch: int = Field(ge=1)
+    loss: float
+    accuracy: float
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+    learning_rate: float = Field(description="At the epoch's last step.")
+    seen: int = Field(description="Sequences that the optimiser counted in this epoch.")
+    seconds: float
+
+
+class History(Frozen):
+    """All epochs, which one's weights were kept, and how often the program was compiled or started."""
+
+    epochs: tuple[Epoch, ...]
+    kept: int = Field(description="The epoch whose weights the model has.")
+    parameters: int
+    seconds_to_first_step: float = Field(description="Imports, tracing and compiling, before the first step ended.")
+    engine: str = Field(description="The path that trained: devices, compiled or not.")
