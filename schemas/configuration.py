@@ -1,4 +1,4 @@
-"""The configuration of a run. Here: its form, its bounds and what they mean; not here: presets (presets.toml) and files.
+"""The configuration of a run: its form, its bounds and what they mean. Not here: presets (presets.toml) and files.
 
 An invalid configuration cannot be constructed. Every field's description is what the Prefect UI shows beside it.
 """

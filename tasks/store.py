@@ -1,0 +1,269 @@
+"""The store: what exists, by content, and which key led to it. Here: places, seals, locks. Not here: keys.
+
+Layout under the artifacts root:
+
+    store/format.json                      the format version; another one is refused, never misread
+    store/objects/<kind>/<ab>/<digest>/    the files of one output and handle.json, renamed into place when whole
+    store/keys/<stage>/<key>.json          key -> what the stage returned
+    store/staging/, store/partial/         half-made outputs (removed at exit) and resumable downloads
+    store/damaged/                         what was set aside because its bytes were not what was committed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import StepwiseError, StorageError
+from schemas.handles import FileSeal, Handle, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import BaseModel
+
+FORMAT = 1
+_HANDLE = "handle.json"
+
+
+class Store:
+    """Outputs under one artifacts root. Several processes may use one root at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.place = self.root / "store"
+        with writing(self.place):
+            self._require_format()
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A fresh folder on the store's file system; whatever is left in it at exit is removed."""
+        with writing(self.place):
+            parent = self._folder("staging")
+            folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
+        try:
+            with writing(folder):
+                yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def commit(self, folder: Path, *, kind: Kind, digest: str, rows: int, shape: tuple[int, ...], dtype: str) -> Handle:
+        """Seal the files of a staging folder and rename it to its final place; equal content is kept once.
+
+        Returns:
+            The handle of what is in the place: the existing output's, where one of this digest is whole.
+        """
+        place = f"store/objects/{kind}/{digest[:2]}/{digest}"
+        handle = Handle(
+            kind=kind, place=place, digest=digest, rows=rows, shape=shape, dtype=dtype, files=_seal_files(folder)
+        )
+        with self.lock(f"commit-{digest[:2]}"), writing(self.root / place):
+            existing = self._whole(place)
+            if existing is not None:
+                return existing.model_copy(update={"shape": shape, "rows": rows})
+            (folder / _HANDLE).write_text(handle.model_dump_json(), encoding="utf-8")
+            _sync_folder(folder)
+            final = self.root / place
+            final.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(final)
+            _sync_folder(final.parent)
+        return handle
+
+    def open(self, handle: Handle, name: str) -> Path:
+        """The path of one file of an output, after its bytes were compared with the seal.
+
+        Raises:
+            StorageError: the file is missing or its bytes are not those that were committed.
+        """
+        path = self.root / handle.place / name
+        damage = _damage(path, handle.files[name])
+        if damage:
+            raise StorageError(
+                f"an output of kind '{handle.kind}' is damaged: {damage}",
+                f"the bytes that were committed (sha256 {handle.files[name].sha256[:12]}…)",
+                "Rerun: what is damaged is set aside and made again",
+                str(path),
+            )
+        return path
+
+    def recall(self, stage: str, key: str) -> dict[str, Any] | None:
+        """What a stage returned for a key, if every output it names is whole; damaged ones are set aside."""
+        record = self._key_path(stage, key)
+        try:
+            value = json.loads(record.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        whole = [self.is_whole(handle) for handle in handles_in(value)]
+        return value if isinstance(value, dict) and all(whole) else None
+
+    def remember(self, stage: str, key: str, value: BaseModel) -> None:
+        """Record what a stage returned for a key."""
+        record = self._key_path(stage, key)
+        with writing(record):
+            record.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(record, value.model_dump_json().encode())
+
+    def is_whole(self, handle: Handle) -> bool:
+        """Whether every file of an output has the bytes that were committed; if not, it is set aside."""
+        damages = [_damage(self.root / handle.place / name, seal) for name, seal in handle.files.items()]
+        if any(damages):
+            self._set_aside(handle.place)
+        return not any(damages)
+
+    def partial(self, name: str) -> Path:
+        """A folder that survives a crash, for work that can be taken up again."""
+        with writing(self.place):
+            return self._folder(f"partial/{name}")
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold a lock among processes and threads; the kernel frees it when its owner dies."""
+        with writing(self.place):
+            path = self._folder("locks") / hashlib.sha256(name.encode()).hexdigest()[:32]
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _require_format(self) -> None:
+        path = self.place / "format.json"
+        if not path.exists():
+            self.place.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps({"format": FORMAT}).encode())
+            return
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))["format"]
+        except (ValueError, KeyError, TypeError):
+            found = "unreadable"
+        if found != FORMAT:
+            raise StorageError(
+                f"the store has format {found}",
+                f"format {FORMAT}, the one this version reads and writes",
+                "Use the version of stepwise that made it, or point --artifacts to a new folder",
+                str(path),
+            )
+
+    def _whole(self, place: str) -> Handle | None:
+        try:
+            handle = Handle.model_validate_json((self.root / place / _HANDLE).read_bytes())
+        except (FileNotFoundError, ValueError):
+            if (self.root / place).exists():
+                self._set_aside(place)
+            return None
+        return handle if self.is_whole(handle) else None
+
+    def _set_aside(self, place: str) -> None:
+        source = self.root / place
+        if source.exists():
+            target = Path(tempfile.mkdtemp(dir=self._folder("damaged"))) / source.name
+            with contextlib.suppress(FileNotFoundError):  # another process set it aside first
+                source.rename(target)
+
+    def _key_path(self, stage: str, key: str) -> Path:
+        return self.place / "keys" / stage / f"{key}.json"
+
+    def _folder(self, name: str) -> Path:
+        folder = self.place / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def handles_in(value: object) -> Iterator[Handle]:
+    """Every handle inside a JSON value."""
+    if isinstance(value, dict) and value.keys() == Handle.model_fields.keys():
+        yield Handle.model_validate(value)
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from handles_in(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from handles_in(part)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a small file so that its name shows the old content or the whole new one, never a part."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as temporary:
+        try:
+            temporary.write(content)
+            temporary.flush()
+            os.fsync(temporary.fileno())
+            Path(temporary.name).chmod(0o644)
+            Path(temporary.name).replace(path)
+        except BaseException:
+            Path(temporary.name).unlink(missing_ok=True)
+            raise
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in constant memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turn what the operating system says about a place that cannot be written into an error for people."""
+    try:
+        yield
+    except StepwiseError:
+        raise
+    except OSError as error:
+        if error.errno not in _REMEDIES:
+            raise
+        raise StorageError(
+            f"cannot write: {os.strerror(error.errno or 0)}",
+            "a folder that can be written and has room",
+            _REMEDIES[error.errno],
+            str(error.filename or place),
+        ) from error
+
+
+_REMEDIES: dict[int | None, str] = {
+    errno.ENOSPC: "Free some space and rerun: what was finished is kept",
+    errno.EDQUOT: "Free some of your quota and rerun: what was finished is kept",
+    errno.EROFS: "Point --artifacts to a folder that can be written",
+    errno.EACCES: "Give yourself the right to write there, or point --artifacts to another folder",
+    errno.EPERM: "Give yourself the right to write there, or point --artifacts to another folder",
+    errno.ENOTDIR: "Point --artifacts to a folder",
+}
+
+
+def _seal_files(folder: Path) -> dict[str, FileSeal]:
+    seals = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        _sync_file(path)
+        seals[path.relative_to(folder).as_posix()] = FileSeal(sha256=sha256_file(path), bytes=path.stat().st_size)
+    return seals
+
+
+def _damage(path: Path, seal: FileSeal) -> str:
+    try:
+        size = path.stat().st_size
+        if size != seal.bytes:
+            return f"it has {size:,} bytes instead of {seal.bytes:,}"
+        return "" if sha256_file(path) == seal.sha256 else "its bytes have changed"
+    except FileNotFoundError:
+        return "the file is missing"
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
