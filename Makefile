@@ -1,0 +1,50 @@
+# The commands of this project. `make run` and `make test` need python3.11 to 3.13 with venv and pip, and a package
+# registry that pip reaches; everything else they fetch into .venv themselves. Paths here are relative, so that a
+# checkout may stand anywhere, spaces in its path included.
+
+PYTHON ?=
+ARGS ?=
+bin := .venv/bin
+uv_options := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help run test fast lint bench lock clean run-environment dev-environment
+
+help:  ## list these commands
+	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-6s %s\n' "$$name" "$$text"; done
+
+run: run-environment  ## retrain on real MNIST; options: make run ARGS="--preset smoke"
+	@$(bin)/stepwise run $(ARGS)
+
+test: dev-environment  ## run all tests, the fast tier first; what was skipped stands in the last lines
+	@$(bin)/python -m pytest $(ARGS)
+
+fast: dev-environment  ## run the fast tests only
+	@$(bin)/python -m pytest -m 'not slow' $(ARGS)
+
+lint: dev-environment  ## check style, format, types and the import layers
+	@status=0; \
+	$(bin)/ruff check . || status=1; \
+	$(bin)/ruff format --check . || status=1; \
+	$(bin)/mypy || status=1; \
+	$(bin)/lint-imports || status=1; \
+	exit $$status
+
+bench: dev-environment  ## measure against peers
+	@$(bin)/python -m benchmarks $(ARGS)
+
+lock:  ## renew the locks after a change of dependencies (needs uv); newer versions: make lock ARGS=--upgrade
+	@command -v uv >/dev/null || { echo 'make lock needs uv, which is not on PATH: pip install uv' >&2; exit 1; }
+	@uv pip compile $(uv_options) $(ARGS) -o requirements.lock pyproject.toml
+	@uv pip compile $(uv_options) $(ARGS) -o requirements-dev.lock --group dev -c requirements.lock pyproject.toml
+
+clean:  ## remove .venv and the tools' caches; what runs have left in artifacts/ stays
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -not -path './artifacts/*' -prune -exec rm -rf {} +
+
+run-environment:
+	@PYTHON='$(PYTHON)' sh .ci/environment requirements.lock
+
+dev-environment:
+	@PYTHON='$(PYTHON)' sh .ci/environment requirements-dev.lock
