@@ -1,0 +1,1 @@
+"""Evaluate: the model's answers to the test split, and the measures of them."""
