@@ -176,7 +176,7 @@ def show_progress(line: str) -> None:
     words = line.split()
     if words[:1] == ["Collecting"] and sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K  {words[1]}")
-    elif words[:1] == ["Installing"] and words[1:2] == ["collected"]:
+    elif line.startswith("Installing collected") and line.count(",") > 1:
         say("unpacking")
 
 

@@ -1,0 +1,42 @@
+"""What all tests share: their order, and the report of what was skipped."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SKIPS_FAIL = "STEPWISE_NO_SKIPS"  # set where everything is there that a test could ask for
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the fast tier first, in one session with the full one."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let a skipped test fail the session where nothing may be skipped."""
+    if os.environ.get(SKIPS_FAIL) == "1" and _skipped(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Name, in the last lines, what was skipped and why."""
+    yield
+    reports = _skipped(terminalreporter.config)
+    forbidden = f" ({SKIPS_FAIL}=1: that fails the session)" if reports and os.environ.get(SKIPS_FAIL) == "1" else ""
+    terminalreporter.write_line(f"skipped: {len(reports) or 'none'}{forbidden}")
+    for report in reports:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        terminalreporter.write_line(f"  {report.nodeid}: {reason.removeprefix('Skipped: ')}")
+
+
+def _skipped(config: pytest.Config) -> list[pytest.TestReport | pytest.CollectReport]:
+    reporter: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
+    return reporter.stats.get("skipped", []) if reporter else []
