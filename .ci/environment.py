@@ -122,10 +122,10 @@ def install(wanted: dict[str, str], lock: str) -> None:
         say(f"installing the packages of {lock}, up to {packages}, into .venv; {LOG} tells all")
         # The lock is complete, so pip has nothing to resolve: --no-deps.
         pip("--require-hashes", "--no-deps", "--only-binary=:all:", "-r", lock)
+        say("compiling")
+        # Prefect alone starts 3.6 s later without bytecode; pip itself would compile on one core only.
+        compileall.compile_dir(str(VENV / "lib"), quiet=2, workers=0)
     pip("--no-deps", "--no-build-isolation", "-e", ".")
-    say("compiling")
-    # Prefect alone starts 3.6 s later without bytecode; pip itself would compile on one core only.
-    compileall.compile_dir(str(VENV / "lib"), quiet=2, workers=0)
     STAMP.write_text(json.dumps(there | wanted, indent=1), encoding="utf-8")
     say(f"installed in {time.monotonic() - began:.0f} s")
 
