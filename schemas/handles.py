@@ -14,6 +14,24 @@ Role = Literal["images", "labels"]
 Kind = Literal["idx", "table", "receipt", "sequences", "targets", "model", "evaluation"]
 Sha256 = str
 
+Station = Literal[
+    "image header",
+    "label header",
+    "decoded images",
+    "decoded labels",
+    "table rows",
+    "sequences",
+    "targets",
+    "images in sequences",
+    "labels in targets",
+    "dropped",
+    "fitted",
+    "validation",
+    "seen in an epoch",
+    "evaluated",
+    "predictions written",
+]
+
 SPLITS: tuple[Split, ...] = ("train", "test")
 ROLES: tuple[Role, ...] = ("images", "labels")
 
@@ -77,7 +95,7 @@ class Table(Frozen):
     images: SourceFile
     labels: SourceFile
     table: Handle
-    counts: dict[str, int]
+    counts: dict[Station, int]
 
 
 class Sequences(Frozen):
@@ -96,14 +114,14 @@ class TrainedModel(Frozen):
     """What train returns: the model's folder (model.keras, history.json) and the counts that training measured."""
 
     model: Handle
-    counts: dict[str, int]
+    counts: dict[Station, int]
 
 
 class Evaluation(Frozen):
     """What evaluate returns: the folder of metrics.json and predictions.parquet, and its counts."""
 
     evaluation: Handle
-    counts: dict[str, int]
+    counts: dict[Station, int]
     accuracy: float
     interval: tuple[float, float] = Field(description="Wilson 95 % interval of the accuracy.")
 

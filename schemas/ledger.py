@@ -7,28 +7,9 @@ counts its own bytes and enters what it found.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from schemas.errors import DataError
-from schemas.handles import SPLITS, Frozen, Split
-
-Station = Literal[
-    "image header",
-    "label header",
-    "decoded images",
-    "decoded labels",
-    "table rows",
-    "sequences",
-    "targets",
-    "images in sequences",
-    "labels in targets",
-    "dropped",
-    "fitted",
-    "validation",
-    "seen in an epoch",
-    "evaluated",
-    "predictions written",
-]
+from schemas.handles import SPLITS, Frozen, Split, Station
 
 MEANING: dict[Station, str] = {
     "image header": "items that the image file's header promises",
@@ -73,6 +54,7 @@ class Equation:
 
 
 EQUATIONS: tuple[Equation, ...] = (
+    Equation(("label header",), ("image header",), "parse"),
     Equation(("decoded images",), ("image header",), "parse"),
     Equation(("decoded labels",), ("label header",), "parse"),
     Equation(("decoded labels",), ("decoded images",), "parse"),
@@ -210,7 +192,7 @@ def probable_cause(equation: Equation, left: int, right: int) -> str:
             f"Probably the last {large - small:,} were cut off because T does not divide the number of images: "
             "choose a T that divides it, or allow the rest to be dropped with reshape.remainder = 'drop'"
         )
-    if {"decoded images", "decoded labels"} == {*equation.left, *equation.right}:
+    if {*equation.left, *equation.right} in ({"decoded images", "decoded labels"}, {"image header", "label header"}):
         return "Probably the label file belongs to another split or another version of the images: fetch both again"
     return f"Samples were {'lost' if left < right else 'duplicated'} in the stage '{equation.stage}': rerun it"
 

@@ -1,0 +1,80 @@
+"""The table of samples: its columns, its metadata, its digest, and what pandera demands of every row.
+
+Not here: writing it (tasks/parse) and applying the demands (tasks/validate). pandera and pyarrow are imported inside,
+since reading a configuration needs neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Final
+
+from schemas.handles import Frozen, Sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandera.polars
+    import pyarrow as pa
+
+TABLE_FORMAT: Final = 1
+FILE_NAME: Final = "samples.parquet"
+METADATA_KEY: Final = "stepwise"
+
+
+class TableFacts(Frozen):
+    """What the metadata of a table states about its samples."""
+
+    format_version: int = TABLE_FORMAT
+    dtype: str
+    item_shape: tuple[int, ...]
+    images_payload_sha256: Sha256
+    labels_payload_sha256: Sha256 | None
+
+
+def arrow_schema(item_bytes: int) -> pa.Schema:
+    """Columns of the table: index int64, label int32, pixels fixed-size binary of one item's IDX bytes.
+
+    Fixed-size binary keeps a pixel one byte: a list of uint8 is stored by Parquet as 32-bit integers.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - see the module's docstring
+
+    fields = [("index", pa.int64()), ("label", pa.int32()), ("pixels", pa.binary(item_bytes))]
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields])
+
+
+def facts_of(metadata: Mapping[bytes, bytes] | None) -> TableFacts | None:
+    """The facts in a Parquet file's metadata; None where it is not a table of this project."""
+    stated = (metadata or {}).get(METADATA_KEY.encode())
+    return TableFacts.model_validate_json(stated) if stated else None
+
+
+def table_digest(dtype: str, shape: tuple[int, ...], pixels: Sha256, labels: Sha256) -> Sha256:
+    """Digest of a table's canonical content: type, shape, all pixels in order, all labels as little-endian i4."""
+    content = {"format": TABLE_FORMAT, "dtype": dtype, "shape": shape, "pixels": pixels, "labels": labels}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def row_contract(first_label: int, classes: int, offset: int) -> pandera.polars.DataFrameSchema:
+    """What every row of a batch that begins at row `offset` must be.
+
+    Index: the row's own position, so that it is unique and in order; label: one of the classes.
+    """
+    import pandera.polars as pa  # noqa: PLC0415
+    import polars as pl  # noqa: PLC0415
+
+    in_order = pa.Check(
+        lambda data: data.lazyframe.select(pl.col(data.key) == pl.int_range(pl.len(), dtype=pl.Int64) + offset),
+        name="index is the row's position",
+    )
+    in_classes = pa.Check.in_range(first_label, first_label + classes - 1, name="label is one of the classes")
+    return pa.DataFrameSchema(
+        {
+            "index": pa.Column(pl.Int64, [in_order], nullable=False),
+            "label": pa.Column(pl.Int32, [in_classes], nullable=False),
+            "pixels": pa.Column(pl.Binary, nullable=False),
+        },
+        strict=True,
+        ordered=True,
+    )

@@ -1,0 +1,206 @@
+"""Parse: one split's two IDX files to one Parquet table, streaming. Not here: reading IDX (tasks/idx), judging rows."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+from prefect import task
+
+from schemas.errors import DataError
+from schemas.handles import SourceFile, Split, Station, Table
+from schemas.ledger import Ledger
+from schemas.tables import FILE_NAME, METADATA_KEY, TableFacts, arrow_schema, table_digest
+from tasks.idx import IdxReader, open_idx
+from tasks.stage import Key, Progress, once, progress_of
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+ROW_GROUP_BYTES: Final = 4 << 20
+ZSTD_LEVEL: Final = 1
+
+
+@task(
+    name="parse",
+    description="Reads the IDX images and labels of one split and writes them to one Parquet table, row by row in "
+    "order. Stops when a file is not exactly what its header says, or when images and labels differ in number.",
+    task_run_name="parse {split}",
+    persist_result=True,
+    result_serializer="json",
+)
+def parse(artifacts: Path, split: Split, images: SourceFile, labels: SourceFile, label_column: int | None) -> Table:
+    """Parse one split, or reuse the table of the same bytes."""
+    store = Store(artifacts)
+    step = f"parse {split}"
+    key = Key(
+        "parse",
+        "tasks.parse",
+        (images.idx.digest, labels.idx.digest),
+        {"label_column": label_column},
+        ("pyarrow", "numpy"),
+    )
+
+    def make() -> Table:
+        return to_table(store, split, images, labels, label_column, progress_of(step))
+
+    table = once(store, step, key, Table, make)
+    return table.model_copy(update={"split": split, "images": images, "labels": labels})
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What was written: the stations' counts, the canonical digest, and the form of the samples."""
+
+    counts: dict[Station, int]
+    digest: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def to_table(
+    store: Store, split: Split, images: SourceFile, labels: SourceFile, label_column: int | None, progress: Progress
+) -> Table:
+    """Write the table of one split into the store.
+
+    Raises:
+        CountsBrokenError: images and labels differ in number.
+        DataError: a file is not IDX, or the labels are no whole numbers.
+    """
+    image_path = store.open(images.idx, images.name)
+    label_path = store.open(labels.idx, labels.name)
+    with store.staging() as folder:
+        parsed = write_table(image_path, label_path, folder / FILE_NAME, split, label_column, progress)
+        handle = store.commit(
+            folder,
+            kind="table",
+            digest=parsed.digest,
+            rows=parsed.shape[0],
+            shape=parsed.shape,
+            dtype=parsed.dtype,
+        )
+    return Table(split=split, images=images, labels=labels, table=handle, counts=parsed.counts)
+
+
+def write_table(
+    images: Path,
+    labels: Path | None,
+    target: Path,
+    split: Split = "train",
+    label_column: int | None = None,
+    progress: Progress = lambda *_: None,
+) -> Parsed:
+    """Write images and labels to a Parquet file; memory does not grow with their number.
+
+    Without labels, every label is -1.
+
+    Raises:
+        CountsBrokenError: images and labels differ in number.
+        DataError: a file is not IDX, or the labels are no whole numbers.
+    """
+    with contextlib.ExitStack() as opened:
+        pixels = opened.enter_context(open_idx(images, expect="images", digest_items=False))
+        header = pixels.header
+        known = labels and opened.enter_context(open_idx(labels, digest_items=False))
+        ledger = Ledger().entered(split, "parse", {"image header": header.items})
+        if known:
+            ledger = ledger.entered(split, "parse", {"label header": known.header.items})
+        ledger.verify()
+        rows = max(1, ROW_GROUP_BYTES // header.item_bytes)
+        writer = opened.enter_context(_Writer(target, header.item_bytes))
+        numbers = _labels(known, rows, label_column) if known else _no_labels(header.items, rows)
+        for batch, label in zip(pixels.batches(rows), numbers, strict=True):
+            writer.write(batch, label)
+            progress(writer.rows, header.items, "rows")
+        writer.state(
+            TableFacts(
+                dtype=header.dtype.str,
+                item_shape=header.item_shape,
+                images_payload_sha256=pixels.payload_sha256(),
+                labels_payload_sha256=known.payload_sha256() if known else None,
+            )
+        )
+    counts: dict[Station, int] = {"decoded images": writer.rows}
+    counts |= {"decoded labels": writer.labels} if known else {}
+    ledger = ledger.entered(split, "parse", counts)
+    ledger.verify()
+    return Parsed(
+        {entry.station: entry.count for entry in ledger.entries},
+        writer.digest(header.dtype.str, header.item_shape),
+        header.dtype.str,
+        header.shape,
+    )
+
+
+class _Writer:
+    """Writes row groups, counts what it was given, and digests it."""
+
+    def __init__(self, target: Path, item_bytes: int) -> None:
+        import pyarrow.parquet as pq  # noqa: PLC0415 - the command's help does not wait for it
+
+        self._schema = arrow_schema(item_bytes)
+        self._file = pq.ParquetWriter(
+            target,
+            self._schema,
+            compression="zstd",
+            compression_level=ZSTD_LEVEL,
+            use_dictionary=False,
+            write_statistics=["index", "label"],
+        )
+        self.rows = self.labels = 0
+        self._pixels, self._labels = hashlib.sha256(), hashlib.sha256()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, pixels: NDArray[Any], labels: NDArray[np.int32]) -> None:
+        """Write one row group: pixels (n, ...) of any IDX type, labels (n,) int32."""
+        import pyarrow as pa  # noqa: PLC0415
+
+        count = len(pixels)
+        index = np.arange(self.rows, self.rows + count, dtype=np.int64)
+        binary = pa.FixedSizeBinaryArray.from_buffers(
+            self._schema.field("pixels").type, count, [None, pa.py_buffer(pixels.data)]
+        )
+        batch = pa.record_batch([pa.array(index), pa.array(labels), binary], schema=self._schema)
+        self._file.write_batch(batch)
+        self._pixels.update(pixels.data)
+        self._labels.update(labels.astype("<i4", copy=False).data)
+        self.rows += count
+        self.labels += len(labels)
+
+    def state(self, facts: TableFacts) -> None:
+        """Put the facts into the file's metadata."""
+        self._file.add_key_value_metadata({METADATA_KEY: facts.model_dump_json()})
+
+    def digest(self, dtype: str, item_shape: tuple[int, ...]) -> str:
+        """Digest of the canonical content written."""
+        return table_digest(dtype, (self.rows, *item_shape), self._pixels.hexdigest(), self._labels.hexdigest())
+
+
+def _labels(reader: IdxReader, rows: int, column: int | None) -> Iterator[NDArray[np.int32]]:
+    rank = len(reader.header.shape)
+    if reader.header.dtype.kind not in "iu" or rank != (1 if column is None else 2):
+        raise DataError(
+            f"labels of type {reader.header.dtype.name} and rank {rank}",
+            "whole numbers of rank 1" if column is None else f"whole numbers of rank 2, the class in column {column}",
+            "Check that this is the label file",
+            reader.name,
+        )
+    for batch in reader.batches(rows):
+        yield (batch if column is None else batch[:, column]).astype(np.int32)
+
+
+def _no_labels(items: int, rows: int) -> Iterator[NDArray[np.int32]]:
+    for start in range(0, items, rows):
+        yield np.full(min(rows, items - start), -1, np.int32)

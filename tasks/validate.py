@@ -1,0 +1,264 @@
+"""Validate: every row of both tables against its contract, all counts against each other; signs the receipt.
+
+All findings are collected, then raised once. Not here: the contract of a row (schemas/tables), the form of the receipt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from prefect import task
+
+from schemas.catalog import Dataset
+from schemas.errors import DataError
+from schemas.handles import Handle, Station, Table
+from schemas.ledger import CountsBrokenError, Ledger
+from schemas.receipt import Check, FileStatement, Labels, Receipt, TableStatement
+from schemas.tables import FILE_NAME, row_contract
+from tasks.receipts import keep_receipt
+from tasks.stage import Key, Progress, once, progress_of
+from tasks.store import Store
+from tasks.table import Batch, TableReader
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FIRST_ROWS = 5
+
+
+@task(
+    name="validate",
+    description="Checks every row of both tables with pandera, the counts at every station, the split sizes and image "
+    "statistics that the catalog states, and signs the receipt that later stages demand. Reports all findings at once.",
+    persist_result=True,
+    result_serializer="json",
+)
+def validate(artifacts: Path, dataset: Dataset, tables: tuple[Table, Table]) -> Handle:
+    """Validate both splits; returns the handle of the signed receipt."""
+    store = Store(artifacts)
+    # Where the bytes came from is no part of what is checked, so the sources do not count.
+    stated = dataset.model_dump(mode="json", exclude={"sources", "homepage", "title"})
+    vouched = [file.verified for table in tables for file in (table.images, table.labels)]
+    key = Key(
+        "validate",
+        "tasks.validate",
+        tuple(table.table.digest for table in tables),
+        {"dataset": stated, "verified": vouched},
+        ("pandera", "polars"),
+    )
+    return once(store, "validate", key, Handle, lambda: validated(store, dataset, tables, progress_of("validate")))
+
+
+@dataclass
+class Findings:
+    """What was found wrong, and what was checked, in the order of checking."""
+
+    wrong: list[str] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+
+    def check(self, name: str, table: Table, rows: int, detail: str, *, holds: bool, found: str = "") -> None:
+        """Record a check; where it does not hold, what was found."""
+        self.checks.append(Check(name=name, split=table.split, rows=rows, detail=detail))
+        if not holds:
+            self.wrong.append(f"{table.split}: {name}: {found} (expected {detail})")
+
+    def require_none(self, dataset: Dataset) -> None:
+        """Raise all findings as one error.
+
+        Raises:
+            DataError: there is at least one.
+        """
+        if self.wrong:
+            count = f"{len(self.wrong)} finding{'s' if len(self.wrong) > 1 else ''}"
+            raise DataError(
+                f"{count} in the data of '{dataset.name}': {'; '.join(self.wrong)}",
+                "rows that keep their contract",
+                "Mend the files and rerun: nothing was reshaped or trained",
+            )
+
+
+def validated(store: Store, dataset: Dataset, tables: tuple[Table, Table], progress: Progress) -> Handle:
+    """Check both tables and keep the signed receipt.
+
+    Raises:
+        DataError: the findings, all at once; CountsBrokenError where a count is the only one.
+    """
+    findings = Findings()
+    labels = _labels(store, dataset, tables)
+    ledger = Ledger()
+    for table in tables:
+        counts = _Reading(findings, dataset, labels, table).read(store, progress)
+        ledger = ledger.entered(table.split, "parse", table.counts).entered(table.split, "validate", counts)
+    findings.wrong.extend(_broken(ledger))
+    train, test = tables
+    findings.check(
+        "shapes equal between the splits",
+        test,
+        test.table.rows,
+        f"{train.table.shape[1:]} {train.table.dtype} as in train",
+        holds=(train.table.shape[1:], train.table.dtype) == (test.table.shape[1:], test.table.dtype),
+        found=f"{test.table.shape[1:]} {test.table.dtype}",
+    )
+    findings.require_none(dataset)
+    return keep_receipt(store, _receipt(dataset, tables, labels, ledger, findings).signed())
+
+
+def _broken(ledger: Ledger) -> list[str]:
+    try:
+        ledger.verify()
+    except CountsBrokenError as error:
+        return [str(error)]
+    return []
+
+
+class _Reading:
+    """One pass over one table."""
+
+    def __init__(self, findings: Findings, dataset: Dataset, labels: Labels, table: Table) -> None:
+        self.findings, self.dataset, self.labels, self.table = findings, dataset, labels, table
+        self.rows, self.sum = 0, 0
+        self.label_counts = np.zeros(labels.classes, np.int64)
+        self.bad: dict[str, list[str]] = {}
+        self.bad_rows: dict[str, int] = {}
+
+    def read(self, store: Store, progress: Progress) -> dict[Station, int]:
+        """Check every row and what is stated of the split; returns what was counted."""
+        reader = TableReader(store.open(self.table.table, FILE_NAME))
+        for batch in reader.batches():
+            self._check_rows(batch)
+            self._add(batch)
+            progress(self.rows, self.table.table.rows, f"{self.table.split} rows")
+        self._conclude(reader)
+        return {"table rows": self.rows}
+
+    def _check_rows(self, batch: Batch) -> None:
+        for name, failing in failing_rows(batch, self.labels, self.rows):
+            self.bad_rows[name] = self.bad_rows.get(name, 0) + len(failing)
+            kept = self.bad.setdefault(name, [])
+            kept += [
+                f"row {self.rows + row} has label {batch.labels[row]}" for row in failing[: FIRST_ROWS - len(kept)]
+            ]
+
+    def _add(self, batch: Batch) -> None:
+        self.rows += len(batch.labels)
+        index = batch.labels - self.labels.first
+        inside = index[(index >= 0) & (index < self.labels.classes)]
+        self.label_counts += np.bincount(inside, minlength=self.labels.classes)
+        if self.table.table.dtype == "|u1":
+            self.sum += int(batch.pixels.sum(dtype=np.int64))
+
+    def _conclude(self, reader: TableReader) -> None:
+        table = self.table
+        last = self.labels.first + self.labels.classes - 1
+        for name in ("index is the row's position", "label is one of the classes", "no value is missing"):
+            found = f"{self.bad_rows.get(name, 0):,} rows, the first: {'; '.join(self.bad.get(name, []))}"
+            detail = f"{self.labels.first} to {last}" if name.startswith("label") else "every row"
+            self.findings.check(name, table, self.rows, detail, holds=name not in self.bad_rows, found=found)
+        name, expected = "the table holds the content that parse wrote", f"digest {table.table.digest[:12]}…"
+        holds, found = reader.digest == table.table.digest, f"digest {reader.digest[:12]}…"
+        self.findings.check(name, table, self.rows, expected, holds=holds, found=found)
+        files = self.dataset.splits[table.split]
+        pixel_sum = files.images.sum if table.table.dtype == "|u1" else None
+        self._compare("split size", self.rows, files.rows)
+        self._compare("rows of each class", tuple(self.label_counts.tolist()), files.label_counts)
+        self._compare("sum of all pixels", self.sum, pixel_sum)
+        self._compare("shape of an image", table.table.shape[1:], files.images.shape)
+
+    def _compare(self, name: str, found: object, stated: object) -> None:
+        """Check what the catalog states; what it does not state is not checked."""
+        if stated is not None:
+            self.findings.check(name, self.table, self.rows, str(stated), holds=found == stated, found=str(found))
+
+
+def failing_rows(batch: Batch, labels: Labels, offset: int) -> list[tuple[str, NDArray[np.int64]]]:
+    """The contract's checks that rows of this batch fail, with the rows' positions in the batch.
+
+    pandera's switches are held on for the call: a variable in the environment cannot weaken it.
+    """
+    import pandera.polars as pa  # noqa: PLC0415 - 0.8 s, wanted by this stage alone
+    import polars as pl  # noqa: PLC0415
+    from pandera.config import ValidationDepth, config_context  # noqa: PLC0415
+
+    rows = pl.DataFrame(pl.from_arrow(batch.arrow))
+    contract = row_contract(labels.first, labels.classes, offset)
+    with config_context(validation_enabled=True, validation_depth=ValidationDepth.SCHEMA_AND_DATA):
+        try:
+            contract.validate(rows, lazy=True)
+        except pa.errors.SchemaErrors as error:
+            cases = error.failure_cases
+            names = cases.get_column("check").to_list()
+            places = cases.get_column("index").to_list()
+            if None in places:
+                raise DataError(
+                    f"the columns are not those of a table of samples: {names}", "index, label, pixels", "Rerun parse"
+                ) from error
+            return [
+                (name, np.array([p for n, p in zip(names, places, strict=True) if n == name]))
+                for name in sorted(set(names))
+            ]
+    return []
+
+
+def _labels(store: Store, dataset: Dataset, tables: tuple[Table, Table]) -> Labels:
+    """The dataset's labels; where the catalog states no classes, from the smallest to the largest label seen."""
+    first, classes = dataset.first_label, dataset.classes
+    if classes is None:
+        ranges = [_label_range(store, table) for table in tables]
+        first = min(low for low, _ in ranges)
+        classes = max(high for _, high in ranges) - first + 1
+    names = dataset.class_names or tuple(str(label) for label in range(first, first + classes))
+    return Labels(first=first, classes=classes, names=names)
+
+
+def _label_range(store: Store, table: Table) -> tuple[int, int]:
+    import pyarrow.compute as pc  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    column = pq.read_table(store.open(table.table, FILE_NAME), columns=["label"]).column("label")
+    low, high = (value.as_py() for value in pc.min_max(column).values())
+    if low is None:
+        raise DataError(f"the {table.split} split has no samples", "at least one", "Give files that hold data")
+    if low < 0 or high - low > MOST_CLASSES:
+        raise DataError(
+            f"the {table.split} labels run from {low:,} to {high:,}",
+            f"class labels from 0 on, at most {MOST_CLASSES:,} classes",
+            "Check that the label file is the right one",
+            table.labels.name,
+        )
+    return low, high
+
+
+MOST_CLASSES = 1000
+
+
+def _receipt(
+    dataset: Dataset, tables: tuple[Table, Table], labels: Labels, ledger: Ledger, findings: Findings
+) -> Receipt:
+    files = [
+        (table, role, file) for table in tables for role, file in (("images", table.images), ("labels", table.labels))
+    ]
+    return Receipt(
+        dataset=dataset.name,
+        mode=dataset.mode,
+        labels=labels,
+        image_shape=tables[0].table.shape[1:],
+        image_dtype=tables[0].table.dtype,
+        files=tuple(
+            FileStatement(
+                split=table.split,
+                role=file.role,
+                name=file.name,
+                payload_sha256=file.idx.digest,
+                verified=file.verified,
+            )
+            for table, _, file in files
+        ),
+        tables=tuple(
+            TableStatement(split=table.split, digest=table.table.digest, rows=table.table.rows) for table in tables
+        ),
+        checks=tuple(findings.checks),
+        ledger=ledger,
+    )
