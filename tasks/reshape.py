@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from prefect import task
@@ -18,6 +18,7 @@ from schemas.errors import DataError
 from schemas.handles import Handle, Sequences, Station, Table
 from schemas.receipt import Receipt, Seal
 from schemas.tables import FILE_NAME
+from tasks.arrays import TARGETS_FILE, X_FILE
 from tasks.receipts import keep_receipt, open_receipt
 from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import Store
@@ -26,10 +27,6 @@ from tasks.witness import prove
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-X_FILE: Final = "x.npy"
-TARGETS_FILE: Final = "targets.npy"
 
 
 @task(

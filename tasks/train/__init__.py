@@ -1,0 +1,155 @@
+"""Train: sealed sequences to a Keras model and its history. Not here: how learning is made fast (engine)."""
+
+from __future__ import annotations
+
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from prefect import task
+
+from schemas.configuration import Network, Reshape, Training
+from schemas.errors import DataError
+from schemas.handles import Sequences, TrainedModel
+from tasks.arrays import open_arrays
+from tasks.receipts import demand_seal
+from tasks.stage import Key, Progress, once, progress_of
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from schemas.handles import Station
+    from schemas.history import History
+
+HISTORY_FILE: Final = "history.json"
+
+
+@task(
+    name="train",
+    description="Trains the LSTM on the sealed training sequences, a validation split held out, and shows loss and "
+    "accuracy as they move. Never sees the test set.",
+    persist_result=True,
+    result_serializer="json",
+)
+def train(
+    artifacts: Path, sequences: Sequences, reshape: Reshape, network: Network, training: Training, processors: int
+) -> TrainedModel:
+    """Train on one split's sequences, or reuse the model of the same sequences, recipe and machine."""
+    store = Store(artifacts)
+    settings = {
+        "network": network.model_dump(mode="json"),
+        "training": training.model_dump(mode="json"),
+        "layout": reshape.layout,
+    }
+    key = Key(
+        "train",
+        "tasks.train",
+        (sequences.x.digest, *map(str, sequences.x.shape), sequences.targets.digest),
+        settings,
+        ("tensorflow", "keras", "numpy"),
+        {"machine": platform.machine(), "processor": _processor_features(), "replicas": str(replicas_on(processors))},
+    )
+    progress = progress_of("train")
+    return once(
+        store,
+        "train",
+        key,
+        TrainedModel,
+        lambda: trained(store, sequences, reshape, network, training, processors, progress),
+    )
+
+
+def replicas_on(processors: int) -> int:
+    """Parts that a batch is cut into: two use two cores; more parts get too small to gain anything."""
+    return min(2, processors)
+
+
+def trained(
+    store: Store,
+    sequences: Sequences,
+    reshape: Reshape,
+    network: Network,
+    training: Training,
+    processors: int,
+    progress: Progress,
+) -> TrainedModel:
+    """Train, check that the optimiser saw every sequence in every epoch, and keep the model.
+
+    Raises:
+        DataError: the sequences are not the ones that reshape sealed.
+        CountsBrokenError: an epoch's count is not that of the fitted sequences.
+    """
+    began = time.monotonic()
+    receipt = demand_seal(store, sequences)
+    x, y = open_arrays(store, sequences)
+    require_fit(x, y, reshape)
+    from tasks.network import Moments, build  # noqa: PLC0415 - TensorFlow only where a network is trained
+    from tasks.train.engine import Examples, fit  # noqa: PLC0415
+
+    fitted, validation = held_out(len(x), training)
+    moments = Moments.of(x, training.scaling)
+    model = build(network, reshape, training, (x.shape[1], x.shape[2]), receipt.labels.classes, moments)
+    examples = Examples(x, y, fitted, validation, receipt.labels.classes)
+    history = fit(model, examples, training, replicas_on(processors), began, progress)
+    counts: dict[Station, int] = {
+        "fitted": len(fitted),
+        "validation": len(validation),
+        "seen in an epoch": seen_in_every_epoch(history),
+    }
+    receipt.ledger.entered("train", "train", counts).verify()
+    return _kept(store, model, history, counts)
+
+
+def require_fit(x: NDArray[np.generic], y: NDArray[np.int32], reshape: Reshape) -> None:
+    """Raise DataError unless every sequence has its target; the last look before the optimiser."""
+    wanted = (len(x), x.shape[1]) if reshape.layout == "frames" else (len(x),)
+    if y.shape != wanted:
+        raise DataError(
+            f"targets of shape {y.shape} for sequences of shape {x.shape}",
+            f"targets of shape {wanted} under layout {reshape.layout}",
+            "Rerun reshape",
+        )
+
+
+def held_out(n: int, training: Training) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row numbers to fit and row numbers held out, both ascending, drawn by the seed."""
+    size = round(n * training.validation_share)
+    order = np.random.Generator(np.random.PCG64([training.seed, 0])).permutation(n)
+    return np.sort(order[size:]), np.sort(order[:size])
+
+
+def seen_in_every_epoch(history: History) -> int:
+    """The sequences that the optimiser counted in an epoch; of differing epochs the smallest count."""
+    return min(epoch.seen for epoch in history.epochs)
+
+
+def _kept(store: Store, model: object, history: History, counts: dict[Station, int]) -> TrainedModel:
+    from tasks.network import MODEL_FILE, weights_digest  # noqa: PLC0415
+
+    with store.staging() as folder:
+        model.save(folder / MODEL_FILE)  # type: ignore[attr-defined]
+        (folder / HISTORY_FILE).write_text(history.model_dump_json(indent=1), encoding="utf-8")
+        handle = store.commit(
+            folder,
+            kind="model",
+            digest=weights_digest(model),
+            rows=history.parameters,
+            shape=(history.parameters,),
+            dtype="<f4",
+        )
+    return TrainedModel(model=handle, counts=counts)
+
+
+def _processor_features() -> str:
+    """The vector instructions that decide how XLA compiles; empty where the system does not tell."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    return " ".join(
+        sorted(flag for flag in flags.split() if flag.startswith(("avx", "fma", "sse4", "asimd", "sve", "amx")))
+    )
