@@ -175,9 +175,16 @@ class Dataset(Frozen):
         sourceless = [file.name for file in self.files() if not self.sources_of(file)]
         if sourceless:
             raise ValueError(f"no source is given for {', '.join(sourceless)}")
+        self._require_zips()
         self._require_mode()
         self._require_classes()
         return self
+
+    def _require_zips(self) -> None:
+        for file in self.files():
+            kinds = {source.kind for source in self.sources_of(file)}
+            if file.member is not None and kinds & {"npm", "debian", "drawn"}:
+                raise ValueError(f"{file.name} is a member of a zip, which only http and folder sources can give")
 
     def _require_mode(self) -> None:
         unknown = [file.name for file in self.files() if not file.known]

@@ -1,0 +1,233 @@
+"""Download: one file of a dataset from the first source that gives its bytes, verified before it gets its name.
+
+Here: the order of asking, the verification, what is reused. Not here: the kinds of sources (a module each), and what
+the rows mean. Only the task at the end knows Prefect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from prefect import task
+
+from schemas.catalog import (
+    DataFile,
+    Dataset,
+    DebianSource,
+    FolderSource,
+    HttpSource,
+    NpmSource,
+    Source,
+)
+from schemas.errors import DataError, SourceError
+from schemas.handles import Role, SourceFile, Split, Verification
+from tasks.download.archives import require_published
+from tasks.download.debian import fetch_debian
+from tasks.download.errand import Errand, Hosts, SourceFailure
+from tasks.download.glyphs import draw_file
+from tasks.download.http import fetch_http
+from tasks.download.local import fetch_local
+from tasks.download.npm import fetch_npm
+from tasks.idx import IdxHeader, open_idx
+from tasks.stage import Key, Progress, log, once, progress_of, timed
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State, TaskRun
+    from prefect.tasks import Task
+
+_CHUNK: Final = 1 << 20
+_SUFFIX: Final = {"raw": "", "gzip": ".gz", "xz": ".xz", "zip": ".zip"}
+_HOSTS: Final = Hosts()
+
+
+class NoSourceError(SourceError):
+    """Every source of a file was asked in vain. `answers` has each one's, `may_heal` whether waiting may help."""
+
+    def __init__(
+        self, found: str, expected: str, remedy: str, file: str | None, answers: tuple[str, ...], *, may_heal: bool
+    ) -> None:
+        super().__init__(found, expected, remedy, file)
+        self.answers = answers
+        self.may_heal = may_heal
+
+
+class _FileKey(Key):
+    """The key of a file whose digest is known: its bytes are the same whatever code fetched them."""
+
+    def components(self) -> dict[str, Any]:
+        return {"stage": self.stage, "inputs": list(self.inputs)}
+
+
+@dataclass(frozen=True)
+class _Verified:
+    """A received file that is what it should be."""
+
+    path: Path
+    header: IdxHeader
+    digest: str
+    suffix: str
+    verified: Verification
+
+
+def fetch(
+    dataset: Dataset, split: Split, role: Role, store: Store, progress: Progress, hosts: Hosts = _HOSTS
+) -> SourceFile:
+    """One file of a dataset, from the store where it is there already, else from its first source that works.
+
+    The file is kept as it was received, compressed or not. A tracked dataset's file is always fetched, since it may
+    have changed.
+
+    Args:
+        dataset: Its catalog entry.
+        split: Which split.
+        role: Images or labels.
+        store: Where files are kept.
+        progress: Told of bytes done, their total (None where nobody knows) and what is going on.
+        hosts: Remembers hosts that could not be reached, for the run's other files.
+
+    Returns:
+        Its place in the store, with the shape (N, …) and dtype of its header and how far its bytes are vouched for.
+
+    Raises:
+        NoSourceError: no source gave the bytes; what each answered is in it.
+    """
+    file = dataset.file(split, role)
+    step = f"download {split} {role}"
+
+    def make() -> SourceFile:
+        return _from_sources(dataset, split, role, store, progress, hosts)
+
+    if dataset.mode == "tracked":
+        with timed(step):
+            return make()
+    known = once(store, step, _FileKey("download", __name__, _identity(file)), SourceFile, make)
+    return known.model_copy(update={"split": split, "role": role})
+
+
+def _identity(file: DataFile) -> tuple[str, ...]:
+    """The digests that say which bytes a file has; the payload's alone where it is known."""
+    if file.payload_sha256 is not None:
+        return ("payload", file.payload_sha256)
+    containers = [container.sha256 or container.md5 or "" for container in file.containers]
+    return ("container", *sorted(containers), file.member or "")
+
+
+def _from_sources(
+    dataset: Dataset, split: Split, role: Role, store: Store, progress: Progress, hosts: Hosts
+) -> SourceFile:
+    file = dataset.file(split, role)
+    failures: list[tuple[Source, SourceFailure]] = []
+    for source in dataset.sources_of(file):
+        with store.staging() as staging:
+            (staging / "work").mkdir()
+            siblings = tuple(sibling.name for sibling in dataset.files())
+            errand = Errand(file, siblings, store, staging / "work", progress, hosts)
+            try:
+                verified = _verify(_received(source, errand, split, role), file, role)
+            except SourceFailure as failure:
+                log.warning("%s: %s: %s", file.name, source, failure)
+                failures.append((source, failure))
+                continue
+            return _committed(verified, source, file, split, role, store, staging)
+    raise _no_source(dataset, file, failures)
+
+
+def _received(source: Source, errand: Errand, split: Split, role: Role) -> Path:
+    match source:
+        case HttpSource():
+            return fetch_http(source, errand)
+        case NpmSource():
+            return fetch_npm(source, errand)
+        case DebianSource():
+            return fetch_debian(source, errand)
+        case FolderSource():
+            return fetch_local(source, errand)
+        case _:
+            return draw_file(split, role, errand.staging / "received")
+
+
+def _verify(path: Path, file: DataFile, role: Role) -> _Verified:
+    """Compare a received file with what the catalog knows of it.
+
+    Raises:
+        SourceFailure: it is not IDX, or not the bytes it should be.
+    """
+    verified = _container_verification(path, file) if file.payload_sha256 is None else "payload sha256"
+    expect = role if role == "images" or file.label_column is None else None
+    try:
+        with open_idx(path, expect=expect, digest_items=False) as reader:
+            for _ in reader.chunks(_CHUNK):
+                pass
+            digest = reader.payload_sha256()
+    except DataError as error:
+        raise SourceFailure(f"gave {error.found}") from error
+    if file.payload_sha256 not in {None, digest}:
+        raise SourceFailure(f"gave other bytes: payload sha256 {digest} instead of {file.payload_sha256}")
+    return _Verified(path, reader.header, digest, _SUFFIX[reader.container], verified)
+
+
+def _container_verification(path: Path, file: DataFile) -> Verification:
+    if not file.containers:
+        return "recorded"
+    if file.member is not None:  # the zip was compared before the member was taken from it
+        return "container sha256" if all(container.sha256 for container in file.containers) else "container md5"
+    return "container sha256" if require_published(path, file.containers).sha256 else "container md5"
+
+
+def _committed(
+    verified: _Verified, source: Source, file: DataFile, split: Split, role: Role, store: Store, staging: Path
+) -> SourceFile:
+    output = staging / "output"
+    output.mkdir()
+    verified.path.rename(output / f"{file.name}{verified.suffix}")
+    header = verified.header
+    handle = store.commit(
+        output, kind="idx", digest=verified.digest, rows=header.items, shape=header.shape, dtype=header.dtype.str
+    )
+    return SourceFile(
+        split=split,
+        role=role,
+        name=next(iter(handle.files)),  # another name, where another dataset brought the same payload before
+        idx=handle,
+        verified=verified.verified,
+        source=str(source),
+    )
+
+
+def _no_source(dataset: Dataset, file: DataFile, failures: list[tuple[Source, SourceFailure]]) -> NoSourceError:
+    answers = tuple(f"{source}: {failure}" for source, failure in failures)
+    listed = "; ".join(f"({number}) {answer}" for number, answer in enumerate(answers, 1))
+    digest = f"payload sha256 {file.payload_sha256}" if file.payload_sha256 else "an IDX file"
+    return NoSourceError(
+        f"no source gave {file.name} of {dataset.name}: {listed}",
+        digest if not file.containers or file.payload_sha256 else "the published file by its digest",
+        "Check the network and the proxy settings, or put the four files into a folder and give it with --data",
+        file.name,
+        answers,
+        may_heal=any(failure.may_heal for _, failure in failures),
+    )
+
+
+async def _waiting_may_help(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
+    """A second round only after failures that pass: servers in trouble, broken connections."""
+    error = await state.aresult(raise_on_failure=False)
+    return isinstance(error, NoSourceError) and error.may_heal
+
+
+@task(
+    name="download",
+    description="Fetches one IDX file from the first of its sources that gives the right bytes, and verifies them by "
+    "SHA-256 before the file gets its name. What is there already is not fetched again.",
+    task_run_name="download {split} {role}",
+    retries=1,
+    retry_delay_seconds=10,
+    retry_condition_fn=_waiting_may_help,
+    persist_result=True,
+    result_serializer="json",
+)
+def download(artifacts: Path, dataset: Dataset, split: Split, role: Role) -> SourceFile:
+    """Fetch one file of a dataset into the store below the artifacts root."""
+    return fetch(dataset, split, role, Store(artifacts), progress_of(f"download {split} {role}"))

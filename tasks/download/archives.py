@@ -1,0 +1,155 @@
+"""Archives that several files come from: fetched once, kept until all are taken, read member by member.
+
+Here: keeping, recognising by published digest, reading. Not here: fetching (npm, debian, http, local). Nothing is ever
+extracted under a name that the archive chose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import os
+import shutil
+import tarfile
+import time
+import zipfile
+import zlib
+from typing import IO, TYPE_CHECKING, Final
+
+from tasks.download.errand import MOST_BYTES, Errand, SourceFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from schemas.catalog import Container
+    from tasks.store import Store
+
+STALE_SECONDS: Final = 24 * 3600.0
+_BLOCK: Final = 1 << 20
+_DAMAGE: Final = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
+
+
+def shared_archive(errand: Errand, name: str, obtain: Callable[[], Path]) -> Path:
+    """An archive of the errand's own, fetched once for all files of the dataset that are in it.
+
+    Args:
+        errand: Whose file is in it.
+        name: What identifies the archive.
+        obtain: Fetches it; called by the first who comes, while the others wait.
+
+    Returns:
+        A path in the errand's staging folder.
+    """
+    folder = partial_folder(errand.store, "archive", name)
+    with errand.store.lock(folder.name):
+        folder.mkdir(exist_ok=True)
+        kept = folder / "archive"
+        if not kept.exists():
+            obtain().replace(kept)
+        own = errand.staging / "archive"
+        try:
+            os.link(kept, own)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(kept, own)
+        (folder / f"taken-{errand.file.name}").touch()
+        if all((folder / f"taken-{sibling}").exists() for sibling in errand.siblings):
+            shutil.rmtree(folder)
+    return own
+
+
+def partial_folder(store: Store, kind: str, name: str) -> Path:
+    """The folder for something that survives a crash, after those that nobody has touched for a day were removed."""
+    folder = store.partial(f"{kind}-{hashlib.sha256(name.encode()).hexdigest()[:32]}")
+    for other in folder.parent.glob("*-*"):
+        if _is_stale(other):
+            with store.lock(other.name):
+                shutil.rmtree(other, ignore_errors=True)
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def take_from_tar(stream: IO[bytes], member: str, target: Path, most_bytes: int) -> None:
+    """Copy one regular file out of a tar stream, compressed or not, without reading beyond it.
+
+    Raises:
+        SourceFailure: no such file, none of that size, or a damaged archive.
+    """
+    try:
+        with tarfile.open(fileobj=stream, mode="r|*") as archive:
+            for entry in archive:
+                if entry.offset_data + entry.size > MOST_BYTES:
+                    raise SourceFailure(f"the package unpacks to more than {MOST_BYTES:,} bytes")
+                if entry.name.removeprefix("./") == member and entry.isreg():
+                    _copy(archive.extractfile(entry), target, most_bytes)
+                    return
+    except _DAMAGE as error:
+        raise SourceFailure(f"the package is damaged ({error})", may_heal=True) from error
+    raise SourceFailure(f"the package has no file {member}")
+
+
+def take_from_zip(path: Path, member: str, errand: Errand) -> Path:
+    """Copy one member out of a zip into the errand's staging folder.
+
+    Raises:
+        SourceFailure: no such member, none of that size, an encrypted one, or a damaged archive.
+    """
+    target = errand.staging / "member"
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as content:
+            _copy(content, target, errand.most_member_bytes)
+    except KeyError as error:
+        raise SourceFailure(f"the zip has no member {member}") from error
+    except (*_DAMAGE, NotImplementedError, RuntimeError) as error:
+        raise SourceFailure(f"the zip cannot be read ({error})", may_heal=True) from error
+    return target
+
+
+def published(path: Path, containers: tuple[Container, ...]) -> Container | None:
+    """Which of the published containers a file is, by its digest; None where it is none of them."""
+    found = {name: _digest(path, name) for name in ("sha256", "md5")}
+    return next((c for c in containers if found["sha256"] == c.sha256 or found["md5"] == c.md5), None)
+
+
+def require_published(path: Path, containers: tuple[Container, ...]) -> Container:
+    """The published container that a file is.
+
+    Raises:
+        SourceFailure: it is none of them.
+    """
+    container = published(path, containers)
+    if container is None:
+        wanted = " or ".join(f"md5 {c.md5}" if c.md5 else f"sha256 {c.sha256}" for c in containers)
+        kind = "md5" if containers[0].md5 else "sha256"
+        raise SourceFailure(
+            f"gave other bytes than the published file: {kind} {_digest(path, kind)} instead of {wanted}"
+        )
+    return container
+
+
+def _digest(path: Path, name: str) -> str:
+    digest = hashlib.new(name, usedforsecurity=False)  # md5 is what was published; it tells files apart, no more
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _copy(source: IO[bytes] | None, target: Path, most_bytes: int) -> None:
+    if source is None:
+        raise SourceFailure("the package holds a link instead of the file")
+    copied = 0
+    with target.open("wb") as file:
+        while block := source.read(_BLOCK):
+            copied += len(block)
+            if copied > most_bytes:
+                raise SourceFailure(f"the file in the package is larger than {most_bytes:,} bytes")
+            file.write(block)
+
+
+def _is_stale(folder: Path) -> bool:
+    try:
+        newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    except FileNotFoundError:  # another process removed it
+        return False
+    return time.time() - newest > STALE_SECONDS
