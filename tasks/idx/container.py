@@ -46,12 +46,14 @@ class Limits:
         xz_ratio: The same for xz, whose runs of one value reach about 7,000.
         xz_memory: Most bytes of memory the xz decoder may take; ``xz -9`` asks for 65 MiB.
         zip_directory: Most bytes of a zip's list of members.
+        memory: Most bytes that one item, or a file read whole, may take in memory.
     """
 
     deflate_ratio: int = 1032
     xz_ratio: int = 10_000
     xz_memory: int = 128 << 20
     zip_directory: int = 4 << 20
+    memory: int = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -274,9 +276,9 @@ class _Decompressed:
     def _fail(self, error: Exception) -> NoReturn:
         text = str(error)
         if "checksum" in text:
-            text = "its checksum (CRC) does not match its data"
+            text = "the checksum (CRC) does not match the data"
         elif "Memory usage limit" in text:
-            text = "its decoder asks for more memory than allowed"
+            text = "the decoder asks for more memory than is allowed"
         found = f"a damaged {self._codec.kind} stream near byte {self._before + self._at:,}: {text}"
         raise DataError(found, "a whole, undamaged stream", AGAIN, self._label) from error
 
@@ -352,7 +354,7 @@ def _archive(reads: _BoundedReads, label: str) -> zipfile.ZipFile:
 
 
 def _choose(archive: zipfile.ZipFile, member: str | None, label: str) -> zipfile.ZipInfo:
-    files = [info for info in archive.infolist() if not info.is_dir()]
+    files = [info for info in archive.infolist() if not info.filename.endswith("/")]
     names = [info.filename for info in files]
     if member is None and len(files) != 1:
         found = _listing(names)

@@ -62,7 +62,7 @@ class IdxHeader:
             found = f"an IDX header whose items have no elements (shape {dimensions(self.shape)})"
             raise DataError(found, "sizes above zero after the first", "Check how the file was written")
         if self.item_bytes > sys.maxsize:
-            found = f"an IDX header whose items take {self.item_bytes:,} bytes each (shape {dimensions(self.shape)})"
+            found = f"an IDX header whose items take 2^63 bytes or more each (shape {dimensions(self.shape)})"
             raise DataError(found, "items that a machine can address", "The header is damaged; get the file again")
 
     @property

@@ -59,7 +59,9 @@ def open_idx(
     with open_container(path, member, limits) as container, ThreadPoolExecutor(2, "idx-digest") as pool:
         head = _read(container.read, _HEAD)
         header = _header(head, container)
-        _judge(header, container, expect)
+        if expect is not None:
+            _require_kind(header, expect, container.label)
+        _require_believable(header, container, limits)
         digests = _Digests(pool, head[: header.size], digest_items=digest_items)
         reader = IdxReader(header, container, head[header.size :], digests)
         try:
@@ -83,10 +85,14 @@ def read_idx(
         A read-only array of the header's shape, in the file's own byte order.
 
     Raises:
-        DataError: As for `open_idx`; also a file too large for this machine's memory.
+        DataError: As for `open_idx`; also a file larger than ``limits.memory``.
     """
     with open_idx(path, member=member, expect=expect, digest_items=False, limits=limits) as reader:
         header = reader.header
+        if header.payload_bytes > limits.memory:
+            found = f"{header}, {header.payload_bytes:,} bytes"
+            expected = f"at most {limits.memory:,} bytes where a file is read whole"
+            raise DataError(found, expected, "Read it in batches, or name the right file", reader.name)
         batches = list(reader.batches(max(1, header.items)))
         return batches[0] if batches else np.empty(header.shape, header.dtype)
 
@@ -270,25 +276,32 @@ def _header(head: bytes, container: Container) -> IdxHeader:
     raise DataError(found, EXPECTED, "Check where it came from, and get the IDX file itself", container.label)
 
 
-def _judge(header: IdxHeader, container: Container, expect: Expect | None) -> None:
-    """Hold the header against what was asked for and what the container can hold, before anything is allocated."""
+def _require_kind(header: IdxHeader, expect: Expect, label: str) -> None:
+    """Hold the header against what the caller takes the file for."""
     rank = len(header.shape)
-    if expect is not None and (rank == 1) != (expect == "labels"):
-        found, expected = f"images or a table (rank {rank}, {header})", "labels (rank 1)"
-        if expect == "images":
-            found, expected = f"labels (rank 1, {header}) where images were expected", "images (rank 2 or more)"
-        remedy = "The two files were probably swapped; name the other one"
-        raise DataError(found, expected, remedy, container.label)
+    if (rank == 1) == (expect == "labels"):
+        return
+    if expect == "images":
+        found, expected = f"labels (rank 1, {header}) where images were expected", "rank 2 or more"
+    else:
+        found, expected = f"images or a table (rank {rank}, {header}) where labels were expected", "rank 1"
+    raise DataError(found, expected, "The two files were probably swapped; name the other one", label)
+
+
+def _require_believable(header: IdxHeader, container: Container, limits: Limits) -> None:
+    """Hold the header against what the container can hold, before anything is allocated for it."""
     total = header.size + header.payload_bytes
     promise = f"an IDX header that promises {header} ({total:,} bytes with the header)"
+    expected, remedy = "a file exactly as long as its header says", AGAIN
     if container.exact is not None and container.exact != total:
-        gap = abs(total - container.exact)
-        found = f"{promise}, in a file of {container.exact:,} bytes: {gap:,} bytes " + (
-            "are missing" if total > container.exact else "too many (trailing bytes)"
-        )
-        raise DataError(found, "a file exactly as long as its header says", AGAIN, container.label)
-    if header.payload_bytes > container.most:
+        gap = total - container.exact
+        verdict = f"{gap:,} bytes are missing" if gap > 0 else f"{-gap:,} bytes too many (trailing bytes)"
+        found = f"{promise}, in a file of {container.exact:,} bytes: {verdict}"
+    elif header.payload_bytes > container.most:
         found = f"{promise}, more than a compressed file of this size can hold ({container.most:,})"
-        raise DataError(
-            found, "a header that the data can keep", f"The header is damaged or hostile. {AGAIN}", container.label
-        )
+    elif header.item_bytes > limits.memory:
+        found = f"items of {header.item_bytes:,} bytes each ({header})"
+        expected, remedy = f"items of at most {limits.memory:,} bytes", "Check what the file is"
+    else:
+        return
+    raise DataError(found, expected, remedy, container.label)
