@@ -10,8 +10,8 @@ What is accepted, and what is refused with a `DataError` that says what the file
   ever extracted.
 - Only regular files and links to them. Names are never trusted, and neither are headers: a plain file must have exactly
   the length its header promises, a compressed one may promise no more than `Limits` allows for its size, and is
-  decompressed at most one byte beyond the promise (or its first 512). A buffer is filled, never reserved: no promise costs
-  memory.
+  decompressed at most one byte beyond the promise (or its first 512). Buffers are filled, never reserved: no promise
+  costs memory.
 - Damage that a container's checksum alone shows comes to light at its end: what is made of a stream counts only once
   the stream has been exhausted.
 """
