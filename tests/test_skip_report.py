@@ -10,7 +10,8 @@ pytest_plugins = ["pytester"]
 
 
 @pytest.fixture
-def session(pytester: pytest.Pytester) -> pytest.Pytester:
+def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    monkeypatch.delenv("STEPWISE_NO_SKIPS", raising=False)
     shared = Path(__file__).with_name("conftest.py").read_text(encoding="utf-8")
     pytester.makeconftest(shared)
     pytester.makeini("[pytest]\nmarkers = slow: the full tier\n")
