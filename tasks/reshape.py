@@ -20,6 +20,7 @@ from schemas.receipt import Receipt, Seal
 from schemas.tables import FILE_NAME
 from tasks.arrays import TARGETS_FILE, X_FILE
 from tasks.receipts import keep_receipt, open_receipt
+from tasks.scan import scan_order
 from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import Store
 from tasks.table import TableReader
@@ -142,21 +143,6 @@ def form_of(settings: Reshape, table: Table, receipt: Receipt) -> Form:
         dtype=np.dtype(table.table.dtype),
         first_label=receipt.labels.first,
     )
-
-
-def scan_order(settings: Reshape, item: tuple[int, ...]) -> NDArray[np.intp]:
-    """Positions (pixels,) of an image's pixels in the order in which the steps take them.
-
-    rows: as stored; columns: column by column; permuted: by the rank of a draw of PCG64 for each position, a stream
-    that NumPy keeps stable between versions.
-    """
-    positions = np.arange(int(np.prod(item)), dtype=np.intp)
-    if settings.scan == "columns":
-        return positions.reshape(item[0], -1).T.reshape(-1)
-    if settings.scan == "permuted":
-        draws = np.random.PCG64(settings.scan_seed).random_raw(positions.size)
-        return np.argsort(draws, kind="stable")
-    return positions
 
 
 def write_arrays(table: Path, folder: Path, form: Form, progress: Progress) -> str:

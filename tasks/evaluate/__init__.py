@@ -1,1 +1,159 @@
-"""Evaluate: the model's answers to the test split, and the measures of them."""
+"""Evaluate: the one touch of the test set: every sequence answered, measured, and its answer written down.
+
+Here: the stage. Not here: the measures (metrics) and how a network answers (tasks/network).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from prefect import task
+
+from schemas.configuration import Evaluating
+from schemas.handles import Evaluation, Sequences, Station, TrainedModel
+from schemas.metrics import LossName, Metrics
+from tasks.arrays import open_arrays
+from tasks.evaluate.metrics import Tally
+from tasks.receipts import demand_seal
+from tasks.stage import Key, Progress, once, progress_of
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from schemas.receipt import Labels
+
+METRICS_FILE: Final = "metrics.json"
+PREDICTIONS_FILE: Final = "predictions.parquet"
+
+
+@task(
+    name="evaluate",
+    description="Lets the trained model answer every test sequence once and measures the answers: accuracy with its "
+    "interval, classes, confusion, calibration, worst mistakes. Writes every prediction, which closes the ledger.",
+    persist_result=True,
+    result_serializer="json",
+)
+def evaluate(
+    artifacts: Path, sequences: Sequences, trained: TrainedModel, settings: Evaluating, loss: LossName
+) -> Evaluation:
+    """Evaluate the model on the sealed test sequences, or reuse the evaluation of the same model and sequences."""
+    store = Store(artifacts)
+    key = Key(
+        "evaluate",
+        "tasks.evaluate",
+        (trained.model.digest, sequences.x.digest, *map(str, sequences.x.shape), sequences.targets.digest),
+        {**settings.model_dump(mode="json"), "loss": loss},
+        ("tensorflow", "keras", "numpy", "pyarrow"),
+    )
+    progress = progress_of("evaluate")
+    return once(
+        store, "evaluate", key, Evaluation, lambda: evaluated(store, sequences, trained, settings, loss, progress)
+    )
+
+
+def evaluated(
+    store: Store, sequences: Sequences, trained: TrainedModel, settings: Evaluating, loss: LossName, progress: Progress
+) -> Evaluation:
+    """Answer, measure and write.
+
+    Raises:
+        DataError: the sequences are not the ones that reshape sealed.
+        CountsBrokenError: not every image was answered, or not every answer was written.
+    """
+    receipt = demand_seal(store, sequences)
+    x, y = open_arrays(store, sequences)
+    from tasks.network import MODEL_FILE, Answerer, load
+
+    model = load(store.open(trained.model, MODEL_FILE))
+    labels = receipt.labels
+    tally = Tally(
+        labels.names, first=labels.first, bins=settings.calibration_bins, worst=settings.worst_mistakes, loss=loss
+    )
+    with store.staging() as folder:
+        predictions = PredictionWriter(folder / PREDICTIONS_FILE, labels)
+        with predictions:
+            start = 0
+            for probabilities in Answerer(model).answers(x):
+                true = np.asarray(y[start : start + len(probabilities)])
+                start += len(probabilities)
+                index = predictions.write(true.reshape(-1), probabilities.reshape(-1, labels.classes))
+                tally.add(index, true.reshape(-1), probabilities.reshape(-1, labels.classes))
+                progress(start, len(x), "sequences")
+        metrics = tally.metrics()
+        (folder / METRICS_FILE).write_text(metrics.model_dump_json(indent=1), encoding="utf-8")
+        counts: dict[Station, int] = {
+            "evaluated": tally.samples,
+            "predictions written": rows_written(folder / PREDICTIONS_FILE),
+        }
+        receipt.ledger.entered("test", "evaluate", counts).verify()
+        return _kept(store, folder, predictions.digest, metrics, counts)
+
+
+class PredictionWriter:
+    """Writes predictions.parquet: index, label, predicted, probabilities; labels are the dataset's own.
+
+    Where no labels are known, the column is null.
+    """
+
+    def __init__(self, path: Path, labels: Labels) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._labels = labels
+        self._schema = pa.schema(
+            [
+                pa.field("index", pa.int64(), nullable=False),
+                pa.field("label", pa.int32()),
+                pa.field("predicted", pa.int32(), nullable=False),
+                pa.field("probabilities", pa.list_(pa.float32(), labels.classes), nullable=False),
+            ]
+        )
+        self._file = pq.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=False)
+        self._digest = hashlib.sha256()
+        self.rows = 0
+
+    def __enter__(self) -> PredictionWriter:  # noqa: PYI034 - this class is final
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, true: NDArray[np.int32] | None, probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Append answers (n, C) with their true class indices (n,); returns the rows' index (n,)."""
+        import pyarrow as pa
+
+        n, first = len(probabilities), self._labels.first
+        index = np.arange(self.rows, self.rows + n, dtype=np.int64)
+        predicted = (probabilities.argmax(1) + first).astype(np.int32)
+        labels: Any = pa.nulls(n, pa.int32()) if true is None else pa.array((true + first).astype(np.int32))
+        flat = np.ascontiguousarray(probabilities).reshape(-1)
+        answers = pa.FixedSizeListArray.from_arrays(pa.array(flat), self._labels.classes)
+        batch = pa.record_batch([pa.array(index), labels, pa.array(predicted), answers], schema=self._schema)
+        self._file.write_batch(batch)
+        self._digest.update(flat.astype("<f4", copy=False).data)
+        self._digest.update(b"" if true is None else true.astype("<i4").tobytes())
+        self.rows += n
+        return index
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all answers and labels in order."""
+        return self._digest.hexdigest()
+
+
+def rows_written(path: Path) -> int:
+    """The rows of a Parquet file, counted by reading its index column back."""
+    import pyarrow.parquet as pq
+
+    return len(pq.read_table(path, columns=["index"]))
+
+
+def _kept(store: Store, folder: Path, predictions: str, metrics: Metrics, counts: dict[Station, int]) -> Evaluation:
+    digest = hashlib.sha256(predictions.encode() + metrics.model_dump_json().encode()).hexdigest()
+    rows = counts["predictions written"]
+    handle = store.commit(folder, kind="evaluation", digest=digest, rows=rows, shape=(rows,), dtype="<f4")
+    return Evaluation(evaluation=handle, counts=counts, accuracy=metrics.accuracy, interval=metrics.interval)

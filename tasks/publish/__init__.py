@@ -1,1 +1,294 @@
-"""Publish: the run's folder, its report and its figures; the manifest is written last."""
+"""Publish: a run's evidence and model under one name that exists whole or not at all.
+
+Everything is put into a staging folder, the model is tried in a fresh process, the manifest is written last, and one
+rename gives the run its name. Not here: how the report looks (report, figures), the fresh process (fresh).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from prefect import task
+
+from schemas.configuration import RunConfiguration
+from schemas.errors import StorageError
+from schemas.handles import Evaluation, Frozen, PublishedRun, Sequences, Table, TrainedModel
+from schemas.history import History
+from schemas.metrics import Metrics
+from schemas.receipt import Receipt
+from schemas.tables import FILE_NAME
+from tasks.arrays import open_arrays
+from tasks.publish.cards import show_run
+from tasks.receipts import demand_seal
+from tasks.stage import log, timed
+from tasks.store import Store, sha256_file, writing
+from tasks.table import TableReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+MANIFEST_FILE: Final = "manifest.json"
+MANIFEST_FORMAT: Final = 1
+CHECKED_IMAGES: Final = 32
+TRIAL_SECONDS: Final = 300
+LIBRARIES: Final = ("prefect", "tensorflow", "keras", "numpy", "pyarrow", "pandera", "polars")
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+class StageTiming(Frozen):
+    """How long a step took, and whether its output was there already."""
+
+    step: str
+    seconds: float
+    reused: bool
+
+
+class Outcome(Frozen):
+    """Everything that the stages of one run returned."""
+
+    tables: tuple[Table, Table]
+    sequences: tuple[Sequences, Sequences]
+    trained: TrainedModel
+    evaluation: Evaluation
+
+
+class Subject(Frozen):
+    """What a run was about."""
+
+    run: str
+    created: datetime.datetime
+    title: str
+    orientation: str
+    configuration: RunConfiguration
+
+
+@task(
+    name="publish",
+    description="Writes model, metrics, predictions, report, ledger and receipt into a staging folder, tries the model "
+    "in a fresh process, and gives the run its name by one rename. Refuses a run whose ledger does not close.",
+    persist_result=True,
+    result_serializer="json",
+)
+def publish(artifacts: Path, subject: Subject, outcome: Outcome, timings: tuple[StageTiming, ...]) -> PublishedRun:
+    """Publish a run and show its summary, ledger and figures in the Prefect UI."""
+    store = Store(artifacts)
+    with timed("publish"):
+        published = published_run(store, subject, outcome, timings)
+    show_run(store.root / published.place)
+    return published
+
+
+def published_run(store: Store, subject: Subject, outcome: Outcome, timings: tuple[StageTiming, ...]) -> PublishedRun:
+    """Assemble, try and name the run.
+
+    Raises:
+        CountsBrokenError: the ledger does not close.
+        StorageError: the model answers differently in a fresh process, or the run cannot be written.
+    """
+    receipt = closed_receipt(store, outcome)
+    runs = store.root / "runs"
+    final, staging = runs / subject.run, runs / f".staging-{subject.run}-{os.getpid()}"
+    with writing(runs):
+        if final.exists():
+            raise StorageError(
+                f"a run named {subject.run} is published already",
+                "a new name",
+                "Run again: a name is given once",
+                str(final),
+            )
+        staging.mkdir(parents=True)
+        try:
+            _fill(staging, store, subject, outcome, receipt, timings)
+            manifest = _seal(staging, subject, outcome)
+            staging.rename(final)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    log.info("published %s", final)
+    return PublishedRun(
+        run=subject.run,
+        place=f"runs/{subject.run}",
+        report=f"runs/{subject.run}/report.html",
+        manifest=manifest,
+        accuracy=outcome.evaluation.accuracy,
+        interval=outcome.evaluation.interval,
+    )
+
+
+def closed_receipt(store: Store, outcome: Outcome) -> Receipt:
+    """Both splits' seals on one receipt, with the whole ledger.
+
+    Raises:
+        CountsBrokenError: an equation does not hold or was never counted.
+    """
+    train, test = (demand_seal(store, sequences) for sequences in outcome.sequences)
+    ledger = train.ledger.merged(test.ledger)
+    ledger = ledger.entered("train", "train", outcome.trained.counts)
+    ledger = ledger.entered("test", "evaluate", outcome.evaluation.counts)
+    ledger.verify_complete()
+    return train.sealed(test.seals[-1], ledger)
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, nothing of the process's environment variables."""
+    versions = {name: metadata.version(name) for name in LIBRARIES}
+    machine = {"python": platform.python_version(), "system": platform.platform(), "processors": str(os.cpu_count())}
+    return {"stepwise": metadata.version("stepwise"), **machine, **versions}
+
+
+def _fill(
+    folder: Path,
+    store: Store,
+    subject: Subject,
+    outcome: Outcome,
+    receipt: Receipt,
+    timings: tuple[StageTiming, ...],
+) -> None:
+    from tasks.network import MODEL_FILE, load
+    from tasks.publish.serving import export
+
+    model_path = store.open(outcome.trained.model, MODEL_FILE)
+    shutil.copyfile(model_path, folder / MODEL_FILE)
+    export(load(model_path), subject.configuration.reshape, receipt, folder / "saved_model")
+    for name in ("metrics.json", "predictions.parquet"):
+        shutil.copyfile(store.open(outcome.evaluation.evaluation, name), folder / name)
+    shutil.copyfile(store.open(outcome.trained.model, "history.json"), folder / "history.json")
+    _write_json(folder / "ledger.json", receipt.ledger)
+    _write_json(folder / "receipt.json", receipt)
+    _write_json(folder / "configuration.json", subject.configuration)
+    (folder / "environment.json").write_text(json.dumps(environment(), indent=1), encoding="utf-8")
+    (folder / "timings.json").write_text(
+        json.dumps([timing.model_dump() for timing in timings], indent=1), encoding="utf-8"
+    )
+    with _trial(folder, store, outcome):
+        _write_report(folder, store, subject, outcome, receipt, timings)
+
+
+def _write_json(path: Path, value: Frozen) -> None:
+    path.write_text(value.model_dump_json(indent=1), encoding="utf-8")
+
+
+def _write_report(
+    folder: Path,
+    store: Store,
+    subject: Subject,
+    outcome: Outcome,
+    receipt: Receipt,
+    timings: tuple[StageTiming, ...],
+) -> None:
+    from tasks.publish.report import ReportContents, render
+
+    metrics = Metrics.model_validate_json((folder / "metrics.json").read_bytes())
+    x, _ = open_arrays(store, outcome.sequences[1])
+    contents = ReportContents(
+        run=subject.run,
+        created=subject.created,
+        title=subject.title,
+        mode=receipt.mode,
+        configuration=subject.configuration,
+        receipt=receipt,
+        ledger=receipt.ledger,
+        metrics=metrics,
+        history=History.model_validate_json((folder / "history.json").read_bytes()),
+        pictures=pictures(store, outcome.tables[1], [mistake.index for mistake in metrics.worst], subject.orientation),
+        sequence=np.asarray(x[0]),
+        sequence_picture=pictures(store, outcome.tables[1], [0], subject.orientation)[0],
+        timings={timing.step: timing.seconds for timing in timings},
+        reused=frozenset(timing.step for timing in timings if timing.reused),
+        environment=environment(),
+        files={path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()},
+    )
+    (folder / "report.html").write_text(render(contents), encoding="utf-8")
+
+
+def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> NDArray[np.uint8]:
+    """Images (K, rows, columns) uint8 of the given rows of a table, upright, other types stretched to 0..255."""
+    wanted = dict.fromkeys(rows)
+    found: dict[int, NDArray[Any]] = {}
+    start = 0
+    for batch in TableReader(store.open(table.table, FILE_NAME)).batches():
+        values = batch.pixels.view(np.dtype(table.table.dtype))
+        found |= {row: values[row - start] for row in wanted if start <= row < start + len(values)}
+        start += len(values)
+    height = table.table.shape[1]
+    images = np.array([found[row] for row in rows]).reshape(len(rows), height, -1)
+    if images.dtype != np.uint8 and images.size:
+        low, high = float(images.min()), float(images.max())
+        images = ((images.astype(np.float64) - low) * (255 / ((high - low) or 1))).astype(np.uint8)
+    return images.transpose(0, 2, 1) if orientation == "transposed" else images
+
+
+@contextlib.contextmanager
+def _trial(folder: Path, store: Store, outcome: Outcome) -> Iterator[None]:
+    """Have a fresh interpreter load both forms of the model and answer, while the report is drawn."""
+    sequences = outcome.sequences[1]
+    x, targets = open_arrays(store, sequences)
+    each = x.shape[1] if targets.ndim == 2 else 1
+    count = min(len(x), -(-CHECKED_IMAGES // each))
+    questions = folder / ".trial"
+    questions.mkdir()
+    np.save(questions / "sequences.npy", np.asarray(x[:count]), allow_pickle=False)
+    np.save(questions / "images.npy", _first_images(store, outcome.tables[1], count * each), allow_pickle=False)
+    command = [sys.executable, "-m", "tasks.publish.fresh", str(folder)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
+    ) as process:
+        try:
+            yield
+            said, complaints = process.communicate(timeout=TRIAL_SECONDS)
+        except BaseException:
+            process.kill()
+            raise
+    shutil.rmtree(questions)
+    if process.returncode:
+        reason = (said.strip() or complaints.strip()).splitlines()[-1:]
+        raise StorageError(
+            f"the model does not answer in a fresh process as it did when it was evaluated: {''.join(reason)}",
+            "equal answers from both saved forms of the model",
+            "Nothing was published. Rerun; if it happens again, the installation of TensorFlow is not sound",
+            str(folder),
+        )
+
+
+def _first_images(store: Store, table: Table, count: int) -> NDArray[Any]:
+    """The first images (count, *item) of a table in their own type."""
+    batch = next(TableReader(store.open(table.table, FILE_NAME)).batches(count))
+    return batch.pixels.view(np.dtype(table.table.dtype)).reshape(-1, *table.table.shape[1:])
+
+
+def _seal(folder: Path, subject: Subject, outcome: Outcome) -> str:
+    """Write the manifest: digests of all files; a folder without one is no run."""
+    files = {
+        path.relative_to(folder).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    manifest = {
+        "format": MANIFEST_FORMAT,
+        "run": subject.run,
+        "created": subject.created.isoformat(),
+        "dataset": subject.configuration.dataset,
+        "preset": subject.configuration.preset,
+        "accuracy": outcome.evaluation.accuracy,
+        "interval": outcome.evaluation.interval,
+        "weights": outcome.trained.model.digest,
+        "files": files,
+    }
+    path = folder / MANIFEST_FILE
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(manifest, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    return sha256_file(path)

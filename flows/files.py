@@ -1,0 +1,40 @@
+"""Commands on single files: inspect and convert. Not here: the codec (tasks/idx) and the table (tasks/parse)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.runs import print_json
+from tasks.idx import describe
+from tasks.store import writing
+
+
+def inspect_file(file: Path, member: str | None, *, as_json: bool) -> None:
+    """Print what an IDX file is."""
+    described = dataclasses.asdict(describe(file, member))
+    if as_json:
+        print_json({"file": str(file), **described})
+        return
+    table = Table(show_header=False, title=str(file), title_justify="left")
+    for name, value in described.items():
+        if value is not None:
+            table.add_row(name.replace("_", " "), str(value))
+    Console().print(table)
+
+
+def convert_files(images: Path, labels: Path | None, output: Path) -> None:
+    """Write images and labels as one Parquet table; the output's name appears when it is whole."""
+    from tasks.parse import write_table
+
+    with writing(output), tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".convert-") as folder:
+        target = Path(folder) / output.name
+        parsed = write_table(images, labels, target)
+        os.replace(target, output)  # noqa: PTH105 - the same call, named for what it does
+    shape = " x ".join(str(extent) for extent in parsed.shape)
+    Console().print(f"{output}: {shape} of {parsed.dtype}, {'labelled' if labels else 'no labels'}", soft_wrap=True)

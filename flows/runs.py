@@ -1,0 +1,104 @@
+"""Published runs: finding, listing and showing them. Not here: making them (tasks/publish)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from schemas.errors import ConfigurationError
+from schemas.ledger import Ledger
+from tasks.store import sha256_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def manifests(artifacts: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Every published run's folder and manifest, the newest first; a folder without a manifest is no run."""
+    found = [(path.parent, json.loads(path.read_bytes())) for path in (artifacts / "runs").glob("[!.]*/manifest.json")]
+    return sorted(found, key=lambda entry: (entry[1]["created"], entry[0].name), reverse=True)
+
+
+def find_run(artifacts: Path, name: str) -> tuple[Path, dict[str, Any]]:
+    """The run of a name, of a part that only one run has, or the latest.
+
+    Raises:
+        ConfigurationError: there is none, or more than one.
+    """
+    known = manifests(artifacts)
+    exact = [entry for entry in known if entry[0].name == name]
+    fitting = exact or (known[:1] if name == "latest" else [entry for entry in known if name in entry[0].name])
+    if len(fitting) == 1:
+        return fitting[0]
+    names = ", ".join(entry[0].name for entry in (fitting or known)[:5]) or "none yet"
+    raise ConfigurationError(
+        f"{len(fitting) or 'no'} published run{'s' if len(fitting) > 1 else ''} by the name '{name}'",
+        f"the name of one run; published: {names}",
+        "See `stepwise runs`" if known else "Make one with `stepwise run`",
+        str(artifacts / "runs"),
+    )
+
+
+def list_runs(artifacts: Path, *, as_json: bool) -> None:
+    """Print all runs."""
+    known = manifests(artifacts)
+    if as_json:
+        fields = ("run", "created", "dataset", "preset", "accuracy", "interval", "weights")
+        print_json([{field: manifest[field] for field in fields} for _, manifest in known])
+        return
+    table = Table("run", "dataset", "preset", title=f"{len(known)} published runs", title_justify="left")
+    table.add_column("accuracy", justify="right")
+    table.add_column("95 % interval", justify="right")
+    for folder, manifest in known:
+        low, high = manifest["interval"]
+        row = (folder.name, manifest["dataset"], manifest["preset"])
+        table.add_row(*row, f"{manifest['accuracy']:.2%}", f"{low:.2%} to {high:.2%}")
+    Console().print(table)
+
+
+def show_one(artifacts: Path, name: str, *, as_json: bool) -> None:
+    """Print one run: result, ledger, files, and which files are no longer what was published."""
+    folder, manifest = find_run(artifacts, name)
+    damaged = damaged_files(folder, manifest)
+    ledger = Ledger.model_validate_json((folder / "ledger.json").read_bytes())
+    if as_json:
+        print_json({**manifest, "damaged": damaged, "ledger": ledger.model_dump(mode="json")["entries"]})
+        return
+    console = Console()
+    low, high = manifest["interval"]
+    console.print(f"[bold]{folder.name}[/bold]", highlight=False)
+    console.print(f"accuracy {manifest['accuracy']:.2%}, 95 % interval {low:.2%} to {high:.2%}")
+    console.print(ledger_table(ledger))
+    console.print("files: " + (f"[red]damaged: {', '.join(damaged)}[/red]" if damaged else "all as published"))
+    console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def damaged_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """Names of a run's files that are missing or have other bytes than its manifest states."""
+    return [
+        name
+        for name, seal in manifest["files"].items()
+        if not (folder / name).is_file() or sha256_file(folder / name) != seal["sha256"]
+    ]
+
+
+def ledger_table(ledger: Ledger) -> Table:
+    """The ledger, one station a row, both splits side by side."""
+    table = Table("station", title="No sample was lost", title_justify="left")
+    table.add_column("train", justify="right")
+    table.add_column("test", justify="right")
+    table.add_column("measured by")
+    for station in dict.fromkeys(entry.station for entry in ledger.entries):
+        counts = [ledger.count(split, station) for split in ("train", "test")]  # type: ignore[arg-type]
+        stage = next(entry.stage for entry in ledger.entries if entry.station == station)
+        table.add_row(station, *("" if count is None else f"{count:,}" for count in counts), stage)
+    return table
+
+
+def print_json(value: object) -> None:
+    """Print one JSON value for a program."""
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")

@@ -1,0 +1,146 @@
+"""Presets and how a configuration is put together: preset, then file, then single settings. Not here: argv.
+
+Whatever is unknown is refused with the nearest right name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from schemas.configuration import RunConfiguration
+from schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_SHIPPED = Path(__file__).with_name("presets.toml")
+DEFAULT_PRESET = "rows"
+
+
+def presets() -> dict[str, str]:
+    """Names of the presets and what each is."""
+    return {name: entry["description"] for name, entry in _entries().items()}
+
+
+def configured(
+    preset: str = DEFAULT_PRESET,
+    file: Path | None = None,
+    settings: Iterable[str] = (),
+    dataset: str | None = None,
+) -> RunConfiguration:
+    """The configuration of a preset, with a file's values over it, and `key=value` settings over both.
+
+    Raises:
+        ConfigurationError: a name, key or value is unknown or out of bounds; the nearest right one is given.
+    """
+    values = _preset(preset)
+    if file is not None:
+        values = _laid_over(values, _file_values(file))
+    for setting in settings:
+        values = _laid_over(values, _setting(setting))
+    if dataset is not None:
+        values["dataset"] = dataset
+    return validated({**values, "preset": preset}, str(file) if file else None)
+
+
+def validated(values: Mapping[str, Any], file: str | None = None) -> RunConfiguration:
+    """The configuration of plain values.
+
+    Raises:
+        ConfigurationError: all that is wrong with them, in one error.
+    """
+    try:
+        return RunConfiguration.model_validate(values)
+    except ValidationError as error:
+        problems = [_problem(problem) for problem in error.errors(include_url=False)]
+        raise ConfigurationError(
+            f"the configuration is wrong: {'; '.join(problems)}",
+            "keys and values as `stepwise run --help` and the README list them",
+            "Correct them; nothing was run",
+            file,
+        ) from error
+
+
+def _entries() -> dict[str, Any]:
+    return tomllib.loads(_SHIPPED.read_text(encoding="utf-8"))
+
+
+def _preset(name: str) -> dict[str, Any]:
+    entries = _entries()
+    if name not in entries:
+        raise ConfigurationError(
+            f"there is no preset '{name}'", f"one of {', '.join(entries)}", _nearest(name, list(entries))
+        )
+    entry = dict(entries[name])
+    entry.pop("description")
+    base = entry.pop("base", None)
+    return _laid_over(_preset(base), entry) if base else entry
+
+
+def _file_values(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"the file cannot be read: {error.strerror}", "a TOML file", "Check the path", str(path)
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"this is not TOML: {error}", "a TOML file", "Correct it", str(path)) from error
+
+
+def _setting(text: str) -> dict[str, Any]:
+    """`training.epochs=3` as nested values; the value is TOML, or plain text where it is not."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigurationError(
+            f"'{text}' is no setting", "key=value, such as training.epochs=3", "Write it so after --set"
+        )
+    try:
+        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    nested: dict[str, Any] = parsed
+    return nested
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _laid_over(merged[key], value) if both else value
+    return merged
+
+
+def _problem(problem: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _fields(problem["loc"][:-1])
+        return f"there is no key '{place}'. {_nearest(str(problem['loc'][-1]), known)}"
+    near = ""
+    if problem["type"] == "literal_error":
+        expected = problem["ctx"]["expected"].replace("' or '", "', '").strip("'").split("', '")
+        near = f". {_nearest(str(problem['input']), expected)}"
+    return f"{place} = {problem['input']!r}: {problem['msg']}{near}"
+
+
+def _fields(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that may stand at a place of the configuration."""
+    model: Any = RunConfiguration
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            inner = model.model_fields[part].annotation
+            candidates = [inner, *getattr(inner, "__args__", ())]
+            model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
+    return list(model.model_fields)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}"

@@ -1,0 +1,47 @@
+"""A fresh process that loads both forms of a run's model and compares their answers with the written predictions.
+
+Run as `python -m tasks.publish.fresh FOLDER`; says what differs and exits with 1, or exits with 0.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+# One model in two graphs, compiled differently: float32 rounding over T steps, and no more.
+TOLERANCE: Final = 1e-4
+
+
+def differences(folder: Path) -> list[str]:
+    """What differs between the saved forms' answers and predictions.parquet; empty where nothing does."""
+    import pyarrow.parquet as pq
+    import tensorflow as tf
+
+    from tasks.network import MODEL_FILE, load
+
+    sequences = np.load(folder / ".trial" / "sequences.npy", allow_pickle=False)
+    images = np.load(folder / ".trial" / "images.npy", allow_pickle=False)
+    served = tf.saved_model.load(str(folder / "saved_model")).signatures["serving_default"]
+    native = images.astype(images.dtype.newbyteorder("="))
+    answers = {
+        MODEL_FILE: load(folder / MODEL_FILE)(sequences.astype(np.float32)).numpy(),
+        "saved_model": served(images=tf.constant(native))["probabilities"].numpy(),
+    }
+    column = pq.read_table(folder / "predictions.parquet").column("probabilities").combine_chunks()
+    written = np.asarray(column.flatten()).reshape(-1, column.type.list_size)[: len(images)]
+    gaps = {name: float(np.abs(answer.reshape(written.shape) - written).max()) for name, answer in answers.items()}
+    return [f"{name} answers up to {gap:.2g} apart" for name, gap in gaps.items() if gap > TOLERANCE]
+
+
+def main() -> int:
+    """Compare; the exit code says whether all is well."""
+    found = differences(Path(sys.argv[1]))  # noqa: TID251 - this process's only argument, from its parent
+    sys.stdout.write("".join(f"{line}\n" for line in found))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""The scan: the order in which an image's pixels become steps. A foundation: reshape and the served model share it.
+
+The witness does not: it writes the order out for itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from schemas.configuration import Reshape
+
+
+def scan_order(settings: Reshape, item: tuple[int, ...]) -> NDArray[np.intp]:
+    """Positions (pixels,) of an image's pixels in the order in which the steps take them.
+
+    rows: as stored; columns: column by column; permuted: by the rank of a draw of PCG64 for each position, a stream
+    that NumPy keeps stable between versions.
+    """
+    positions = np.arange(int(np.prod(item)), dtype=np.intp)
+    if settings.scan == "columns":
+        return positions.reshape(item[0], -1).T.reshape(-1)
+    if settings.scan == "permuted":
+        draws = np.random.PCG64(settings.scan_seed).random_raw(positions.size)
+        return np.argsort(draws, kind="stable")
+    return positions
