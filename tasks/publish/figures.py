@@ -1,0 +1,336 @@
+"""The figures of a run, as SVG for the report and as PNG for the Prefect UI. Not here: the page, its words and tables.
+
+SVGs take their colours from the page's CSS variables, so that one figure serves the light and the dark scheme, and
+their text stays text. Equal input gives equal bytes. matplotlib is imported when the first figure is drawn.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import re
+import unicodedata
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from schemas.history import History
+    from schemas.metrics import Metrics
+
+MOST_CLASSES_WITH_NUMBERS = 20
+_LONGEST_NAME = 14
+_PIXELS = 72  # an inch of a figure is so many CSS pixels of the page
+_INK, _MUTED, _RULE, _FIRST, _SECOND = "#1c2127", "#59636e", "#dfe3e7", "#0d6f78", "#b5500b"
+_VARIABLES = {_INK: "ink", _MUTED: "muted", _RULE: "rule", _FIRST: "first", _SECOND: "second"}
+_STYLE: Any = {  # rcParams; its keys are a Literal of hundreds in the stubs
+    "svg.fonttype": "none",
+    "svg.hashsalt": "stepwise",
+    "text.parse_math": False,  # a class may be called "$"
+    "font.size": 11.0,
+    "text.color": _INK,
+    "axes.edgecolor": _MUTED,
+    "axes.labelcolor": _MUTED,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "axes.axisbelow": True,
+    "grid.color": _RULE,
+    "grid.linewidth": 0.8,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "xtick.major.size": 0.0,
+    "ytick.major.size": 0.0,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
+
+
+def learning_curves(history: History) -> str:
+    """Loss and accuracy by epoch, one SVG each, side by side where the page has room."""
+    with _drawing():
+        return "".join(
+            _svg(_curve(history, measure), f"{measure}-curve", f"{measure} by epoch, training and validation")
+            for measure in ("loss", "accuracy")
+        )
+
+
+def learning_curves_png(history: History) -> bytes:
+    """Loss and accuracy by epoch, side by side, as PNG."""
+    with _drawing():
+        figure = _figure(820, 290)
+        for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            _draw_curve(axes, history, measure)
+        return _png(figure)
+
+
+def confusion(metrics: Metrics) -> str:
+    """The confusion matrix as SVG: rows are true classes, columns are answers."""
+    names = [_short(measured.name) for measured in metrics.classes]
+    with _drawing():
+        title = f"Confusion matrix of {len(names)} classes: rows are the true class, columns the answer"
+        return _svg(_confusion(metrics, names), "confusion", title)
+
+
+def confusion_png(metrics: Metrics) -> bytes:
+    """The confusion matrix as PNG; classes whose names the font cannot draw go by their labels."""
+    with _drawing():
+        names = [_short(measured.name) for measured in metrics.classes]
+        if not _drawable(names):
+            names = [str(measured.label) for measured in metrics.classes]
+        return _png(_confusion(metrics, names))
+
+
+def reliability(metrics: Metrics) -> str:
+    """The reliability diagram as SVG, with the number of answers in every bin below it."""
+    with _drawing():
+        title = f"Reliability diagram in {metrics.calibration.bins} bins: accuracy against confidence"
+        return _svg(_reliability(metrics), "reliability", title)
+
+
+def reliability_png(metrics: Metrics) -> bytes:
+    """The reliability diagram as PNG."""
+    with _drawing():
+        return _png(_reliability(metrics))
+
+
+def steps(image: NDArray[Any], sequence: NDArray[Any], step_of_pixel: NDArray[np.integer] | None, shown: int) -> str:
+    """One image beside the sequence that it became, as SVG.
+
+    Args:
+        image: (rows, columns), as people look at it.
+        sequence: (T, F), as the network reads it.
+        step_of_pixel: (rows, columns), the step (from 0) that each pixel of `image` went to; None where unknown.
+        shown: The step (from 0) that is marked in both pictures.
+    """
+    with _drawing():
+        figure = _figure(640, 320)
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1))
+        _draw_pixels(left, image, "equal")
+        _draw_pixels(right, sequence, "auto")
+        _mark_step(left, right, step_of_pixel, shown, sequence.shape)
+        left.set_title(f"the image, {image.shape[0]} × {image.shape[1]}")
+        right.set_title(f"the sequence, T = {sequence.shape[0]} steps of F = {sequence.shape[1]}")
+        right.set_xlabel("feature")
+        right.set_ylabel("step, read downwards" if len(sequence) > 1 else "the only step")
+        title = f"An image and the {sequence.shape[0]} steps it is read in; step {shown + 1} is marked in both"
+        return _svg(figure, "steps", title)
+
+
+def mistakes(pictures: NDArray[np.uint8]) -> list[str]:
+    """(K, rows, columns) pictures as PNG data URIs, ink on paper."""
+    from matplotlib.image import imsave  # nobody who draws nothing waits for matplotlib
+
+    uris = []
+    for picture in pictures:
+        buffer = io.BytesIO()
+        imsave(buffer, picture, cmap="gray_r", vmin=0, vmax=255, format="png", metadata={"Software": None})
+        uris.append(data_uri(buffer.getvalue()))
+    return uris
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as a data URI, for an image in HTML or markdown."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def visible(text: str) -> str:
+    """The text with control, direction-changing and unpaired surrogate characters spelled out, as in [U+202E]."""
+    return "".join(f"[U+{ord(c):04X}]" if _deceives(c) else c for c in text)
+
+
+def _deceives(character: str) -> bool:
+    return unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or unicodedata.bidirectional(character) in {
+        *("LRE", "RLE", "LRO", "RLO", "PDF"),
+        *("LRI", "RLI", "FSI", "PDI"),
+    }
+
+
+def _curve(history: History, measure: str) -> Figure:
+    figure = _figure(410, 270)
+    _draw_curve(figure.subplots(), history, measure)
+    return figure
+
+
+def _draw_curve(axes: Axes, history: History, measure: str) -> None:
+    epochs = history.epochs
+    x = [epoch.epoch for epoch in epochs]
+    axes.plot(x, [getattr(epoch, measure) for epoch in epochs], "o-", color=_FIRST, label="training")
+    validation = [getattr(epoch, f"validation_{measure}") for epoch in epochs]
+    if all(value is not None for value in validation):
+        axes.plot(x, validation, "s--", color=_SECOND, label="validation")
+    axes.axvline(history.kept, color=_MUTED, linewidth=1, linestyle=":", label=f"kept: epoch {history.kept}")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(measure if measure == "loss" else "accuracy, %")
+    axes.locator_params(axis="x", nbins=8, integer=True)
+    axes.locator_params(axis="y", nbins=5)
+    axes.set_xlim(0.5, max(x) + 0.5)
+    if measure == "accuracy":
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}")
+    axes.grid(visible=True, axis="y")
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, handlelength=1.6, columnspacing=1.1)
+
+
+def _confusion(metrics: Metrics, names: Sequence[str]) -> Figure:
+    counts = np.array(metrics.confusion)
+    with_numbers = len(names) <= MOST_CLASSES_WITH_NUMBERS
+    side = 38 if with_numbers else 12
+    margin = 40 + 6 * max(len(name) for name in names)
+    figure = _figure(max(side * len(names), 120) + margin, max(side * len(names), 120) + margin)
+    axes = figure.subplots()
+    axes.imshow(_tints(counts, strongest=0.42 if with_numbers else 0.85), interpolation="none")
+    axes.set_xlabel("answered")
+    axes.set_ylabel("true class")
+    axes.xaxis.set_label_position("top")
+    axes.xaxis.tick_top()
+    small = {} if with_numbers else {"fontsize": 8}
+    upright = all(len(name) <= 3 for name in names) and with_numbers
+    axes.set_xticks(range(len(names)), names, rotation=0 if upright else 90, **small)
+    axes.set_yticks(range(len(names)), names, **small)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    axes.tick_params(which="minor", length=0)
+    axes.grid(visible=True, which="minor", color=_RULE, linewidth=0.8 if with_numbers else 0.4)
+    if with_numbers:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                weight = "bold" if row == column else "normal"
+                axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=10, fontweight=weight)
+    return figure
+
+
+def _tints(counts: NDArray[np.int64], strongest: float) -> NDArray[np.float64]:
+    """(C, C, 4) colours: right answers in the first colour, wrong ones in the second, by the root of their share."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    right = np.eye(len(counts), dtype=bool)
+    wrong_most = max(float(shares[~right].max(initial=0)), 1e-9)
+    alpha = np.where(right, shares * 0.7, 0.15 + 0.85 * np.sqrt(np.minimum(shares / wrong_most, 1))) * strongest
+    tints = np.zeros((*counts.shape, 4))
+    tints[..., :3] = np.where(right[..., None], (0.05, 0.52, 0.56), (0.86, 0.42, 0.10))
+    tints[..., 3] = np.where(counts > 0, alpha, 0)
+    return tints
+
+
+def _reliability(metrics: Metrics) -> Figure:
+    bins = [b for b in metrics.calibration.reliability if b.count]
+    figure = _figure(440, 470)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, linestyle="--", label="as sure as right")
+    for b in bins:
+        upper.plot([b.confidence, b.confidence], [b.confidence, b.accuracy], color=_SECOND, linewidth=2.4, alpha=0.7)
+    points = ([b.confidence for b in bins], [b.accuracy for b in bins])
+    upper.plot(*points, "o", color=_FIRST, markersize=5.5, label="answers of one bin")
+    upper.set_xlim(0, 1.02)
+    upper.set_ylim(0, 1.04)
+    upper.set_ylabel("right, %")
+    upper.grid(visible=True)
+    upper.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, handlelength=1.6)
+    widths = [b.upper - b.lower for b in bins]
+    lower.bar([b.lower for b in bins], [b.count for b in bins], widths, align="edge", color=_FIRST, alpha=0.55)
+    lower.set_yscale("log")
+    lower.set_ylim(0.7, metrics.samples * 2)
+    lower.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    lower.minorticks_off()
+    lower.grid(visible=True, axis="y")
+    lower.set_ylabel("answers")
+    lower.set_xlabel("confidence, %")
+    upper.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
+    upper.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
+    figure.align_ylabels()
+    return figure
+
+
+def _draw_pixels(axes: Axes, values: NDArray[Any], aspect: Literal["equal", "auto"]) -> None:
+    axes.imshow(values, cmap="gray_r", aspect=aspect, interpolation="none")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(True)
+    axes.spines[:].set_edgecolor(_RULE)
+
+
+def _mark_step(
+    left: Axes, right: Axes, step_of_pixel: NDArray[np.integer] | None, shown: int, shape: tuple[int, ...]
+) -> None:
+    mark = np.zeros((shape[0], 1, 4))
+    mark[shown] = (0.93, 0.45, 0.05, 0.45)
+    right.imshow(mark, aspect="auto", interpolation="none", extent=right.get_images()[0].get_extent())
+    if step_of_pixel is not None:
+        marked = np.zeros((*step_of_pixel.shape, 4))
+        marked[step_of_pixel == shown] = (0.93, 0.45, 0.05, 0.45)
+        left.imshow(marked, interpolation="none")
+
+
+@contextlib.contextmanager
+def _drawing() -> Iterator[None]:
+    import matplotlib as mpl  # nobody who draws nothing waits for matplotlib
+
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # the browser has fonts for class names that matplotlib's own font lacks; PNGs check beforehand
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        yield
+
+
+def _figure(width: int, height: int) -> Figure:
+    from matplotlib.figure import Figure  # as above
+
+    return Figure(figsize=(width / _PIXELS, height / _PIXELS), layout="constrained")
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=2 * _PIXELS, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _svg(figure: Figure, name: str, title: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = _own_ids(text, name)
+    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)  # it would style the page
+    text = re.sub(r"font-family: [^;\"]+;? ?", "", text)  # the page's own font
+    text = re.sub(r"\s*\n\s*", " ", text)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var(--{variable}, {colour})")
+    width = round(figure.get_figwidth() * _PIXELS)
+    opening = (
+        f'<svg class="{name}" role="img" aria-label="{title}" viewBox="0 0 {width} '
+        f'{round(figure.get_figheight() * _PIXELS)}" style="max-width: {width}px" stroke-linejoin="round" '
+        'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    )
+    return re.sub(r"^<svg[^>]*>", opening, text).strip()
+
+
+def _own_ids(svg: str, name: str) -> str:
+    """Keep only the ids that something in the figure points at, and make them the figure's own."""
+    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", svg)
+    return re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
+
+
+def _short(name: str) -> str:
+    name = visible(name)
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def _drawable(names: Sequence[str]) -> bool:
+    from matplotlib.font_manager import FontProperties, findfont, get_font  # as above
+
+    glyphs = get_font(findfont(FontProperties())).get_charmap()
+    return all(ord(character) in glyphs for name in names for character in name)
