@@ -6,6 +6,7 @@ extracted under a name that the archive chose.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import lzma
 import os
@@ -43,10 +44,9 @@ def shared_archive(errand: Errand, name: str, obtain: Callable[[], Path]) -> Pat
     """
     folder = partial_folder(errand.store, "archive", name)
     with errand.store.lock(folder.name):
-        folder.mkdir(exist_ok=True)
         kept = folder / "archive"
         if not kept.exists():
-            obtain().replace(kept)
+            _obtain(errand, name, obtain, kept)
         own = errand.staging / "archive"
         try:
             os.link(kept, own)
@@ -58,6 +58,18 @@ def shared_archive(errand: Errand, name: str, obtain: Callable[[], Path]) -> Pat
     return own
 
 
+def _obtain(errand: Errand, name: str, obtain: Callable[[], Path], kept: Path) -> None:
+    """Fetch an archive; when that fails, the others that wait for it get the same answer at once."""
+    errand.hosts.require(name)
+    try:
+        archive = obtain()
+    except SourceFailure as failure:
+        errand.hosts.failed(name, str(failure))
+        raise
+    kept.parent.mkdir(exist_ok=True)
+    archive.replace(kept)
+
+
 def partial_folder(store: Store, kind: str, name: str) -> Path:
     """The folder for something that survives a crash, after those that nobody has touched for a day were removed."""
     folder = store.partial(f"{kind}-{hashlib.sha256(name.encode()).hexdigest()[:32]}")
@@ -65,7 +77,8 @@ def partial_folder(store: Store, kind: str, name: str) -> Path:
         if _is_stale(other):
             with store.lock(other.name):
                 shutil.rmtree(other, ignore_errors=True)
-    folder.mkdir(exist_ok=True)
+    with contextlib.suppress(OSError):  # made only when there is something to keep
+        folder.rmdir()
     return folder
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from typing import IO, TYPE_CHECKING, Final
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 CLIENT_SECONDS: Final = 600.0
 """Longest that a client may take for a package; its own idle time-outs are far shorter."""
 
-_LAST_LINES: Final = 3
+_LINES: Final = 3
+_ERROR: Final = re.compile(r"(?:npm (?:error|ERR!)(?! errno| syscall)|E:|dpkg-deb: error:)\s+(.*\S)")
 
 
 def run_client(command: Sequence[str], folder: Path, seconds: float = CLIENT_SECONDS) -> None:
@@ -36,7 +38,7 @@ def run_client(command: Sequence[str], folder: Path, seconds: float = CLIENT_SEC
         except subprocess.TimeoutExpired as error:
             raise SourceFailure(f"{command[0]} had not finished after {seconds:.0f} s", may_heal=True) from error
     if code:
-        raise SourceFailure(f"{command[0]} ended with code {code}{_last(words)}")
+        raise SourceFailure(f"{command[0]} ended with code {code}{_said(words)}")
 
 
 @contextlib.contextmanager
@@ -57,7 +59,8 @@ def _child(command: Sequence[str], folder: Path, out: int, err: int | IO[bytes])
     except (FileNotFoundError, PermissionError) as error:
         if not folder.is_dir():
             raise
-        raise SourceFailure(f"{command[0]} is not installed here (there is none on PATH)") from error
+        answer = f"{command[0]} is not installed here (there is none on PATH)"
+        raise SourceFailure(answer, client_missing=True) from error
     try:
         yield child
     finally:
@@ -68,7 +71,9 @@ def _child(command: Sequence[str], folder: Path, out: int, err: int | IO[bytes])
         child.wait()
 
 
-def _last(words: Path) -> str:
+def _said(words: Path) -> str:
+    """What a client said about its failure: its first error lines, or its last ones where none is marked as one."""
     lines = [line.strip() for line in words.read_text(encoding="utf-8", errors="replace").splitlines()]
-    said = [line for line in lines if line and "complete log" not in line and not line.endswith(".log")]
-    return f": {' / '.join(said[-_LAST_LINES:])}" if said else ""
+    errors = [found[1] for line in lines if (found := _ERROR.match(line))]
+    said = errors[:_LINES] or [line for line in lines if line][-_LINES:]
+    return f": {' / '.join(said)}" if said else ""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from schemas.catalog import DebianSource
 
-_UPDATE_SECONDS: Final = 60.0
+_UPDATE_SECONDS: Final = 30.0
 
 # Read last, so that it can take back hooks that the system's own files add: those of container images delete caches.
 _SETTINGS: Final = """\
@@ -25,8 +25,8 @@ _SETTINGS: Final = """\
 #clear APT::Update::Post-Invoke-Success;
 APT::Sandbox::User "root";
 Acquire::Retries "1";
-Acquire::http::Timeout "10";
-Acquire::https::Timeout "10";
+Acquire::http::Timeout "8";
+Acquire::https::Timeout "8";
 Acquire::Languages "none";
 Dir::Cache "{folder}/cache";
 """
@@ -50,26 +50,40 @@ def _downloaded(source: DebianSource, errand: Errand) -> Path:
     """The package, by the system's lists; by lists of our own where those are empty, old or unreadable."""
     folder = errand.staging / "apt"
     (folder / "cache" / "archives" / "partial").mkdir(parents=True)
-    settings = folder / "apt.conf"
-    settings.write_text(_SETTINGS.format(folder=folder), encoding="utf-8")
+    (folder / "apt.conf").write_text(_SETTINGS.format(folder=folder), encoding="utf-8")
     errand.progress(0, None, f"apt-get download {source.package}")
     try:
         _get(folder, "download", source.package)
     except SourceFailure as failure:
-        if "not installed" in str(failure):
+        if failure.client_missing or (_is_listed(source, folder) and "404" not in str(failure)):
             raise
-        errand.progress(0, None, "apt-get update, with lists of our own")
-        (folder / "lists" / "partial").mkdir(parents=True)
-        settings.write_text((_SETTINGS + _OWN_LISTS).format(folder=folder), encoding="utf-8")
-        _get(folder, "update")
-        errand.progress(0, None, f"apt-get download {source.package}")
-        _get(folder, "download", source.package)
+        _with_own_lists(source, errand, folder, failure)
     packages = list(folder.glob("*.deb"))
     if len(packages) != 1:
         raise SourceFailure(f"apt-get left {len(packages)} packages instead of one")
     return packages[0]
 
 
+def _is_listed(source: DebianSource, folder: Path) -> bool:
+    """Whether the lists know the package, so that lists of our own would not help."""
+    try:
+        run_client(("apt-cache", "-q", "-c", "apt.conf", "show", source.package), folder)
+    except SourceFailure:
+        return False
+    return True
+
+
+def _with_own_lists(source: DebianSource, errand: Errand, folder: Path, first: SourceFailure) -> None:
+    errand.progress(0, None, "apt-get update, with lists of our own")
+    (folder / "lists" / "partial").mkdir(parents=True)
+    (folder / "apt.conf").write_text((_SETTINGS + _OWN_LISTS).format(folder=folder), encoding="utf-8")
+    try:
+        run_client(("apt-get", "-q", "-c", "apt.conf", "update"), folder, _UPDATE_SECONDS)
+        errand.progress(0, None, f"apt-get download {source.package}")
+        _get(folder, "download", source.package)
+    except SourceFailure as second:
+        raise SourceFailure(f"{first}; with lists of our own: {second}") from second
+
+
 def _get(folder: Path, *words: str) -> None:
-    seconds = {"seconds": _UPDATE_SECONDS} if words[0] == "update" else {}
-    run_client(("apt-get", "-q", "-c", "apt.conf", *words), folder, **seconds)
+    run_client(("apt-get", "-q", "-c", "apt.conf", *words), folder)

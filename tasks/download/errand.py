@@ -26,11 +26,17 @@ _PADDING: Final = 1 << 16  # what a .gz of incompressible data may have beyond i
 
 
 class SourceFailure(Exception):  # noqa: N818 - it is an answer among several; the error is that none worked
-    """One source did not give the file. `may_heal`: asking again later may help."""
+    """One source did not give the file.
 
-    def __init__(self, answer: str, *, may_heal: bool = False) -> None:
+    Attributes:
+        may_heal: Asking again later may help.
+        client_missing: The program that would ask is not installed.
+    """
+
+    def __init__(self, answer: str, *, may_heal: bool = False, client_missing: bool = False) -> None:
         super().__init__(redacted(answer))
         self.may_heal = may_heal
+        self.client_missing = client_missing
 
 
 @dataclass(frozen=True)
@@ -70,30 +76,30 @@ class Errand:
 
 
 class Hosts:
-    """Hosts that could not be reached lately, so that the files of one run do not each wait for the same silence.
+    """Who could not be reached lately, so that the files of one run do not each wait for the same silence.
 
     Args:
-        forget_after: Seconds after which a host is asked again; the next run should not inherit this one's outage.
+        forget_after: Seconds after which one is asked again; the next run should not inherit this one's outage.
         clock: Seconds that only grow.
     """
 
     def __init__(self, forget_after: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._forget_after = forget_after
         self._clock = clock
-        self._failed: dict[str, float] = {}
+        self._failed: dict[str, tuple[float, str]] = {}
         self._guard = threading.Lock()
 
-    def require(self, host: str) -> None:
-        """Raise SourceFailure where the host was found unreachable a moment ago."""
+    def require(self, name: str) -> None:
+        """Raise SourceFailure where a host, or a package's archive, failed a moment ago."""
         with self._guard:
-            when = self._failed.get(host)
-        if when is not None and self._clock() - when < self._forget_after:
-            raise SourceFailure(f"{host} could not be reached a moment ago and was not asked again")
+            when, answer = self._failed.get(name, (float("-inf"), ""))
+        if self._clock() - when < self._forget_after:
+            raise SourceFailure(f"{answer}; this was a moment ago, it was not asked again")
 
-    def failed(self, host: str) -> None:
-        """Remember that a host cannot be reached."""
+    def failed(self, name: str, answer: str) -> None:
+        """Remember how one failed."""
         with self._guard:
-            self._failed[host] = self._clock()
+            self._failed[name] = (self._clock(), answer)
 
 
 def redacted(text: str) -> str:

@@ -10,7 +10,7 @@ import json
 import re
 import ssl
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import certifi
 import httpx
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from schemas.catalog import HttpSource
 
 CONNECT_SECONDS: Final = 5.0
-SILENCE_SECONDS: Final = 15.0
+SILENCE_SECONDS: Final = 10.0
 WAITS: Final = (0.5, 1.0, 2.0)
 """Seconds before the second, third and fourth attempt."""
 
@@ -56,9 +56,7 @@ def fetch_http(source: HttpSource, errand: Errand) -> Path:
 def download(url: str, errand: Errand) -> Path:
     """Fetch what is at an address into the staging folder; what a broken attempt left is taken up by the next."""
     folder = partial_folder(errand.store, "http", url)
-    with errand.store.lock(folder.name), _client(url) as client:
-        folder.mkdir(exist_ok=True)
-        partial = _Partial(folder)
+    with errand.store.lock(folder.name), _client(url) as client, _Partial(folder) as partial:
         for wait in (*WAITS, None):
             try:
                 _attempt(client, url, partial, errand)
@@ -82,8 +80,17 @@ class _Partial:
     """A body that is on its way: its bytes so far and what the server said to recognise the file by."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self.body = folder / "body"
         self._mark = folder / "mark.json"
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(exist_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # not empty: there is something to take up later
+            self._folder.rmdir()
 
     @property
     def size(self) -> int:
@@ -115,8 +122,6 @@ class _Partial:
         """Move the whole body away."""
         self.body.replace(target)
         self._mark.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # somebody else's file in it
-            self.body.parent.rmdir()
         return target
 
 
@@ -176,12 +181,12 @@ def _sent(client: httpx.Client, request: httpx.Request, errand: Errand) -> httpx
     errand.hosts.require(host)
     try:
         return client.send(request, stream=True)
-    except httpx.ConnectTimeout as error:
-        errand.hosts.failed(host)
-        raise SourceFailure(f"{host} did not answer within {CONNECT_SECONDS:.0f} s") from error
-    except (httpx.ConnectError, httpx.ProxyError) as error:
-        errand.hosts.failed(host)
-        raise SourceFailure(f"{host} cannot be reached ({error})") from error
+    except (httpx.TimeoutException, httpx.ConnectError, httpx.ProxyError) as error:
+        seconds = CONNECT_SECONDS if isinstance(error, httpx.ConnectTimeout) else SILENCE_SECONDS
+        silent = isinstance(error, httpx.TimeoutException)
+        answer = f"{host} did not answer within {seconds:.0f} s" if silent else f"{host} cannot be reached ({error})"
+        errand.hosts.failed(host, answer)
+        raise SourceFailure(answer) from error
 
 
 def _is_complete(response: httpx.Response, partial: _Partial) -> bool:
