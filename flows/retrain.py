@@ -61,11 +61,11 @@ def retrain(
     with _journal() as timings, _failures_shown():
         files = {(split, role): download.submit(artifacts, dataset, split, role) for split in SPLITS for role in ROLES}
         parsed = [
-            parse.submit(
+            parse.submit(  # type: ignore[call-overload] # futures: Prefect waits for them and passes their results
                 artifacts,
                 split,
-                files[split, "images"],  # type: ignore[arg-type] # Prefect waits for futures and passes their results
-                files[split, "labels"],  # type: ignore[arg-type]
+                files[split, "images"],
+                files[split, "labels"],
                 dataset.splits[split].labels.label_column,
             )
             for split in SPLITS

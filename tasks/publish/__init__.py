@@ -26,7 +26,6 @@ from schemas.errors import StorageError
 from schemas.handles import Evaluation, Frozen, PublishedRun, Sequences, Table, TrainedModel
 from schemas.history import History
 from schemas.metrics import Metrics
-from schemas.receipt import Receipt
 from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
 from tasks.publish.cards import show_run
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+    from schemas.receipt import Receipt
 
 MANIFEST_FILE: Final = "manifest.json"
 MANIFEST_FORMAT: Final = 1
