@@ -155,7 +155,7 @@ def main() -> None:
     """Run the command; errors for people become one paragraph and an exit code."""
     from flows.settings import prepare_environment
 
-    prepare_environment()
+    prepare_environment(debug="--debug" in sys.argv)
     try:
         app()
     except StepwiseError as error:
@@ -163,3 +163,8 @@ def main() -> None:
             raise
         typer.echo(f"stepwise: {error}", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        if _debug:
+            raise
+        typer.echo(f"stepwise: {type(error).__name__}: {error}. Run `stepwise --debug …` for a traceback.", err=True)
+        sys.exit(1)

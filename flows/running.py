@@ -42,7 +42,7 @@ def run_and_tell(
 @contextlib.contextmanager
 def _told(console: Console, finished: list[Finished]) -> Iterator[None]:
     teller = _bars(console) if console.is_terminal else _lines(console)
-    with teller as tell:
+    with teller as tell, _warnings(console):
 
         def note(event: Finished | Advanced) -> None:
             if isinstance(event, Finished):
@@ -51,6 +51,22 @@ def _told(console: Console, finished: list[Finished]) -> Iterator[None]:
 
         with listening(note):
             yield
+
+
+@contextlib.contextmanager
+def _warnings(console: Console) -> Iterator[None]:
+    """Show the steps' warnings: a source that failed, an output that was set aside."""
+
+    class Shown(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            console.print(record.getMessage(), style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+    logger, handler = logging.getLogger("stepwise"), Shown(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextlib.contextmanager

@@ -93,7 +93,7 @@ def ledger_table(ledger: Ledger) -> Table:
     table.add_column("test", justify="right")
     table.add_column("measured by")
     for station in dict.fromkeys(entry.station for entry in ledger.entries):
-        counts = [ledger.count(split, station) for split in ("train", "test")]  # type: ignore[arg-type]
+        counts = [ledger.count(split, station) for split in ("train", "test")]
         stage = next(entry.stage for entry in ledger.entries if entry.station == station)
         table.add_row(station, *("" if count is None else f"{count:,}" for count in counts), stage)
     return table

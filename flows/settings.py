@@ -7,7 +7,9 @@ import os
 _DEFAULTS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "stepwise",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
+    # Everything goes to the server, where the UI shows it; in the terminal the command speaks for itself.
+    "PREFECT_LOGGING_LEVEL": "INFO",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
@@ -18,7 +20,10 @@ _DEFAULTS = {
 }
 
 
-def prepare_environment() -> None:
-    """Set what the user has not set."""
-    for name, value in _DEFAULTS.items():
+_DEBUGGING = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO"}
+
+
+def prepare_environment(*, debug: bool) -> None:
+    """Set what the user has not set; when debugging, let Prefect's own logs and tracebacks through."""
+    for name, value in {**_DEFAULTS, **(_DEBUGGING if debug else {})}.items():
         os.environ.setdefault(name, value)
