@@ -31,9 +31,11 @@ _LONGEST_NAME = 14
 _PIXELS = 72  # an inch of a figure is so many CSS pixels of the page
 _INK, _MUTED, _RULE, _FIRST, _SECOND = "#1c2127", "#59636e", "#dfe3e7", "#0d6f78", "#b5500b"
 _VARIABLES = {_INK: "ink", _MUTED: "muted", _RULE: "rule", _FIRST: "first", _SECOND: "second"}
+_NO_NAMES: Any = {"Software": None}  # None keeps matplotlib's name and version out, which its stubs do not know
 _STYLE: Any = {  # rcParams; its keys are a Literal of hundreds in the stubs
     "svg.fonttype": "none",
     "svg.hashsalt": "stepwise",
+    "image.composite_image": False,
     "text.parse_math": False,  # a class may be called "$"
     "font.size": 11.0,
     "text.color": _INK,
@@ -106,26 +108,29 @@ def reliability_png(metrics: Metrics) -> bytes:
         return _png(_reliability(metrics))
 
 
-def steps(image: NDArray[Any], sequence: NDArray[Any], step_of_pixel: NDArray[np.integer] | None, shown: int) -> str:
+def steps(image: NDArray[Any], sequence: NDArray[Any], step_of_pixel: NDArray[np.integer] | None) -> str:
     """One image beside the sequence that it became, as SVG.
 
     Args:
         image: (rows, columns), as people look at it.
         sequence: (T, F), as the network reads it.
-        step_of_pixel: (rows, columns), the step (from 0) that each pixel of `image` went to; None where unknown.
-        shown: The step (from 0) that is marked in both pictures.
+        step_of_pixel: (rows, columns), the step (from 0) that each pixel of `image` went to; None where unknown. The
+            step with the most ink is marked in both pictures, unless it is the only one.
     """
+    shown = int(sequence.astype(np.float64).sum(axis=1).argmax())
     with _drawing():
         figure = _figure(640, 320)
         left, right = figure.subplots(1, 2, width_ratios=(1, 1))
         _draw_pixels(left, image, "equal")
         _draw_pixels(right, sequence, "auto")
-        _mark_step(left, right, step_of_pixel, shown, sequence.shape)
+        if step_of_pixel is not None and len(sequence) > 1:
+            _mark(left, step_of_pixel == shown, "equal")
+            _mark(right, np.broadcast_to(np.arange(len(sequence))[:, None] == shown, sequence.shape), "auto")
         left.set_title(f"the image, {image.shape[0]} × {image.shape[1]}")
         right.set_title(f"the sequence, T = {sequence.shape[0]} steps of F = {sequence.shape[1]}")
         right.set_xlabel("feature")
         right.set_ylabel("step, read downwards" if len(sequence) > 1 else "the only step")
-        title = f"An image and the {sequence.shape[0]} steps it is read in; step {shown + 1} is marked in both"
+        title = f"An image and the steps it is read in, {sequence.shape[0]} of them"
         return _svg(figure, "steps", title)
 
 
@@ -136,9 +141,17 @@ def mistakes(pictures: NDArray[np.uint8]) -> list[str]:
     uris = []
     for picture in pictures:
         buffer = io.BytesIO()
-        imsave(buffer, picture, cmap="gray_r", vmin=0, vmax=255, format="png", metadata={"Software": None})
+        imsave(buffer, picture, cmap="gray_r", vmin=0, vmax=255, format="png", metadata=_NO_NAMES)
         uris.append(data_uri(buffer.getvalue()))
     return uris
+
+
+def grey(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """The values as uint8: bytes as they are, other types stretched from their least and greatest to 0..255."""
+    if values.dtype == np.uint8 or not values.size:
+        return values.astype(np.uint8)
+    low, high = float(values.min()), float(values.max())
+    return ((values.astype(np.float64) - low) * (255 / ((high - low) or 1))).astype(np.uint8)
 
 
 def data_uri(png: bytes) -> str:
@@ -195,10 +208,10 @@ def _confusion(metrics: Metrics, names: Sequence[str]) -> Figure:
     axes.set_ylabel("true class")
     axes.xaxis.set_label_position("top")
     axes.xaxis.tick_top()
-    small = {} if with_numbers else {"fontsize": 8}
+    size = 11 if with_numbers else 8
     upright = all(len(name) <= 3 for name in names) and with_numbers
-    axes.set_xticks(range(len(names)), names, rotation=0 if upright else 90, **small)
-    axes.set_yticks(range(len(names)), names, **small)
+    axes.set_xticks(range(len(names)), names, rotation=0 if upright else 90, fontsize=size)
+    axes.set_yticks(range(len(names)), names, fontsize=size)
     axes.spines[:].set_visible(False)
     axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
@@ -261,16 +274,10 @@ def _draw_pixels(axes: Axes, values: NDArray[Any], aspect: Literal["equal", "aut
     axes.spines[:].set_edgecolor(_RULE)
 
 
-def _mark_step(
-    left: Axes, right: Axes, step_of_pixel: NDArray[np.integer] | None, shown: int, shape: tuple[int, ...]
-) -> None:
-    mark = np.zeros((shape[0], 1, 4))
-    mark[shown] = (0.93, 0.45, 0.05, 0.45)
-    right.imshow(mark, aspect="auto", interpolation="none", extent=right.get_images()[0].get_extent())
-    if step_of_pixel is not None:
-        marked = np.zeros((*step_of_pixel.shape, 4))
-        marked[step_of_pixel == shown] = (0.93, 0.45, 0.05, 0.45)
-        left.imshow(marked, interpolation="none")
+def _mark(axes: Axes, where: NDArray[np.bool_], aspect: Literal["equal", "auto"]) -> None:
+    marks = np.zeros((*where.shape, 4))
+    marks[where] = (0.95, 0.50, 0.08, 0.5)
+    axes.imshow(marks, aspect=aspect, interpolation="none", gid="mark")
 
 
 @contextlib.contextmanager
@@ -292,7 +299,7 @@ def _figure(width: int, height: int) -> Figure:
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=2 * _PIXELS, facecolor="white", metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=2 * _PIXELS, facecolor="white", metadata=_NO_NAMES)
     return buffer.getvalue()
 
 
@@ -302,7 +309,7 @@ def _svg(figure: Figure, name: str, title: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
-    text = _own_ids(text, name)
+    text = _own_ids(re.sub(r' id="mark"', ' class="mark"', text), name)
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)  # it would style the page
     text = re.sub(r"font-family: [^;\"]+;? ?", "", text)  # the page's own font
     text = re.sub(r"\s*\n\s*", " ", text)
