@@ -1,0 +1,211 @@
+"""The engine against Keras: the same network, the same step, the same bytes twice."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from schemas.configuration import EarlyStopping, LstmLayer, Network, Reshape, Training
+from tasks.network import Answerer, Moments, build, forward, load, weights_digest
+from tasks.train import held_out
+from tasks.train.engine import Examples, fit
+
+N, T, F, CLASSES = 40, 5, 6, 4
+PLAIN = Training(
+    epochs=1,
+    batch_size=N,
+    optimizer="adam",
+    learning_rate=0.01,
+    schedule="constant",
+    label_smoothing=0.0,
+    weight_decay=0.0,
+    clip_norm=0.0,
+    validation_share=0.0,
+    scaling="unit",
+)
+ONE_LAYER = Network(layers=(LstmLayer(units=7),), dropout_head=0.0)
+ARRANGEMENTS = {
+    "one layer": (ONE_LAYER, Reshape()),
+    "stacked": (Network(layers=(LstmLayer(units=7), LstmLayer(units=5)), dropout_head=0.0), Reshape()),
+    "bidirectional": (Network(layers=(LstmLayer(units=7, bidirectional=True),), dropout_head=0.0), Reshape()),
+    "bidirectional, mean": (
+        Network(layers=(LstmLayer(units=5, bidirectional=True), LstmLayer(units=4)), dropout_head=0.0, pooling="mean"),
+        Reshape(),
+    ),
+    "frames": (ONE_LAYER, Reshape(layout="frames")),
+}
+
+
+PIXELS = Reshape()
+
+
+def examples(reshape: Reshape = PIXELS, n: int = N, validation: int = 0) -> Examples:
+    random = np.random.default_rng(7)
+    x = random.integers(0, 256, (n, T, F), dtype=np.uint8)
+    y = random.integers(0, CLASSES, (n, T) if reshape.layout == "frames" else n).astype(np.int32)
+    rows = np.arange(n)
+    return Examples(x, y, rows[validation:], rows[:validation], CLASSES)
+
+
+def network(net: Network = ONE_LAYER, reshape: Reshape = PIXELS, training: Training = PLAIN):  # noqa: ANN201
+    return build(net, reshape, training, (T, F), CLASSES, Moments(1 / 255, -0.5))
+
+
+def trained(model, data: Examples, training: Training, replicas: int = 2):  # noqa: ANN001, ANN201
+    return fit(model, data, training, replicas, time.monotonic(), lambda *_: None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_the_compiled_forward_pass_is_the_keras_model(arrangement: str) -> None:
+    net, reshape = ARRANGEMENTS[arrangement]
+    model, data = network(net, reshape), examples(reshape)
+    answers = np.concatenate(list(Answerer(model, batch=16).answers(data.x)))
+    np.testing.assert_allclose(answers, model(data.x.astype(np.float32)).numpy(), atol=2e-6)
+    assert len(answers) == N
+
+
+@pytest.mark.slow  # a compilation each
+@pytest.mark.parametrize(
+    ("arrangement", "optimizer"),
+    [
+        *(("one layer", optimizer) for optimizer in ("adam", "rmsprop", "sgd")),
+        *((name, "adamw") for name in ARRANGEMENTS),
+    ],
+)
+def test_one_step_is_one_step_of_keras_fit(arrangement: str, optimizer: str) -> None:
+    net, reshape = ARRANGEMENTS[arrangement]
+    training = PLAIN.model_copy(update={"optimizer": optimizer, "weight_decay": 0.01, "clip_norm": 0.05})
+    ours, theirs, data = network(net, reshape, training), network(net, reshape, training), examples(reshape)
+    before = ours.get_weights()
+    trained(ours, data, training)
+    keras_step(theirs, data, training)
+    for mine, keras_own, start in zip(ours.get_weights(), theirs.get_weights(), before, strict=True):
+        # float32 rounding of a sum over N samples, magnified where Adam divides a small gradient by its own size
+        np.testing.assert_allclose(mine - start, keras_own - start, atol=3e-5)
+        assert not np.array_equal(mine, start), "the step moved every weight matrix"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["cross-entropy", "mean-squared-error"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_losses_are_those_of_keras(loss: str, smoothing: float) -> None:
+    training = PLAIN.model_copy(update={"loss": loss, "label_smoothing": smoothing, "optimizer": "sgd"})
+    ours, theirs, data = network(training=training), network(training=training), examples()
+    history = trained(ours, data, training)
+    keras_loss = keras_step(theirs, data, training)
+    assert history.epochs[0].loss == pytest.approx(keras_loss, rel=1e-5)
+    for mine, keras_own in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, keras_own, atol=1e-6)
+
+
+def keras_step(model, data: Examples, training: Training) -> float:  # noqa: ANN001
+    """One batch through Keras' own compile and train_on_batch; returns the loss before the step."""
+    import keras
+
+    make = {
+        "adam": keras.optimizers.Adam,
+        "adamw": lambda **k: keras.optimizers.AdamW(weight_decay=training.weight_decay, **k),
+        "rmsprop": keras.optimizers.RMSprop,
+        "sgd": lambda **k: keras.optimizers.SGD(momentum=0.9, **k),
+    }[training.optimizer]
+    smoothing = training.label_smoothing
+    wanted = np.eye(CLASSES, dtype=np.float32)[data.y] * (1 - smoothing) + smoothing / CLASSES
+    loss = "categorical_crossentropy" if training.loss == "cross-entropy" else "mean_squared_error"
+    clip = {"global_clipnorm": training.clip_norm} if training.clip_norm else {}
+    model.compile(optimizer=make(learning_rate=training.learning_rate, **clip), loss=loss)
+    return float(model.train_on_batch(data.x.astype(np.float32), wanted))
+
+
+@pytest.mark.slow
+def test_equal_trainings_give_equal_bytes() -> None:
+    net = Network(layers=(LstmLayer(units=7),), dropout_head=0.3)
+    training = PLAIN.model_copy(update={"epochs": 2, "batch_size": 16})
+    digests = []
+    for seed in (20, 20, 21):
+        recipe = training.model_copy(update={"seed": seed})
+        model = network(net, training=recipe)
+        trained(model, examples(), recipe)
+        digests.append(weights_digest(model))
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(("n", "batch", "replicas"), [(10, 4, 2), (10, 3, 2), (7, 50, 2), (10, 5, 1)])
+def test_the_optimiser_sees_every_sequence_once_an_epoch(n: int, batch: int, replicas: int) -> None:
+    training = PLAIN.model_copy(update={"epochs": 2, "batch_size": batch})
+    history = trained(network(), examples(n=n), training, replicas)
+    assert [epoch.seen for epoch in history.epochs] == [n, n]
+
+
+def test_frames_are_seen_as_sequences() -> None:
+    reshape = Reshape(layout="frames")
+    history = trained(network(reshape=reshape), examples(reshape), PLAIN)
+    assert history.epochs[0].seen == N
+
+
+@pytest.mark.slow
+def test_early_stopping_keeps_the_best_weights() -> None:
+    training = PLAIN.model_copy(
+        update={"epochs": 12, "batch_size": 8, "learning_rate": 0.5, "early_stopping": EarlyStopping(patience=2)}
+    )
+    model, data = network(), examples(validation=12)
+    history = trained(model, data, training)
+    losses = [epoch.validation_loss for epoch in history.epochs]
+    assert len(losses) < 12, "noise cannot be learned, so the validation loss stops falling"
+    assert history.kept == 1 + int(np.argmin(losses))
+    probabilities = np.concatenate(list(Answerer(model).answers(data.x[data.validation])))
+    true = data.y[data.validation]
+    loss = -np.log(np.maximum(probabilities[np.arange(len(true)), true], 1e-12)).mean()
+    assert loss == pytest.approx(min(losses), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_one_cycle_rises_to_its_peak_and_falls_to_almost_nothing() -> None:
+    training = PLAIN.model_copy(update={"epochs": 10, "batch_size": 8, "schedule": "one-cycle"})
+    history = trained(network(), examples(), training)
+    rates = [epoch.learning_rate for epoch in history.epochs]
+    peak = int(np.argmax(rates))
+    assert max(rates) == pytest.approx(training.learning_rate, rel=0.05)
+    assert all(a < b for a, b in pairwise(rates[: peak + 1]))
+    assert all(a > b for a, b in pairwise(rates[peak:]))
+    assert rates[-1] < training.learning_rate / 100
+
+
+def test_dropout_drops_only_while_learning() -> None:
+    import tensorflow as tf
+
+    model = network(Network(layers=(LstmLayer(units=64),), dropout_head=0.5))
+    x = examples().x
+    still = forward(model, x, None).numpy()
+    one, same, other = (forward(model, x, tf.constant([1, seed])).numpy() for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+    assert not np.array_equal(one, still)
+    np.testing.assert_array_equal(still, forward(model, x, None).numpy())
+
+
+def test_a_saved_model_answers_alike_without_this_project(tmp_path) -> None:  # noqa: ANN001
+    model, data = network(), examples()
+    model.save(tmp_path / "model.keras")
+    again = load(tmp_path / "model.keras")
+    assert weights_digest(again) == weights_digest(model)
+    np.testing.assert_array_equal(again(data.x.astype(np.float32)).numpy(), model(data.x.astype(np.float32)).numpy())
+
+
+def test_the_held_out_rows_and_the_fitted_ones_are_all_rows_once() -> None:
+    fitted, validation = held_out(1000, Training(validation_share=0.05))
+    assert len(validation) == 50
+    assert sorted([*fitted, *validation]) == list(range(1000))
+    assert len(held_out(1000, Training(validation_share=0.0))[1]) == 0
+
+
+def test_scaling_is_exact_over_whole_numbers() -> None:
+    x = np.random.default_rng(1).integers(0, 256, (700, 4, 3), dtype=np.uint8)
+    moments = Moments.of(x, "standard")
+    scaled = x * moments.scale + moments.offset
+    assert scaled.mean() == pytest.approx(0, abs=1e-12)
+    assert scaled.std() == pytest.approx(1, abs=1e-12)
+    assert (Moments.of(x, "none").scale, Moments.of(x, "unit").scale) == (1.0, 1 / 255)
