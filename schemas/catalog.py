@@ -346,7 +346,7 @@ def _anchored(dataset: Dataset, folder: Path) -> Dataset:
 
 
 _USUAL_NAME: Final = re.compile(
-    r"^(?P<prefix>[\w.+-]*?[-_.])?(?:(?P<split>train(?:ing)?|t10k|test(?:ing)?)[-_.])?(?P<role>images?|labels?)"
+    r"^(?:[\w.+-]*?[-_.])??(?:(?P<split>train(?:ing)?|t10k|test(?:ing)?)[-_.])?(?P<role>images?|labels?)"
     r"(?:[-_.]idx(?P<rank>\d)(?:[-_.]\w+)?|[-_.]idx|[-_.]ubyte)?(?:\.idx)?(?:\.(?:gz|xz))?$",
     re.IGNORECASE,
 )

@@ -47,9 +47,16 @@ class NoSourceError(SourceError):
     """Every source of a file was asked in vain. `answers` has each one's, `may_heal` whether waiting may help."""
 
     def __init__(
-        self, found: str, expected: str, remedy: str, file: str | None, answers: tuple[str, ...], *, may_heal: bool
+        self,
+        found: str,
+        expected: str,
+        remedy: str,
+        file: str | None = None,
+        answers: tuple[str, ...] = (),
+        may_heal: bool = False,  # noqa: FBT001, FBT002 - the same
     ) -> None:
         super().__init__(found, expected, remedy, file)
+        self.args = (found, expected, remedy, file, answers, may_heal)
         self.answers = answers
         self.may_heal = may_heal
 

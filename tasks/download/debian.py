@@ -24,7 +24,7 @@ _SETTINGS: Final = """\
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
 APT::Sandbox::User "root";
-Acquire::Retries "1";
+Acquire::Retries "0";
 Acquire::http::Timeout "8";
 Acquire::https::Timeout "8";
 Acquire::Languages "none";

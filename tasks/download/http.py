@@ -32,7 +32,6 @@ WAITS: Final = (0.5, 1.0, 2.0)
 
 MOST_REDIRECTS: Final = 5
 _HEALING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-_BLOCK: Final = 1 << 16
 _PACE_SECONDS: Final = 20.0
 _PACE_BYTES: Final = 20 << 10  # a body slower than this over so many seconds is given up
 
@@ -238,7 +237,7 @@ def _receive(response: httpx.Response, partial: _Partial, total: int | None, err
     size = partial.size
     since, then = time.monotonic(), size
     with partial.body.open("ab") as file:
-        for block in response.iter_raw(_BLOCK):
+        for block in response.iter_raw():
             size += len(block)
             if size > most:
                 partial.restart(None)

