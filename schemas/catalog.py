@@ -346,9 +346,9 @@ def _anchored(dataset: Dataset, folder: Path) -> Dataset:
 
 
 _USUAL_NAME: Final = re.compile(
-    r"^(?:[\w.+-]*?[-_.])??(?:(?P<split>train(?:ing)?|t10k|test(?:ing)?)[-_.])?(?P<role>images?|labels?)"
+    r"^(?:\w[\w.+-]*?[-_.])??(?:(?P<split>train(?:ing)?|t10k|test(?:ing)?)[-_.])?(?P<role>images?|labels?)"
     r"(?:[-_.]idx(?P<rank>\d)(?:[-_.]\w+)?|[-_.]idx|[-_.]ubyte)?(?:\.idx)?(?:\.(?:gz|xz))?$",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _LOOKED_FOR: Final = (
     "one file each of train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte "
@@ -379,6 +379,8 @@ def dataset_of_folder(path: Path) -> Dataset:
         )
     files = {place: _local_file(paths[0]) for place, paths in found.items()}
     name = re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower()).strip("-._") or "folder"
+    if name in load_catalog().datasets:  # files under a pinned dataset's name are still only files of a folder
+        name = f"local-{name}"
     prefix = files["train", "images"].name.lower()
     return Dataset(
         name=name,

@@ -213,7 +213,7 @@ USUAL = {
 @pytest.mark.parametrize("family", USUAL)
 def test_folders_of_usual_names_are_recognised(tmp_path: Path, family: str) -> None:
     folder = tmp_path / "My Digits"
-    for name in (*USUAL[family].split(), "README.md"):
+    for name in (*USUAL[family].split(), "README.md", "._train-images-idx3-ubyte", "ü-train-images"):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -223,6 +223,13 @@ def test_folders_of_usual_names_are_recognised(tmp_path: Path, family: str) -> N
     assert paths == [folder / name for name in USUAL[family].split()]
     assert (dataset.first_label, dataset.orientation) == ((1, "transposed") if family == "emnist" else (0, "upright"))
     assert dataset.file("test", "labels").label_column == (0 if family == "qmnist" else None)
+
+
+def test_a_folder_does_not_take_a_pinned_name(tmp_path: Path) -> None:
+    for name in USUAL["the plain names"].split():
+        (tmp_path / "mnist").mkdir(exist_ok=True)
+        (tmp_path / "mnist" / name).touch()
+    assert dataset_of_folder(tmp_path / "mnist").name == "local-mnist"
 
 
 def test_a_missing_file_is_told_with_what_is_there(tmp_path: Path) -> None:
