@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import logging
 import os
 import secrets
 from pathlib import Path
@@ -30,6 +31,8 @@ from tasks.validate import validate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+logging.getLogger("stepwise").setLevel(logging.INFO)  # Prefect forwards it to the server
 
 
 @flow(
@@ -55,7 +58,7 @@ def retrain(
         artifacts: Where outputs and published runs are kept.
     """
     artifacts = artifacts.absolute()
-    dataset = dataset_of_folder(data) if data else load_catalog(catalogs).dataset(configuration.dataset)
+    dataset = dataset_for(configuration, data, catalogs)
     configuration = configuration.model_copy(update={"dataset": dataset.name})
     require_timesteps(configuration, dataset)
     with _journal() as timings, _failures_shown():
@@ -85,6 +88,11 @@ def retrain(
         evaluation = evaluate(artifacts, sequences[1], trained, configuration.evaluation, configuration.training.loss)
         outcome = Outcome(tables=tables, sequences=sequences, trained=trained, evaluation=evaluation)
         return publish(artifacts, _subject(configuration, dataset), outcome, tuple(timings))
+
+
+def dataset_for(configuration: RunConfiguration, data: Path | None, catalogs: tuple[Path, ...]) -> Dataset:
+    """The dataset that a run is about: the user's folder, or the one of that name; never another."""
+    return dataset_of_folder(data) if data else load_catalog(catalogs).dataset(configuration.dataset)
 
 
 def require_timesteps(configuration: RunConfiguration, dataset: Dataset) -> None:

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from flows.retrain import retrain
+from flows.retrain import dataset_for, require_timesteps, retrain
 from flows.runs import ledger_table, print_json
 from schemas.ledger import Ledger
-from tasks.stage import Advanced, Finished, Listener, listening
+from tasks.stage import Advanced, Finished, listening, log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,7 @@ def run_and_tell(
     configuration: RunConfiguration, data: Path | None, catalogs: tuple[Path, ...], artifacts: Path, *, as_json: bool
 ) -> None:
     """Run the DAG; bars in a terminal, plain lines elsewhere, JSON where a program reads."""
+    require_timesteps(configuration, dataset_for(configuration, data, catalogs))  # before Prefect takes its seconds
     console = Console(stderr=as_json)
     finished: list[Finished] = []
     with _told(console, finished):
@@ -41,60 +42,37 @@ def run_and_tell(
 
 @contextlib.contextmanager
 def _told(console: Console, finished: list[Finished]) -> Iterator[None]:
-    teller = _bars(console) if console.is_terminal else _lines(console)
-    with teller as tell, _warnings(console):
+    """Collect what finishes; show bars in a terminal, elsewhere a line for whatever the steps log."""
 
-        def note(event: Finished | Advanced) -> None:
-            if isinstance(event, Finished):
-                finished.append(event)
-            tell(event)
+    def note(event: Finished | Advanced) -> None:
+        if isinstance(event, Finished):
+            finished.append(event)
 
-        with listening(note):
-            yield
+    shown = _bars(console) if console.is_terminal else contextlib.nullcontext()
+    with shown, listening(note), _logged(console, logging.WARNING if console.is_terminal else logging.INFO):
+        yield
 
 
 @contextlib.contextmanager
-def _warnings(console: Console) -> Iterator[None]:
-    """Show the steps' warnings: a source that failed, an output that was set aside."""
+def _logged(console: Console, level: int) -> Iterator[None]:
+    """Show what the steps log: a source that failed, an output that was set aside, an epoch that ended."""
 
     class Shown(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            console.print(record.getMessage(), style="yellow", highlight=False, markup=False, soft_wrap=True)
+            style = "yellow" if record.levelno >= logging.WARNING else None
+            console.print(record.getMessage(), style=style, highlight=False, markup=False, soft_wrap=True)
 
-    logger, handler = logging.getLogger("stepwise"), Shown(logging.WARNING)
-    logger.addHandler(handler)
+    handler = Shown(level)
+    log.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        log.removeHandler(handler)
 
 
 @contextlib.contextmanager
-def _lines(console: Console) -> Iterator[Listener]:
-    """One plain line a finished step and, in training, one an epoch."""
-    said: set[str] = set()
-
-    def tell(event: Finished | Advanced) -> None:
-        if isinstance(event, Finished):
-            state = "nothing changed, reused" if event.reused else "done"
-            console.print(f"{event.step}: {state} in {event.seconds:.1f} s", highlight=False, soft_wrap=True)
-        elif event.note.startswith("epoch"):
-            epoch = event.note.partition(":")[0]
-            if (event.total and event.done == event.total) or _is_new(epoch, said):
-                console.print(f"{event.step}: {event.note}", highlight=False, soft_wrap=True)
-
-    yield tell
-
-
-def _is_new(epoch: str, said: set[str]) -> bool:
-    new = epoch not in said
-    said.add(epoch)
-    return new
-
-
-@contextlib.contextmanager
-def _bars(console: Console) -> Iterator[Listener]:
-    """A bar a step, and logs above them."""
+def _bars(console: Console) -> Iterator[None]:
+    """A bar a step."""
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(),
@@ -115,7 +93,8 @@ def _bars(console: Console) -> Iterator[Listener]:
             else:
                 progress.update(bar, total=event.total, completed=event.done, note=event.note)
 
-        yield tell
+        with listening(tell):
+            yield
 
 
 def _summarise(
@@ -139,6 +118,3 @@ def _summarise(
     )
     console.print(f"run: {published.run}", highlight=False, soft_wrap=True)
     console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
-
-
-logging.getLogger("stepwise").setLevel(logging.INFO)

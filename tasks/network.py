@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import sys
+import tempfile
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -27,8 +30,31 @@ ANSWER_BATCH: Final = 512
 
 
 def quiet_tensorflow() -> None:
-    """Have TensorFlow say only what is wrong: its start-up chatter is not for people who train."""
+    """Import TensorFlow and find its devices without the words that its C++ parts say before logging is set up.
+
+    They go to the file descriptor, past Python, and speak of missing CUDA drivers as of errors. What else was said
+    meanwhile is passed on.
+    """
+    if "tensorflow" in sys.modules:
+        return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # noqa: TID251 - the only way TensorFlow takes this setting
+    with tempfile.TemporaryFile() as said:
+        stderr = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            said.seek(0)
+            os.write(2, b"".join(line for line in said if not _START_UP_WORDS.match(line)))
+
+
+_START_UP_WORDS: Final = re.compile(
+    rb"WARNING: All log messages before absl|[IWE]0000 .*(cuda|cuInit|cpu_feature_guard)|\s*$"
+)
 
 
 def build(

@@ -18,9 +18,11 @@ TOLERANCE: Final = 1e-4
 def differences(folder: Path) -> list[str]:
     """What differs between the saved forms' answers and predictions.parquet; empty where nothing does."""
     import pyarrow.parquet as pq
-    import tensorflow as tf
 
-    from tasks.network import MODEL_FILE, load
+    from tasks.network import MODEL_FILE, load, quiet_tensorflow
+
+    quiet_tensorflow()
+    import tensorflow as tf
 
     sequences = np.load(folder / ".trial" / "sequences.npy", allow_pickle=False)
     images = np.load(folder / ".trial" / "images.npy", allow_pickle=False)
@@ -30,8 +32,8 @@ def differences(folder: Path) -> list[str]:
         MODEL_FILE: load(folder / MODEL_FILE)(sequences.astype(np.float32)).numpy(),
         "saved_model": served(images=tf.constant(native))["probabilities"].numpy(),
     }
-    column = pq.read_table(folder / "predictions.parquet").column("probabilities").combine_chunks()
-    written = np.asarray(column.flatten()).reshape(-1, column.type.list_size)[: len(images)]
+    answered = pq.read_table(folder / "predictions.parquet", columns=["probabilities"])
+    written = np.stack(answered.column(0).slice(0, len(images)).to_numpy())
     gaps = {name: float(np.abs(answer.reshape(written.shape) - written).max()) for name, answer in answers.items()}
     return [f"{name} answers up to {gap:.2g} apart" for name, gap in gaps.items() if gap > TOLERANCE]
 

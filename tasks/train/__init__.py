@@ -86,8 +86,8 @@ def trained(
     receipt = demand_seal(store, sequences)
     x, y = open_arrays(store, sequences)
     require_fit(x, y, reshape)
-    from tasks.network import Moments, build  # noqa: PLC0415 - TensorFlow only where a network is trained
-    from tasks.train.engine import Examples, fit  # noqa: PLC0415
+    from tasks.network import Moments, build
+    from tasks.train.engine import Examples, fit
 
     fitted, validation = held_out(len(x), training)
     moments = Moments.of(x, training.scaling)
@@ -127,7 +127,7 @@ def seen_in_every_epoch(history: History) -> int:
 
 
 def _kept(store: Store, model: object, history: History, counts: dict[Station, int]) -> TrainedModel:
-    from tasks.network import MODEL_FILE, weights_digest  # noqa: PLC0415
+    from tasks.network import MODEL_FILE, weights_digest
 
     with store.staging() as folder:
         model.save(folder / MODEL_FILE)  # type: ignore[attr-defined]

@@ -16,6 +16,7 @@ import numpy as np
 
 from schemas.history import Epoch, History
 from tasks.network import Answerer, forward
+from tasks.stage import log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,6 +90,7 @@ def fit(
                 seconds=time.monotonic() - epoch_began,
             )
         )
+        log.info(told(epochs[-1], training.epochs))
         if training.early_stopping and loss is not None:
             if loss < best:
                 best, best_weights = loss, model.get_weights()
@@ -265,6 +267,15 @@ def _validate(model: keras.Model, examples: Examples, training: Training) -> tup
 def _best_epoch(epochs: list[Epoch]) -> int:
     losses = [epoch.validation_loss if epoch.validation_loss is not None else math.inf for epoch in epochs]
     return 1 + int(np.argmin(losses))
+
+
+def told(epoch: Epoch, of: int) -> str:
+    """An epoch in one line."""
+    held_out = "" if epoch.validation_accuracy is None else f", held out {epoch.validation_accuracy:.2%}"
+    return (
+        f"epoch {epoch.epoch} of {of}: loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.2%}{held_out}, "
+        f"{epoch.seconds:.1f} s"
+    )
 
 
 def _note(number: int, sums: NDArray[np.float64]) -> str:

@@ -1,0 +1,224 @@
+"""The command as a person meets it: run, look, predict, break."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from flows.runs import damaged_files
+from tasks.idx import write_idx
+
+if TYPE_CHECKING:
+    from tests.flows.conftest import SmokeRun
+
+STEPWISE = [sys.executable, "-m", "flows.command"]
+
+
+def stepwise(*arguments: object, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a home of its own."""
+    environment = {**os.environ, "HOME": str(home), "PREFECT_HOME": str(home / ".prefect"), "COLUMNS": "160", **more}
+    return subprocess.run(
+        [*STEPWISE, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--preset", "rowz"], "Did you mean 'rows'?"),
+        (["run", "--set", "training.epoch=3"], "there is no key 'training.epoch'. Did you mean 'epochs'?"),
+        (["run", "--set", "training.epochs=0"], "training.epochs = 0"),
+        (["run", "--set", "reshape.scan=row"], "Did you mean 'rows'?"),
+        (["run", "--set", "reshape.timesteps=15"], "one of 1, 2, 4, 7, 8, 14, 16, 28, 49, 56, 98, 112, 196, 392, 784"),
+        (["run", "--dataset", "mnits"], "Did you mean mnist"),
+        (["run", "--config", "none.toml"], "none.toml: the file cannot be read"),
+        (["run", "--data", "nowhere"], "this is not a folder"),
+        (["show", "latest"], "no published run"),
+    ],
+)
+def test_a_wrong_command_is_refused_at_once_with_the_right_word(
+    arguments: list[str], said: str, tmp_path: Path
+) -> None:
+    place = ["--artifacts", tmp_path / "artifacts"]
+    answer = stepwise(*arguments, *place, home=tmp_path)
+    assert answer.returncode == 2
+    assert said in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_inspect_tells_what_a_file_is_and_what_it_is_not(tmp_path: Path) -> None:
+    write_idx(tmp_path / "x", np.arange(24, dtype=np.int16).reshape(2, 3, 4))
+    told = json.loads(stepwise("inspect", tmp_path / "x", "--json", home=tmp_path).stdout)
+    assert (told["shape"], told["minimum"], told["maximum"]) == ([2, 3, 4], 0, 23)
+    (tmp_path / "page.gz").write_text("<!DOCTYPE html><html>404</html>")
+    refused = stepwise("inspect", tmp_path / "page.gz", home=tmp_path)
+    assert refused.returncode == 3
+    assert "HTML page" in refused.stderr
+    assert "page.gz" in refused.stderr
+
+
+def test_convert_writes_a_table_that_common_readers_read(tmp_path: Path) -> None:
+    duckdb, pandas, polars = (pytest.importorskip(name) for name in ("duckdb", "pandas", "polars"))
+    images = np.random.default_rng(3).integers(0, 256, (50, 28, 28), dtype=np.uint8)
+    write_idx(tmp_path / "images", images)
+    write_idx(tmp_path / "labels", np.arange(50, dtype=np.uint8) % 10)
+    output = tmp_path / "samples.parquet"
+    assert stepwise("convert", tmp_path / "images", tmp_path / "labels", "-o", output, home=tmp_path).returncode == 0
+    table = pq.read_table(output)
+    read = {
+        "pyarrow": np.frombuffer(b"".join(table["pixels"].to_pylist()), np.uint8).reshape(-1, 28, 28),
+        "pandas": np.stack([np.frombuffer(p, np.uint8) for p in pandas.read_parquet(output).pixels]).reshape(
+            -1, 28, 28
+        ),
+        "polars": np.frombuffer(b"".join(polars.read_parquet(output)["pixels"]), np.uint8).reshape(-1, 28, 28),
+    }
+    for pixels in read.values():
+        np.testing.assert_array_equal(pixels, images)
+    counted = duckdb.sql(f"select label, count(*) from '{output}' group by label order by label").fetchall()  # noqa: S608
+    assert counted == [(label, 5) for label in range(10)]
+
+
+def test_convert_of_a_broken_file_leaves_nothing(tmp_path: Path) -> None:
+    write_idx(tmp_path / "images", np.zeros((5, 4, 4), np.uint8))
+    write_idx(tmp_path / "labels", np.zeros(4, np.uint8))
+    answer = stepwise("convert", tmp_path / "images", tmp_path / "labels", "-o", tmp_path / "o.parquet", home=tmp_path)
+    assert answer.returncode == 3
+    assert "4 (label header) against 5 (image header)" in answer.stderr
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".pre")) == ["images", "labels"]
+
+
+@pytest.mark.slow
+def test_a_run_is_published_whole(smoke_run: SmokeRun) -> None:
+    manifest = json.loads((smoke_run.folder / "manifest.json").read_bytes())
+    assert damaged_files(smoke_run.folder, manifest) == []
+    written = {path.relative_to(smoke_run.folder).as_posix() for path in smoke_run.folder.rglob("*") if path.is_file()}
+    assert written == {*manifest["files"], "manifest.json"}
+    assert manifest["accuracy"] > 0.9
+    assert [path.name for path in (smoke_run.artifacts / "runs").iterdir()] == [smoke_run.folder.name]
+    assert list((smoke_run.artifacts / "store" / "staging").iterdir()) == []
+    for secret in ("HOME", str(smoke_run.home)):
+        assert secret not in (smoke_run.folder / "environment.json").read_text()
+
+
+@pytest.mark.slow
+def test_runs_and_show_name_the_run_and_its_damage(smoke_run: SmokeRun, tmp_path: Path) -> None:
+    shutil.copytree(smoke_run.folder, tmp_path / "runs" / smoke_run.folder.name)
+    place = ("--artifacts", tmp_path)
+    [listed] = json.loads(stepwise("runs", *place, "--json", home=tmp_path).stdout)
+    assert listed["run"] == smoke_run.folder.name
+    shown = json.loads(stepwise("show", "smoke", *place, "--json", home=tmp_path).stdout)
+    assert shown["damaged"] == []
+    with (tmp_path / "runs" / smoke_run.folder.name / "metrics.json").open("a") as file:
+        file.write(" ")
+    assert "damaged: metrics.json" in stepwise("show", "latest", *place, home=tmp_path).stdout
+    refused = stepwise("predict", "any", "-o", tmp_path / "o.parquet", *place, home=tmp_path)
+    assert (refused.returncode, "metrics.json" in refused.stderr) == (5, True)
+
+
+@pytest.mark.slow
+def test_predict_repeats_the_evaluation(smoke_run: SmokeRun, tmp_path: Path) -> None:
+    [images] = (smoke_run.artifacts / "store" / "objects" / "idx").glob("*/*/t10k-images*")
+    output = tmp_path / "answers.parquet"
+    place = ("--artifacts", smoke_run.artifacts)
+    answer = stepwise("predict", images, "-o", output, *place, "--json", home=tmp_path)
+    assert json.loads(answer.stdout)["rows"] == 2000, answer.stderr
+    evaluated, predicted = pq.read_table(smoke_run.folder / "predictions.parquet"), pq.read_table(output)
+    for column in ("index", "predicted"):
+        assert predicted[column].to_pylist() == evaluated[column].to_pylist()
+    gap = np.abs(np.stack(predicted["probabilities"].to_numpy()) - np.stack(evaluated["probabilities"].to_numpy()))
+    assert gap.max() < 1e-6
+    write_idx(tmp_path / "small", np.zeros((3, 20, 20), np.uint8))
+    refused = stepwise("predict", tmp_path / "small", "-o", tmp_path / "no.parquet", *place, home=tmp_path)
+    assert refused.returncode == 3
+    assert "images of shape (20, 20)" in refused.stderr
+    assert not (tmp_path / "no.parquet").exists()
+
+
+@pytest.mark.slow
+def test_the_saved_model_takes_raw_images(smoke_run: SmokeRun) -> None:
+    code = (
+        "import sys, numpy as np, tensorflow as tf, pyarrow.parquet as pq\n"
+        "folder, images = sys.argv[1:]\n"
+        "x = np.frombuffer(open(images, 'rb').read(), np.uint8, offset=16).reshape(-1, 28, 28)\n"
+        "answer = tf.saved_model.load(folder + '/saved_model').signatures['serving_default'](images=tf.constant(x))\n"
+        "wrote = pq.read_table(folder + '/predictions.parquet')['predicted'].to_numpy()\n"
+        "print((answer['probabilities'].numpy().argmax(1) == wrote).mean())\n"
+    )
+    [images] = (smoke_run.artifacts / "store" / "objects" / "idx").glob("*/*/t10k-images*")
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(smoke_run.folder), str(images)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=smoke_run.home,
+    )
+    assert float(answer.stdout) == 1.0
+
+
+@pytest.mark.slow
+def test_a_second_machine_folder_gives_equal_weights_and_a_second_run_reuses(
+    smoke_run: SmokeRun, tmp_path: Path
+) -> None:
+    weights = json.loads((smoke_run.folder / "manifest.json").read_bytes())["weights"]
+    fresh = stepwise("run", "--preset", "smoke", "--artifacts", tmp_path / "a", "--json", home=tmp_path)
+    folder = Path(json.loads(fresh.stdout)["folder"])
+    assert json.loads((folder / "manifest.json").read_bytes())["weights"] == weights
+    again = stepwise("run", "--preset", "smoke", "--artifacts", tmp_path / "a", "--json", home=tmp_path)
+    second = Path(json.loads(again.stdout)["folder"])
+    assert second != folder
+    timings = json.loads((second / "timings.json").read_bytes())
+    assert all(timing["reused"] for timing in timings), timings
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_moment_leaves_the_whole_run_or_nothing(smoke_run: SmokeRun, tmp_path: Path) -> None:
+    artifacts = tmp_path / "artifacts"
+    shutil.copytree(smoke_run.artifacts / "store", artifacts / "store")
+    environment = {**os.environ, "HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path / ".prefect")}
+    command = [*STEPWISE, "run", "--preset", "smoke", "--artifacts", str(artifacts)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(artifacts.glob("runs/.staging-*/saved_model")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    staged = list(artifacts.glob("runs/.staging-*"))
+    assert staged, "it was killed while it published"
+    assert json.loads(stepwise("runs", "--artifacts", artifacts, "--json", home=tmp_path).stdout) == []
+    after = stepwise("run", "--preset", "smoke", "--artifacts", artifacts, "--json", home=tmp_path)
+    assert after.returncode == 0, after.stderr
+    assert len(json.loads(stepwise("runs", "--artifacts", artifacts, "--json", home=tmp_path).stdout)) == 1
+
+
+@pytest.mark.slow
+def test_the_advice_that_broke_is_stopped_before_training_on_real_mnist(tmp_path: Path) -> None:
+    answer = stepwise("run", "--preset", "question-3750", "--artifacts", tmp_path / "a", home=tmp_path)
+    assert answer.returncode == 3, answer.stdout + answer.stderr
+    assert "3,750 (sequences) against 60,000 (targets), a ratio of 16" in answer.stderr
+    assert "Probably 16 consecutive images were grouped" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not (tmp_path / "a" / "runs").exists()
+    assert not (tmp_path / "a" / "store" / "keys" / "train").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_default_reads_real_mnist(tmp_path: Path) -> None:
+    answer = stepwise("run", "--artifacts", tmp_path / "a", "--json", "--set", "training.epochs=4", home=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    told = json.loads(answer.stdout)
+    assert told["accuracy"] >= 0.98
+    receipt = json.loads((Path(told["folder"]) / "receipt.json").read_bytes())
+    assert {file["verified"] for file in receipt["files"]} == {"payload sha256"}
+    assert {table["split"]: table["rows"] for table in receipt["tables"]} == {"train": 60000, "test": 10000}
