@@ -179,7 +179,8 @@ def diagnosis(balance: Balance) -> CountsBrokenError:
 def probable_cause(equation: Equation, left: int, right: int) -> str:
     """What most often makes these two counts differ, in one sentence that ends with what to do."""
     small, large = sorted((left, right))
-    if equation.stage == "reshape" and small and large % small == 0:
+    counterparts = {*equation.left, *equation.right}
+    if counterparts == {"sequences", "targets"} and small and large % small == 0:
         k = large // small
         one, other = ("images", "labels") if left < right else ("labels", "images")
         return (
@@ -187,12 +188,12 @@ def probable_cause(equation: Equation, left: int, right: int) -> str:
             "group both (layout 'frames' gives every frame its label) or neither (layout 'pixels' keeps one image a "
             "sequence and splits its pixels into steps)"
         )
-    if equation.stage == "reshape":
+    if equation.stage == "reshape" and (left < right or counterparts == {"sequences", "targets"}):
         return (
             f"Probably the last {large - small:,} were cut off because T does not divide the number of images: "
             "choose a T that divides it, or allow the rest to be dropped with reshape.remainder = 'drop'"
         )
-    if {*equation.left, *equation.right} in ({"decoded images", "decoded labels"}, {"image header", "label header"}):
+    if counterparts in ({"decoded images", "decoded labels"}, {"image header", "label header"}):
         return "Probably the label file belongs to another split or another version of the images: fetch both again"
     return f"Samples were {'lost' if left < right else 'duplicated'} in the stage '{equation.stage}': rerun it"
 
