@@ -168,3 +168,7 @@ def main() -> None:
             raise
         typer.echo(f"stepwise: {type(error).__name__}: {error}. Run `stepwise --debug …` for a traceback.", err=True)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

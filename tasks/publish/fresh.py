@@ -33,7 +33,7 @@ def differences(folder: Path) -> list[str]:
         "saved_model": served(images=tf.constant(native))["probabilities"].numpy(),
     }
     answered = pq.read_table(folder / "predictions.parquet", columns=["probabilities"])
-    written = np.stack(answered.column(0).slice(0, len(images)).to_numpy())
+    written = np.array(answered.column(0).slice(0, len(images)).to_pylist(), np.float32)
     gaps = {name: float(np.abs(answer.reshape(written.shape) - written).max()) for name, answer in answers.items()}
     return [f"{name} answers up to {gap:.2g} apart" for name, gap in gaps.items() if gap > TOLERANCE]
 
