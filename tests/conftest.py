@@ -10,7 +10,14 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from playwright.sync_api import Browser
+
 SKIPS_FAIL = "STEPWISE_NO_SKIPS"  # set where everything is there that a test could ask for
+CHROMIUM = "/usr/bin/chromium"
+CHROMIUM_OPTIONS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,6 +42,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
     for report in reports:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         terminalreporter.write_line(f"  {report.nodeid}: {reason.removeprefix('Skipped: ')}")
+
+
+@pytest.fixture(scope="module")  # while it is open, nothing else in this thread can run an event loop
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, started once for a module."""
+    from playwright.sync_api import sync_playwright  # only tests that look at pages wait for it
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
+        yield chromium
+        chromium.close()
 
 
 def _skipped(config: pytest.Config) -> list[pytest.TestReport | pytest.CollectReport]:

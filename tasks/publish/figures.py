@@ -37,7 +37,7 @@ _STYLE: Any = {  # rcParams; its keys are a Literal of hundreds in the stubs
     "svg.hashsalt": "stepwise",
     "image.composite_image": False,
     "text.parse_math": False,  # a class may be called "$"
-    "font.size": 11.0,
+    "font.size": 12.0,
     "text.color": _INK,
     "axes.edgecolor": _MUTED,
     "axes.labelcolor": _MUTED,
@@ -53,7 +53,7 @@ _STYLE: Any = {  # rcParams; its keys are a Literal of hundreds in the stubs
     "xtick.major.size": 0.0,
     "ytick.major.size": 0.0,
     "legend.frameon": False,
-    "lines.linewidth": 1.8,
+    "lines.linewidth": 2.0,
     "lines.markersize": 4.5,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
@@ -83,7 +83,9 @@ def confusion(metrics: Metrics) -> str:
     names = [_short(measured.name) for measured in metrics.classes]
     with _drawing():
         title = f"Confusion matrix of {len(names)} classes: rows are the true class, columns the answer"
-        return _svg(_confusion(metrics, names), "confusion", title)
+        # fewer classes may shrink to the width of a phone; with more, the names would become too small to read
+        least = 0.66 if len(names) <= MOST_CLASSES_WITH_NUMBERS else 0.9
+        return _svg(_confusion(metrics, names), "confusion", title, least)
 
 
 def confusion_png(metrics: Metrics) -> bytes:
@@ -184,7 +186,7 @@ def _draw_curve(axes: Axes, history: History, measure: str) -> None:
     validation = [getattr(epoch, f"validation_{measure}") for epoch in epochs]
     if all(value is not None for value in validation):
         axes.plot(x, validation, "s--", color=_SECOND, label="validation")
-    axes.axvline(history.kept, color=_MUTED, linewidth=1, linestyle=":", label=f"kept: epoch {history.kept}")
+    axes.axvline(history.kept, color=_MUTED, linewidth=1.4, linestyle=":", label=f"kept: epoch {history.kept}")
     axes.set_xlabel("epoch")
     axes.set_ylabel(measure if measure == "loss" else "accuracy, %")
     axes.locator_params(axis="x", nbins=8, integer=True)
@@ -199,7 +201,7 @@ def _draw_curve(axes: Axes, history: History, measure: str) -> None:
 def _confusion(metrics: Metrics, names: Sequence[str]) -> Figure:
     counts = np.array(metrics.confusion)
     with_numbers = len(names) <= MOST_CLASSES_WITH_NUMBERS
-    side = 38 if with_numbers else 12
+    side = 46 if with_numbers else 12
     margin = 40 + 6 * max(len(name) for name in names)
     figure = _figure(max(side * len(names), 120) + margin, max(side * len(names), 120) + margin)
     axes = figure.subplots()
@@ -208,7 +210,7 @@ def _confusion(metrics: Metrics, names: Sequence[str]) -> Figure:
     axes.set_ylabel("true class")
     axes.xaxis.set_label_position("top")
     axes.xaxis.tick_top()
-    size = 11 if with_numbers else 8
+    size = 12 if with_numbers else 8
     upright = all(len(name) <= 3 for name in names) and with_numbers
     axes.set_xticks(range(len(names)), names, rotation=0 if upright else 90, fontsize=size)
     axes.set_yticks(range(len(names)), names, fontsize=size)
@@ -221,7 +223,7 @@ def _confusion(metrics: Metrics, names: Sequence[str]) -> Figure:
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 weight = "bold" if row == column else "normal"
-                axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=10, fontweight=weight)
+                axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=12, fontweight=weight)
     return figure
 
 
@@ -239,7 +241,7 @@ def _tints(counts: NDArray[np.int64], strongest: float) -> NDArray[np.float64]:
 
 def _reliability(metrics: Metrics) -> Figure:
     bins = [b for b in metrics.calibration.reliability if b.count]
-    figure = _figure(440, 470)
+    figure = _figure(500, 500)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, linestyle="--", label="as sure as right")
     for b in bins:
@@ -303,7 +305,7 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _svg(figure: Figure, name: str, title: str) -> str:
+def _svg(figure: Figure, name: str, title: str, least: float = 0.0) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
@@ -315,10 +317,10 @@ def _svg(figure: Figure, name: str, title: str) -> str:
     text = re.sub(r"\s*\n\s*", " ", text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var(--{variable}, {colour})")
-    width = round(figure.get_figwidth() * _PIXELS)
+    width, height = round(figure.get_figwidth() * _PIXELS), round(figure.get_figheight() * _PIXELS)
     opening = (
-        f'<svg class="{name}" role="img" aria-label="{title}" viewBox="0 0 {width} '
-        f'{round(figure.get_figheight() * _PIXELS)}" style="max-width: {width}px" stroke-linejoin="round" '
+        f'<svg class="{name}" role="img" aria-label="{title}" viewBox="0 0 {width} {height}" stroke-linejoin="round" '
+        f'style="max-width: {width}px; min-width: {round(least * width)}px" '
         'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
     )
     return re.sub(r"^<svg[^>]*>", opening, text).strip()

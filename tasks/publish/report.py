@@ -219,7 +219,7 @@ def rerun_command(configuration: RunConfiguration) -> str:
     except ConfigurationError:  # a preset of another version: nothing is known to be left out
         base = {}
     for key, value in _flat(configuration.model_dump(mode="json")).items():
-        if "." in key and value is not None and base.get(key, value) != value:
+        if "." in key and value is not None and (key not in base or base[key] != value):
             parts += ["--set", f"{key}={_literal(value)}"]
     return shlex.join(parts)
 

@@ -1,0 +1,206 @@
+"""A plausible run for the report's tests: drawn digits, answers of a given skill, a closed ledger."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from schemas.configuration import Reshape, RunConfiguration
+from schemas.history import Epoch, History
+from schemas.ledger import Ledger
+from schemas.receipt import Check, FileStatement, Labels, Receipt, Seal, TableStatement
+from tasks.evaluate.metrics import measure
+from tasks.publish.report import ReportContents
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from schemas.handles import Split
+    from schemas.metrics import Metrics
+
+DIGEST = "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
+ROLES = (("train", "images"), ("train", "labels"), ("test", "images"), ("test", "labels"))
+
+
+def digit(label: int, seed: int = 0) -> NDArray[np.uint8]:
+    """A seven-segment digit (28, 28), somewhat slanted and soft."""
+    lit = ("abcdef", "bc", "abged", "abgcd", "fgbc", "afgcd", "afgedc", "abc", "abcdefg", "abcdfg")[label % 10]
+    ends = {
+        "a": (5, 9, 5, 19), "b": (5, 19, 13, 19), "c": (13, 19, 22, 19), "d": (22, 9, 22, 19),
+        "e": (13, 9, 22, 9), "f": (5, 9, 13, 9), "g": (13, 9, 13, 19),
+    }  # fmt: skip
+    generator = np.random.default_rng(1000 * label + seed)
+    slant, thick = generator.uniform(-0.25, 0.3), generator.uniform(1.0, 1.7)
+    rows, columns = np.mgrid[:28, :28].astype(float)
+    columns = columns + slant * (rows - 14)
+    ink = np.zeros((28, 28))
+    for segment in lit:
+        y0, x0, y1, x1 = (v + generator.normal(scale=0.5) for v in ends[segment])
+        along = np.clip(
+            ((rows - y0) * (y1 - y0) + (columns - x0) * (x1 - x0)) / ((y1 - y0) ** 2 + (x1 - x0) ** 2), 0, 1
+        )
+        distance = np.hypot(rows - y0 - along * (y1 - y0), columns - x0 - along * (x1 - x0))
+        ink = np.maximum(ink, 1 / (1 + np.exp(3 * (distance - thick))))
+    return (255 * ink).astype(np.uint8)
+
+
+def metrics_of(names: Sequence[str], samples: int = 10_000, first: int = 0, worst: int = 24) -> Metrics:
+    classes, generator = len(names), np.random.default_rng(20)
+    labels = generator.integers(0, classes, samples)
+    logits = generator.normal(size=(samples, classes))
+    logits[np.arange(samples), labels] += generator.normal(7.2, 2.0, samples)
+    logits[np.arange(samples), (labels * 7 + 3) % classes] += 2
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p = (p / p.sum(1, keepdims=True)).astype(np.float32)
+    return measure(labels, p, names, first=first, worst=worst)
+
+
+def history_of(epochs: int = 8, *, validation: bool = True) -> History:
+    return History(
+        epochs=tuple(
+            Epoch(
+                epoch=i + 1,
+                loss=0.52 + 0.55 * 0.45**i,
+                accuracy=0.991 - 0.16 * 0.4**i,
+                validation_loss=0.42 + 0.2 * 0.5**i if validation else None,
+                validation_accuracy=0.988 - 0.05 * 0.5**i if validation else None,
+                learning_rate=4e-3 * (1 - i / epochs),
+                seen=57_000,
+                seconds=11.4 + 0.07 * i,
+            )
+            for i in range(epochs)
+        ),
+        kept=epochs,
+        parameters=81_674,
+        seconds_to_first_step=14.2,
+        engine="2 replicas on CPU, compiled by XLA",
+    )
+
+
+def ledger_of(samples: tuple[int, int] = (60_000, 10_000), each: int = 1, validation: int = 3_000) -> Ledger:
+    ledger = Ledger()
+    splits: tuple[tuple[Split, int], ...] = (("train", samples[0]), ("test", samples[1]))
+    for split, n in splits:
+        sequences, dropped = n // each, n % each
+        ledger = ledger.entered(split, "download", {"image header": n, "label header": n})
+        ledger = ledger.entered(split, "parse", {"decoded images": n, "decoded labels": n, "table rows": n})
+        ledger = ledger.entered(
+            split,
+            "reshape",
+            {
+                "sequences": sequences,
+                "targets": sequences,
+                "images in sequences": n - dropped,
+                "labels in targets": n - dropped,
+                "dropped": dropped,
+            },
+        )
+    fitted = samples[0] // each - validation
+    ledger = ledger.entered("train", "train", {"fitted": fitted, "validation": validation, "seen in an epoch": fitted})
+    answered = samples[1] - samples[1] % each
+    return ledger.entered("test", "evaluate", {"evaluated": answered, "predictions written": answered})
+
+
+def receipt_of(ledger: Ledger, names: Sequence[str], shape: tuple[int, int], file_name: str = "") -> Receipt:
+    stems = {"images": "images-idx3-ubyte", "labels": "labels-idx1-ubyte"}
+    files: list[Any] = [
+        FileStatement.model_validate(
+            {
+                "split": split,
+                "role": role,
+                "name": file_name or f"{'t10k' if split == 'test' else 'train'}-{stems[role]}",
+                "payload_sha256": DIGEST,
+                "verified": "payload sha256",
+            }
+        )
+        for split, role in ROLES
+    ]
+    splits: tuple[Split, ...] = ("train", "test")
+    return Receipt(
+        dataset="mnist",
+        mode="pinned",
+        labels=Labels(first=0, classes=len(names), names=tuple(names)),
+        image_shape=(28, 28),
+        image_dtype="|u1",
+        files=tuple(files),
+        tables=tuple(TableStatement(split=s, digest=DIGEST, rows=60_000) for s in splits),
+        checks=tuple(
+            Check(name=name, split=s, rows=60_000, detail=detail)
+            for s in splits
+            for name, detail in (
+                ("rows are in order", "index = 0 to 59,999, each once"),
+                ("labels are classes", "0 to 9"),
+                ("counts agree", "header = decoded = stored"),
+                ("mean pixel", "33.32 ± 0.5"),
+            )
+        ),
+        ledger=ledger,
+        seals=tuple(
+            Seal(
+                split=s,
+                table=DIGEST,
+                x=DIGEST,
+                targets=DIGEST,
+                shape=(60_000, *shape),
+                proof=f"witness: all sequences and targets recomputed from the IDX bytes, sha256 {DIGEST[:16]}…",
+            )
+            for s in splits
+        ),
+    ).signed()
+
+
+def contents_of(
+    names: Sequence[str] = tuple("0123456789"),
+    *,
+    reshape: Reshape | None = None,
+    samples: tuple[int, int] = (60_000, 10_000),
+    **changes: Any,  # noqa: ANN401 - fields of ReportContents, which checks none
+) -> ReportContents:
+    """The contents of a report; any field can be given."""
+    reshape = reshape or Reshape()
+    pixels = digit(7).reshape(-1)
+    each = 1
+    sequence: NDArray[np.uint8] = pixels.reshape(-1, 784)
+    if reshape.layout == "pixels":
+        sequence = pixels.reshape(reshape.timesteps, -1)
+    if reshape.layout == "frames":
+        each = reshape.timesteps
+        sequence = np.array([digit(k).reshape(-1) for k in (7, *range(reshape.timesteps - 1))])
+    if reshape.scan == "columns":
+        sequence = digit(7).T.reshape(reshape.timesteps, -1)
+    ledger = ledger_of(samples, each, validation=samples[0] // each // 20)
+    metrics = metrics_of(names, samples[1])
+    timesteps, features = sequence.shape
+    fields: dict[str, Any] = {
+        "run": "mnist-rows-20261123-101530",
+        "created": datetime.datetime(2026, 11, 23, 10, 15, 30, tzinfo=datetime.UTC),
+        "title": "MNIST handwritten digits",
+        "mode": "pinned",
+        "configuration": RunConfiguration(reshape=reshape),
+        "receipt": receipt_of(ledger, names, (timesteps, features)),
+        "ledger": ledger,
+        "metrics": metrics,
+        "history": history_of(),
+        "pictures": np.array([digit(m.label, m.index) for m in metrics.worst]).reshape(-1, 28, 28),
+        "sequence": sequence,
+        "sequence_picture": digit(7),
+        "timings": {
+            "download train images": 1.92,
+            "download test images": 0.71,
+            "parse train": 0.44,
+            "parse test": 0.11,
+            "validate": 0.93,
+            "reshape train": 0.31,
+            "reshape test": 0.08,
+            "train": 131.6,
+            "evaluate": 6.2,
+        },
+        "reused": frozenset({"download train images", "parse train"}),
+        "environment": {"python": "3.11.2", "tensorflow": "2.21.0", "keras": "3.15.1", "numpy": "2.4.6"},
+        "files": {"model.keras": DIGEST, "metrics.json": DIGEST, "predictions.parquet": DIGEST},
+    }
+    return ReportContents(**{**fields, **changes})

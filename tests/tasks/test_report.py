@@ -1,0 +1,313 @@
+"""The report as HTML: what it says, what it escapes, and that it needs nothing but itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import shlex
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from report_contents import contents_of, digit, history_of, ledger_of, metrics_of
+
+from schemas.configuration import LstmLayer, Network, Reshape, RunConfiguration, Training
+from schemas.ledger import EQUATIONS, CountsBrokenError, Ledger
+from schemas.presets import configured
+from tasks.publish.report import (
+    ReportContents,
+    confusions,
+    percent,
+    render,
+    rerun_command,
+    seconds,
+    step_of_pixel,
+    stops,
+)
+
+VOID = {"meta", "link", "br", "img"}
+HOSTILE = "<script>alert('x')</script>\" onload='y' &amp; \u202eabc $\\frac{$ \x00"
+HOSTILE_SHOWN = "<script>alert('x')</script>\" onload='y' &amp; [U+202E]abc $\\frac{$ [U+0000]"
+
+
+class Page(HTMLParser):
+    """The page's tags, attributes, ids, and text; fails where elements are not nested."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text += f" {data}"
+
+    def values(self, *names: str) -> list[str]:
+        return [value or "" for _, attributes in self.tags for name, value in attributes.items() if name in names]
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.text.split())
+
+
+@pytest.fixture(scope="module")
+def contents() -> ReportContents:
+    return contents_of(verdicts=("Answered 32 fixed images as before.",))
+
+
+@pytest.fixture(scope="module")
+def html(contents: ReportContents) -> str:
+    return render(contents)
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_nothing_is_loaded_from_anywhere(html: str, page: Page) -> None:
+    links = page.values("src", "href", "xlink:href", "data", "poster", "srcset", "action")
+    assert links
+    assert [link[:40] for link in links if not link.startswith(("#", "data:image/png;base64,", "data:,"))] == []
+    assert "url(http" not in html
+    assert "@import" not in html
+    assert {tag for tag, _ in page.tags} & {"script", "iframe", "object", "embed", "base", "form"} == set()
+    assert "default-src 'none'" in html
+
+
+def test_anchors_lead_somewhere_and_ids_are_given_once(page: Page) -> None:
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    anchors = {link[1:] for link in page.values("href", "xlink:href") if link.startswith("#")}
+    assert anchors <= set(ids)
+
+
+def test_structure_is_one_that_can_be_read_aloud(page: Page) -> None:
+    assert ("html", {"lang": "en"}) in page.tags
+    levels = [int(tag[1]) for tag, _ in page.tags if tag in {"h1", "h2", "h3", "h4"}]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(deeper - level <= 1 for level, deeper in itertools.pairwise(levels))
+    assert all(attributes.get("scope") for tag, attributes in page.tags if tag == "th")
+    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+    assert all(attributes.get("aria-label") for tag, attributes in page.tags if tag == "svg")
+    regions = [attributes for _, attributes in page.tags if attributes.get("role") == "region"]
+    assert all(attributes.get("aria-label") and attributes.get("tabindex") == "0" for attributes in regions)
+
+
+def test_every_number_of_the_metrics_is_there(contents: ReportContents, page: Page) -> None:
+    metrics = contents.metrics
+    wanted = [percent(metrics.accuracy), *map(percent, metrics.interval), f"{metrics.correct:,}"]
+    wanted += [f"{metrics.loss:.4f}", percent(metrics.calibration.ece, 2), percent(metrics.calibration.mce)]
+    for c in metrics.classes:
+        assert c.precision is not None
+        assert c.recall is not None
+        assert c.f1 is not None
+        wanted += [c.name, f"{c.support:,}", percent(c.precision), percent(c.recall), percent(c.f1)]
+    wanted += [f"{count:,}" for row in metrics.confusion for count in row if count]
+    wanted += [f"{b.count:,}" for b in metrics.calibration.reliability]
+    wanted += [f"no. {m.index:,}" for m in metrics.worst]
+    text = page.text.replace("\n", " ")
+    assert [number for number in wanted if number not in text] == []
+
+
+def test_ledger_and_equations_are_there(contents: ReportContents, page: Page) -> None:
+    for equation in EQUATIONS:
+        assert str(equation) in page.words
+    for entry in contents.ledger.entries:
+        assert f"{entry.count:,}" in page.words
+        assert entry.station in page.words
+    assert page.words.count("60,000 = 60,000") + page.words.count("57,000 = 57,000") >= 8
+    assert "No sample was lost" in page.words
+    assert "Answered 32 fixed images as before." in page.words
+
+
+def test_provenance_is_complete(contents: ReportContents, page: Page) -> None:
+    for text in (contents.run, contents.receipt.signature, *contents.environment.values(), *contents.files):
+        assert text in page.words
+    assert all(digest in page.words for digest in contents.files.values())
+    assert "training.learning_rate" in page.words
+    assert f"stepwise predict IMAGES -o predictions.parquet --run {contents.run}" in page.words
+
+
+def test_a_ledger_that_does_not_close_is_not_reported(contents: ReportContents) -> None:
+    missing = Ledger(entries=contents.ledger.entries[:-1])
+    with pytest.raises(CountsBrokenError, match="the ledger is not closed: predictions written = evaluated"):
+        render(dataclasses.replace(contents, ledger=missing))
+    wrong = Ledger(entries=(*missing.entries, contents.ledger.entries[-1].model_copy(update={"count": 9_999})))
+    with pytest.raises(CountsBrokenError, match="9,999"):
+        render(dataclasses.replace(contents, ledger=wrong))
+
+
+def test_dropped_images_are_said_and_not_hidden() -> None:
+    words = Page(render(contents_of(reshape=Reshape(layout="frames", timesteps=16), samples=(60_010, 10_003)))).words
+    assert "No sample was lost" not in words
+    assert "Every sample is accounted for" in words
+    assert "13 images did not fill a last sequence" in words
+    assert "10 dropped, as configured" in words
+
+
+def test_hostile_names_are_shown_and_do_nothing() -> None:
+    names = (HOSTILE, *"123456789")
+    contents = contents_of(
+        names,
+        run=HOSTILE,
+        title=HOSTILE,
+        verdicts=(HOSTILE,),
+        environment={HOSTILE: HOSTILE},
+        files={HOSTILE: HOSTILE},
+        timings={HOSTILE: 1.0},
+        configuration=RunConfiguration(preset=HOSTILE, dataset=HOSTILE),
+    )
+    files = tuple(file.model_copy(update={"name": HOSTILE}) for file in contents.receipt.files)
+    html = render(dataclasses.replace(contents, receipt=contents.receipt.model_copy(update={"files": files})))
+    page = Page(html)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert not any("onload" in attributes for _, attributes in page.tags)
+    assert "\u202e" not in html
+    assert "\x00" not in html
+    assert page.text.count(HOSTILE_SHOWN) >= 10
+    html.encode("utf-8")
+
+
+def test_scripts_of_other_languages_are_drawn() -> None:
+    names = ("お", "き", "す", "つ", "な", "は", "ま", "や", "れ", "を")
+    words = Page(render(contents_of(names))).words
+    assert all(words.count(name) >= 3 for name in names)
+
+
+def test_equal_contents_make_equal_bytes(contents: ReportContents, html: str) -> None:
+    assert render(contents) == html
+
+
+def test_size_is_modest(html: str) -> None:
+    assert len(html.encode()) < 300_000
+    many = contents_of(tuple(f"class {k}" for k in range(62)))
+    assert len(render(many).encode()) < 600_000
+
+
+def test_few_things_are_said_too() -> None:
+    """One epoch, no validation, no mistakes, classes without samples or answers."""
+    perfect = metrics_of(["a", "b"], samples=1, worst=0)
+    words = Page(
+        render(
+            contents_of(
+                metrics=perfect,
+                pictures=np.zeros((0, 28, 28), np.uint8),
+                history=history_of(1, validation=False),
+                timings={},
+                reused=frozenset(),
+                environment={},
+                files={},
+            )
+        )
+    ).words
+    assert "100.0 % of 1 test images" in words
+    assert "n/a" in words
+    assert "No validation split was held out" in words
+    assert "There are none: every answer was right." in words
+
+
+def test_tracked_data_are_not_called_verified(contents: ReportContents) -> None:
+    files = tuple(file.model_copy(update={"verified": "recorded"}) for file in contents.receipt.files)
+    receipt = contents.receipt.model_copy(update={"mode": "tracked", "files": files})
+    words = Page(render(dataclasses.replace(contents, mode="tracked", receipt=receipt))).words
+    assert "The files are recorded, not vouched for" in words
+    assert words.count("recorded only") == 4
+    assert "published ones" not in words
+
+
+@pytest.mark.parametrize("scan", ["rows", "columns", "permuted"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_steps_of_pixels_are_those_of_the_sequence(scan: str, *, turned: bool) -> None:
+    """Reading the picture's pixels of step t gives the t-th row of the sequence, up to their order."""
+    reshape = Reshape.model_validate({"timesteps": 16, "scan": scan, "scan_seed": 5})
+    stored = digit(3, 1)
+    places = np.arange(784)
+    if scan == "columns":
+        places = np.concatenate([np.arange(c, 784, 28) for c in range(28)])
+    if scan == "permuted":
+        places = np.argsort(np.random.PCG64(5).random_raw(784), kind="stable")
+    sequence = stored.reshape(-1)[places].reshape(16, 49)
+    picture = stored.T if turned else stored
+    contents = contents_of(configuration=RunConfiguration(reshape=reshape), sequence=sequence, sequence_picture=picture)
+    steps = step_of_pixel(contents)
+    assert steps is not None
+    for t in range(16):
+        assert sorted(picture[steps == t].tolist()) == sorted(sequence[t].tolist())
+    assert step_of_pixel(dataclasses.replace(contents, sequence_picture=digit(8))) is None
+    assert 'class="mark"' in render(contents)
+
+
+def test_frames_show_their_images() -> None:
+    page = Page(render(contents_of(reshape=Reshape(layout="frames", timesteps=16))))
+    assert "3,750 sequences still carry one label for every image" in page.words
+    assert [alt for alt in page.values("alt") if alt.startswith("Step")] == [f"Step {k}" for k in range(1, 17)]
+
+
+def test_stops_follow_the_samples() -> None:
+    way = stops(ledger_of((60_000, 10_000), 16, validation=187), "train")
+    assert [stop.count for stop in way] == ["60,000"] * 4 + ["3,563"] * 2
+    assert way[3].note == "in 3,750 sequences, with 60,000 labels"
+    assert way[4].note == "to learn from, 187 more held out"
+
+
+def test_confusions_are_ranked_and_exclude_the_diagonal() -> None:
+    metrics = metrics_of(list("abcd"), samples=500)
+    counts = np.array(metrics.confusion)
+    off = sorted((int(counts[i, j]) for i in range(4) for j in range(4) if i != j and counts[i, j]), reverse=True)
+    assert [pair.count for pair in confusions(metrics, 3)] == off[:3]
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(0.98712, "98.7"), (1.0, "100.0"), (0.9996, "99.96"), (0.0, "0.0"), (0.0001, "0.01"), (0.99999999, "99.999999")],
+)
+def test_percent_is_not_rounded_to_certainty(share: float, shown: str) -> None:
+    assert percent(share) == f"{shown}\u202f%"
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.084, "0.08 s"), (45.23, "45.2 s"), (125.4, "2 min 05 s")])
+def test_durations_read_well(value: float, shown: str) -> None:
+    assert seconds(value).replace("\u202f", " ") == shown
+
+
+def test_the_rerun_command_gives_the_same_configuration() -> None:
+    configuration = RunConfiguration(
+        preset="question-16x49",
+        dataset="fashion-mnist",
+        reshape=Reshape(timesteps=8, scan="columns"),
+        network=Network(layers=(LstmLayer(units=7), LstmLayer(units=5, bidirectional=True)), pooling="mean"),
+        training=Training.model_validate({"learning_rate": 1e-5, "early_stopping": {"patience": 2}}),
+    )
+    words = shlex.split(rerun_command(configuration))
+    assert words[:2] == ["stepwise", "run"]
+    options = list(zip(words[2::2], words[3::2], strict=True))
+    settings = [value for option, value in options if option == "--set"]
+    named = dict(options)
+    assert configured(named["--preset"], settings=settings, dataset=named["--dataset"]) == configuration
+
+
+def test_the_module_is_cheap_to_import() -> None:
+    program = "import sys, tasks.publish.report, json; print(json.dumps(sorted(sys.modules)))"
+    modules = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
+    assert "tasks.publish.figures" in modules
+    assert {"matplotlib", "tensorflow", "PIL"}.isdisjoint(modules)

@@ -1,0 +1,100 @@
+"""The figures: well-formed, deterministic, in the page's colours; their PNGs are PNGs of the size they should have."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from report_contents import digit, history_of, metrics_of
+
+from tasks.publish import figures
+
+DIGITS = tuple("0123456789")
+
+
+def texts(svg: str) -> list[str]:
+    root = ET.fromstring(svg)  # noqa: S314 - drawn by the line before
+    return [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_curves_show_training_validation_and_the_kept_epoch() -> None:
+    loss, accuracy = re.findall(r"<svg.*?</svg>", figures.learning_curves(history_of()), flags=re.DOTALL)
+    for svg, name in ((loss, "loss"), (accuracy, "accuracy, %")):
+        assert {"training", "validation", "kept: epoch 8", "epoch", name} <= set(texts(svg))
+    alone = figures.learning_curves(history_of(1, validation=False))
+    assert "validation</text>" not in alone
+
+
+def test_confusion_writes_numbers_only_where_they_can_be_read() -> None:
+    metrics = metrics_of(DIGITS)
+    shown = texts(figures.confusion(metrics))
+    assert sorted(t for t in shown if t in {f"{n:,}" for row in metrics.confusion for n in row if n})
+    assert all(f"{metrics.confusion[k][k]:,}" in shown for k in range(10))
+    many = metrics_of([f"c{k}" for k in range(47)])
+    assert sorted(texts(figures.confusion(many))) == sorted(
+        ["answered", "true class"] + [f"c{k}" for k in range(47)] * 2
+    )
+
+
+def test_colours_and_fonts_are_the_pages() -> None:
+    drawn = figures.learning_curves(history_of()) + figures.reliability(metrics_of(DIGITS))
+    assert "font-family" not in drawn
+    assert set(re.findall(r"(?:fill|stroke): ?(#\w+)", drawn)) == set()
+    assert "var(--first, #0d6f78)" in drawn
+
+
+def test_long_and_strange_names_stay_in_bounds() -> None:
+    svg = figures.confusion(metrics_of(["x" * 200, "$\\frac{", "<b>&\"'", "\u202eabc", "\x07", "字"]))
+    assert "x" * 13 + "…" in texts(svg)
+    assert {"$\\frac{", "<b>&\"'", "[U+202E]abc", "[U+0007]", "字"} <= set(texts(svg))
+
+
+@pytest.mark.parametrize("names", [DIGITS, ("字", "\u202e"), tuple(f"class {k}" for k in range(62))])
+def test_pngs_are_drawn(names: tuple[str, ...]) -> None:
+    metrics = metrics_of(names)
+    for png in (
+        figures.confusion_png(metrics),
+        figures.reliability_png(metrics),
+        figures.learning_curves_png(history_of()),
+    ):
+        picture = imread(io.BytesIO(png), format="png")
+        assert min(picture.shape[:2]) > 200
+        assert picture[0, 0, :3].tolist() == [1, 1, 1]
+        assert 0.2 < picture[..., :3].mean() < 1
+        assert b"Software" not in png
+
+
+def test_equal_input_gives_equal_bytes() -> None:
+    metrics, history = metrics_of(DIGITS), history_of()
+    assert figures.confusion_png(metrics) == figures.confusion_png(metrics)
+    assert figures.learning_curves(history) == figures.learning_curves(history)
+    assert figures.reliability(metrics) == figures.reliability(metrics)
+
+
+def test_pictures_keep_every_pixel() -> None:
+    pictures = np.array([digit(3), digit(8)])
+    uris = figures.mistakes(pictures)
+    for uri, picture in zip(uris, pictures, strict=True):
+        png = base64.b64decode(uri.removeprefix("data:image/png;base64,"), validate=True)
+        shown = imread(io.BytesIO(png), format="png")[..., 0]
+        assert shown.shape == (28, 28)
+        np.testing.assert_allclose(shown, 1 - picture / 255, atol=1.5 / 255)
+
+
+def test_other_types_are_stretched_to_grey() -> None:
+    assert figures.grey(np.array([[-2.0, 0.0, 2.0]])).tolist() == [[0, 127, 255]]
+    assert figures.grey(np.full((1, 2), 7, np.int32)).tolist() == [[0, 0]]
+    assert figures.grey(np.array([[3, 9]], np.uint8)).tolist() == [[3, 9]]
+
+
+def test_step_pictures_mark_a_step_only_where_there_are_several() -> None:
+    image = digit(7)
+    rows = np.arange(784).reshape(28, 28) // 49
+    assert figures.steps(image, image.reshape(16, 49), rows).count('class="mark"') == 2
+    assert figures.steps(image, image.reshape(1, 784), rows * 0).count('class="mark"') == 0
+    assert figures.steps(image, image.reshape(16, 49), None).count('class="mark"') == 0
