@@ -10,6 +10,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Final
 
+from pydantic import ValidationError
+
 from schemas.handles import Frozen, Sha256
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 TABLE_FORMAT: Final = 1
 FILE_NAME: Final = "samples.parquet"
 METADATA_KEY: Final = "stepwise"
+INDEX_CHECK: Final = "index is the row's position"
+LABEL_CHECK: Final = "label is one of the classes"
+MISSING_CHECK: Final = "no value is missing"
 
 
 class TableFacts(Frozen):
@@ -38,16 +43,19 @@ def arrow_schema(item_bytes: int) -> pa.Schema:
 
     Fixed-size binary keeps a pixel one byte: a list of uint8 is stored by Parquet as 32-bit integers.
     """
-    import pyarrow as pa  # noqa: PLC0415 - see the module's docstring
+    import pyarrow as pa
 
     fields = [("index", pa.int64()), ("label", pa.int32()), ("pixels", pa.binary(item_bytes))]
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields])
 
 
 def facts_of(metadata: Mapping[bytes, bytes] | None) -> TableFacts | None:
-    """The facts in a Parquet file's metadata; None where it is not a table of this project."""
+    """The facts in a Parquet file's metadata; None where it is not a table of this project and format."""
     stated = (metadata or {}).get(METADATA_KEY.encode())
-    return TableFacts.model_validate_json(stated) if stated else None
+    try:
+        return TableFacts.model_validate_json(stated) if stated else None
+    except ValidationError:
+        return None
 
 
 def table_digest(dtype: str, shape: tuple[int, ...], pixels: Sha256, labels: Sha256) -> Sha256:
@@ -61,14 +69,17 @@ def row_contract(first_label: int, classes: int, offset: int) -> pandera.polars.
 
     Index: the row's own position, so that it is unique and in order; label: one of the classes.
     """
-    import pandera.polars as pa  # noqa: PLC0415
-    import polars as pl  # noqa: PLC0415
+    import pandera.polars as pa
+    import polars as pl
 
     in_order = pa.Check(
         lambda data: data.lazyframe.select(pl.col(data.key) == pl.int_range(pl.len(), dtype=pl.Int64) + offset),
-        name="index is the row's position",
+        name=INDEX_CHECK,
     )
-    in_classes = pa.Check.in_range(first_label, first_label + classes - 1, name="label is one of the classes")
+    last = first_label + classes - 1
+    in_classes = pa.Check(  # pandera's own in_range would report itself under a name of its making
+        lambda data: data.lazyframe.select(pl.col(data.key).is_between(first_label, last)), name=LABEL_CHECK
+    )
     return pa.DataFrameSchema(
         {
             "index": pa.Column(pl.Int64, [in_order], nullable=False),

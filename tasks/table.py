@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from schemas.errors import DataError, StorageError
-from schemas.tables import TABLE_FORMAT, TableFacts, facts_of, table_digest
+from schemas.tables import TABLE_FORMAT, TableFacts, arrow_schema, facts_of, table_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ class TableReader:
     """One pass over a table, which digests what it reads: after the last batch, `digest` is of what was read."""
 
     def __init__(self, path: Path) -> None:
-        import pyarrow.parquet as pq  # noqa: PLC0415 - commands that read no table do not wait for it
+        import pyarrow.parquet as pq
 
         self._file = pq.ParquetFile(path)
         facts = facts_of(self._file.metadata.metadata)
@@ -50,6 +50,10 @@ class TableReader:
             raise StorageError(
                 f"the table has format {facts.format_version}", f"format {TABLE_FORMAT}", "Rerun parse", str(path)
             )
+        columns = arrow_schema(int(np.prod(facts.item_shape)) * np.dtype(facts.dtype).itemsize)
+        found = self._file.schema_arrow
+        if (found.names, found.types) != (columns.names, columns.types):
+            raise DataError(f"the table's columns are {_listed(found)}", _listed(columns), "Rerun parse", str(path))
         self.facts: TableFacts = facts
         self.rows = 0
         self._pixels, self._labels = hashlib.sha256(), hashlib.sha256()
@@ -71,8 +75,15 @@ class TableReader:
         return table_digest(self.facts.dtype, shape, self._pixels.hexdigest(), self._labels.hexdigest())
 
 
+def _listed(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in schema)
+
+
 def _labels(batch: pa.RecordBatch) -> NDArray[np.int32]:
-    labels: NDArray[np.int32] = batch.column("label").to_numpy(zero_copy_only=False)
+    column = batch.column("label")
+    if column.null_count:  # validate names such rows; a number that no label has keeps the digest honest
+        column = column.fill_null(np.iinfo(np.int32).min)
+    labels: NDArray[np.int32] = column.to_numpy()
     return labels
 
 

@@ -17,7 +17,7 @@ from schemas.errors import DataError
 from schemas.handles import Handle, Station, Table
 from schemas.ledger import CountsBrokenError, Ledger
 from schemas.receipt import Check, FileStatement, Labels, Receipt, TableStatement
-from schemas.tables import FILE_NAME, row_contract
+from schemas.tables import FILE_NAME, INDEX_CHECK, LABEL_CHECK, MISSING_CHECK, row_contract
 from tasks.receipts import keep_receipt
 from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import Store
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FIRST_ROWS = 5
+ROW_CHECKS = (INDEX_CHECK, LABEL_CHECK, MISSING_CHECK)
 
 
 @task(
@@ -41,12 +42,13 @@ def validate(artifacts: Path, dataset: Dataset, tables: tuple[Table, Table]) -> 
     store = Store(artifacts)
     # Where the bytes came from is no part of what is checked, so the sources do not count.
     stated = dataset.model_dump(mode="json", exclude={"sources", "homepage", "title"})
-    vouched = [file.verified for table in tables for file in (table.images, table.labels)]
+    files = [file for table in tables for file in (table.images, table.labels)]
+    vouched = [[file.name, file.idx.digest, file.verified] for file in files]
     key = Key(
         "validate",
         "tasks.validate",
         tuple(table.table.digest for table in tables),
-        {"dataset": stated, "verified": vouched},
+        {"dataset": stated, "files": vouched},
         ("pandera", "polars"),
     )
     return once(store, "validate", key, Handle, lambda: validated(store, dataset, tables, progress_of("validate")))
@@ -84,7 +86,7 @@ def validated(store: Store, dataset: Dataset, tables: tuple[Table, Table], progr
     """Check both tables and keep the signed receipt.
 
     Raises:
-        DataError: the findings, all at once; CountsBrokenError where a count is the only one.
+        DataError: the findings, all at once.
     """
     findings = Findings()
     labels = _labels(store, dataset, tables)
@@ -138,9 +140,8 @@ class _Reading:
         for name, failing in failing_rows(batch, self.labels, self.rows):
             self.bad_rows[name] = self.bad_rows.get(name, 0) + len(failing)
             kept = self.bad.setdefault(name, [])
-            kept += [
-                f"row {self.rows + row} has label {batch.labels[row]}" for row in failing[: FIRST_ROWS - len(kept)]
-            ]
+            first = failing[: FIRST_ROWS - len(kept)].tolist()
+            kept += [f"row {self.rows + row}{_value(batch, name, row)}" for row in first]
 
     def _add(self, batch: Batch) -> None:
         self.rows += len(batch.labels)
@@ -153,9 +154,12 @@ class _Reading:
     def _conclude(self, reader: TableReader) -> None:
         table = self.table
         last = self.labels.first + self.labels.classes - 1
-        for name in ("index is the row's position", "label is one of the classes", "no value is missing"):
+        self.findings.check(
+            "the split has samples", table, self.rows, "at least one", holds=self.rows > 0, found="none"
+        )
+        for name in (*ROW_CHECKS, *(self.bad_rows.keys() - {*ROW_CHECKS})):  # none is passed over for its name
             found = f"{self.bad_rows.get(name, 0):,} rows, the first: {'; '.join(self.bad.get(name, []))}"
-            detail = f"{self.labels.first} to {last}" if name.startswith("label") else "every row"
+            detail = f"{self.labels.first} to {last}" if name == LABEL_CHECK else "every row"
             self.findings.check(name, table, self.rows, detail, holds=name not in self.bad_rows, found=found)
         name, expected = "the table holds the content that parse wrote", f"digest {table.table.digest[:12]}…"
         holds, found = reader.digest == table.table.digest, f"digest {reader.digest[:12]}…"
@@ -178,9 +182,9 @@ def failing_rows(batch: Batch, labels: Labels, offset: int) -> list[tuple[str, N
 
     pandera's switches are held on for the call: a variable in the environment cannot weaken it.
     """
-    import pandera.polars as pa  # noqa: PLC0415 - 0.8 s, wanted by this stage alone
-    import polars as pl  # noqa: PLC0415
-    from pandera.config import ValidationDepth, config_context  # noqa: PLC0415
+    import pandera.polars as pa
+    import polars as pl
+    from pandera.config import ValidationDepth, config_context
 
     rows = pl.DataFrame(pl.from_arrow(batch.arrow))
     contract = row_contract(labels.first, labels.classes, offset)
@@ -189,17 +193,25 @@ def failing_rows(batch: Batch, labels: Labels, offset: int) -> list[tuple[str, N
             contract.validate(rows, lazy=True)
         except pa.errors.SchemaErrors as error:
             cases = error.failure_cases
-            names = cases.get_column("check").to_list()
+            names = [_PANDERA_NAMES.get(name, name) for name in cases.get_column("check")]
             places = cases.get_column("index").to_list()
             if None in places:
                 raise DataError(
                     f"the columns are not those of a table of samples: {names}", "index, label, pixels", "Rerun parse"
                 ) from error
             return [
-                (name, np.array([p for n, p in zip(names, places, strict=True) if n == name]))
+                (name, np.unique([p for n, p in zip(names, places, strict=True) if n == name]))
                 for name in sorted(set(names))
             ]
     return []
+
+
+_PANDERA_NAMES = {"not_nullable": MISSING_CHECK}
+
+
+def _value(batch: Batch, check: str, row: int) -> str:
+    column = {INDEX_CHECK: "index", LABEL_CHECK: "label"}.get(check)
+    return f" has {column} {batch.arrow.column(column)[row]}" if column else ""
 
 
 def _labels(store: Store, dataset: Dataset, tables: tuple[Table, Table]) -> Labels:
@@ -214,8 +226,8 @@ def _labels(store: Store, dataset: Dataset, tables: tuple[Table, Table]) -> Labe
 
 
 def _label_range(store: Store, table: Table) -> tuple[int, int]:
-    import pyarrow.compute as pc  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
 
     column = pq.read_table(store.open(table.table, FILE_NAME), columns=["label"]).column("label")
     low, high = (value.as_py() for value in pc.min_max(column).values())
