@@ -96,6 +96,7 @@ class Table(Frozen):
     labels: SourceFile
     table: Handle
     counts: dict[Station, int]
+    label_column: int | None = Field(default=None, description="The class's column, where a label is a row.")
 
 
 class Sequences(Frozen):

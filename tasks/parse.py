@@ -86,7 +86,9 @@ def to_table(
             shape=parsed.shape,
             dtype=parsed.dtype,
         )
-    return Table(split=split, images=images, labels=labels, table=handle, counts=parsed.counts)
+    return Table(
+        split=split, images=images, labels=labels, table=handle, counts=parsed.counts, label_column=label_column
+    )
 
 
 def write_table(
@@ -143,7 +145,7 @@ class _Writer:
     """Writes row groups, counts what it was given, and digests it."""
 
     def __init__(self, target: Path, item_bytes: int) -> None:
-        import pyarrow.parquet as pq  # noqa: PLC0415 - the command's help does not wait for it
+        import pyarrow.parquet as pq
 
         self._schema = arrow_schema(item_bytes)
         self._file = pq.ParquetWriter(
@@ -165,7 +167,7 @@ class _Writer:
 
     def write(self, pixels: NDArray[Any], labels: NDArray[np.int32]) -> None:
         """Write one row group: pixels (n, ...) of any IDX type, labels (n,) int32."""
-        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow as pa
 
         count = len(pixels)
         index = np.arange(self.rows, self.rows + count, dtype=np.int64)
@@ -189,10 +191,12 @@ class _Writer:
 
 
 def _labels(reader: IdxReader, rows: int, column: int | None) -> Iterator[NDArray[np.int32]]:
-    rank = len(reader.header.shape)
-    if reader.header.dtype.kind not in "iu" or rank != (1 if column is None else 2):
+    header, fits = reader.header, len(reader.header.shape) == 1
+    if column is not None:
+        fits = len(header.shape) == 2 and column < header.shape[1]
+    if header.dtype.kind not in "iu" or not fits:
         raise DataError(
-            f"labels of type {reader.header.dtype.name} and rank {rank}",
+            f"labels of {header}",
             "whole numbers of rank 1" if column is None else f"whole numbers of rank 2, the class in column {column}",
             "Check that this is the label file",
             reader.name,

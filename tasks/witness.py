@@ -7,7 +7,7 @@ digests differ, it finds the first row that is wrong and says what probably happ
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from schemas.errors import DataError
 from tasks.idx import open_idx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -37,29 +37,30 @@ def prove(store: Store, table: Table, settings: Reshape, labels: Labels, x: Path
     Raises:
         DataError: a row is not the one that belongs there; which, and what probably happened.
     """
-    written_x = np.load(x, mmap_mode="r", allow_pickle=False)
-    written_targets = np.load(targets, mmap_mode="r", allow_pickle=False).reshape(-1)
     images = store.open(table.images.idx, table.images.name)
     answers = store.open(table.labels.idx, table.labels.name)
-    _compare(f"reshape, {table.split} images", written_x, lambda: _expected_images(images, settings, len(written_x)))
-    _compare(
+    pixels = _compare(f"reshape, {table.split} images", x, lambda: _expected_images(images, settings))
+    classes = _compare(
         f"reshape, {table.split} targets",
-        written_targets,
-        lambda: _expected_targets(answers, labels.first, len(written_targets)),
+        targets,
+        lambda: _expected_targets(answers, settings, labels.first, table.label_column),
     )
-    return (
-        f"{len(written_x):,} images and {len(written_targets):,} labels recomputed from the raw IDX bytes, "
-        "SHA-256 of both arrays equal"
-    )
+    return f"{pixels:,} images and {classes:,} labels recomputed from the raw IDX bytes, SHA-256 of both arrays equal"
 
 
-def _expected_images(path: Path, settings: Reshape, keep: int) -> Iterator[NDArray[Any]]:
+def _expected_images(path: Path, settings: Reshape) -> Iterator[NDArray[Any]]:
     with open_idx(path, digest_items=False) as reader:
         rows, columns = reader.header.item_shape[0], int(np.prod(reader.header.item_shape[1:]))
         order = _positions(settings, rows, columns)
-        for batch in _first(reader.batches(BATCH), keep):
+        for batch in _first(reader.batches(BATCH), _kept(settings, reader.header.items)):
             flat = batch.reshape(len(batch), rows * columns)
-            yield flat if order is None else np.stack([flat[:, position] for position in order], axis=1)
+            if order is None:
+                yield flat
+                continue
+            taken = np.empty_like(flat)
+            for step, position in enumerate(order):
+                taken[:, step] = flat[:, position]
+            yield taken
 
 
 def _positions(settings: Reshape, rows: int, columns: int) -> list[int] | None:
@@ -73,11 +74,16 @@ def _positions(settings: Reshape, rows: int, columns: int) -> list[int] | None:
     return sorted(range(rows * columns), key=draws.__getitem__)
 
 
-def _expected_targets(path: Path, first: int, keep: int) -> Iterator[NDArray[Any]]:
+def _expected_targets(path: Path, settings: Reshape, first: int, column: int | None) -> Iterator[NDArray[Any]]:
     with open_idx(path, digest_items=False) as reader:
-        for batch in _first(reader.batches(BATCH), keep):
-            classes = batch if batch.ndim == 1 else batch[:, 0]
+        for batch in _first(reader.batches(BATCH), _kept(settings, reader.header.items)):
+            classes = batch if column is None else batch[:, column]
             yield (classes.astype(np.int64) - first).astype("<i4")
+
+
+def _kept(settings: Reshape, items: int) -> int:
+    """Items that fill whole sequences."""
+    return items if settings.layout == "pixels" else items - items % settings.timesteps
 
 
 def _first(batches: Iterator[NDArray[Any]], keep: int) -> Iterator[NDArray[Any]]:
@@ -88,20 +94,55 @@ def _first(batches: Iterator[NDArray[Any]], keep: int) -> Iterator[NDArray[Any]]
         keep -= len(batch)
 
 
-def _compare(what: str, written: NDArray[Any], expected: Any) -> None:  # noqa: ANN401 - a factory of batches
-    digest, rows = hashlib.sha256(), 0
+def _compare(what: str, written: Path, expected: Callable[[], Iterator[NDArray[Any]]]) -> int:
+    """The number of rows, once a .npy file's type and bytes are the expected ones; memory is bounded by a batch."""
+    digest, rows, types = hashlib.sha256(), 0, set[str]()
     for batch in expected():
         digest.update(np.ascontiguousarray(batch).data)
         rows += len(batch)
-    if rows == len(written) and digest.digest() == hashlib.sha256(np.ascontiguousarray(written).data).digest():
-        return
-    raise _misplaced(what, written, np.concatenate(list(expected())))
+        types.add(batch.dtype.str)
+    with written.open("rb") as file:
+        found = _npy_type(file)
+        same = hashlib.file_digest(file, "sha256").digest() == digest.digest()
+    if not same:
+        raise _misplaced(what, *_row_digests(written, expected()))
+    if not types <= {found}:
+        raise DataError(
+            f"{what}: the bytes are right but stand under the type {found}",
+            f"type {', '.join(types)}",
+            "Rerun reshape. Nothing was trained",
+        )
+    return rows
 
 
-def _misplaced(what: str, written: NDArray[Any], expected: NDArray[Any]) -> DataError:
-    """The error for arrays that differ: the first wrong row, how many, and what probably happened."""
+def _npy_type(file: BinaryIO) -> str:
+    """Read a .npy file's header: the file stands at the first element then."""
+    np.lib.format.read_magic(file)
+    _, _, dtype = np.lib.format.read_array_header_1_0(file)
+    return str(dtype.str)
+
+
+def _row_digests(written: Path, expected: Iterator[NDArray[Any]]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Eight bytes for every row written and every row expected: enough to tell rows apart, whatever their number."""
+    there, meant = list[bytes](), list[bytes]()
+    size = 1
+    for batch in expected:
+        size = batch.nbytes // len(batch)
+        meant += [_row_digest(row.tobytes()) for row in batch]
+    with written.open("rb") as file:
+        _npy_type(file)
+        there += [_row_digest(row) for row in iter(lambda: file.read(size), b"")]
+    return np.frombuffer(b"".join(there), np.uint64), np.frombuffer(b"".join(meant), np.uint64)
+
+
+def _row_digest(row: bytes) -> bytes:
+    return hashlib.blake2b(row, digest_size=8).digest()
+
+
+def _misplaced(what: str, written: NDArray[np.uint64], expected: NDArray[np.uint64]) -> DataError:
+    """The error for rows that differ: the first wrong one, how many, and what probably happened."""
     n = min(len(written), len(expected))
-    wrong = np.flatnonzero((written[:n] != expected[:n]).reshape(n, -1).any(axis=1))
+    wrong = np.flatnonzero(written[:n] != expected[:n])
     place = f"row {wrong[0]:,} is the first of {len(wrong):,} wrong ones" if len(wrong) else "their numbers differ"
     return DataError(
         f"{what}: {place} ({len(written):,} written, {len(expected):,} in the IDX file)",
@@ -110,18 +151,18 @@ def _misplaced(what: str, written: NDArray[Any], expected: NDArray[Any]) -> Data
     )
 
 
-def _what_happened(written: NDArray[Any], expected: NDArray[Any]) -> str:
+def _what_happened(written: NDArray[np.uint64], expected: NDArray[np.uint64]) -> str:
     if len(written) != len(expected):
         return "Probably rows were lost or repeated"
-    for shift in (1, -1):
-        if np.array_equal(np.roll(expected, shift, axis=0)[1:-1], written[1:-1]):
-            return f"Probably all rows were shifted by one ({'down' if shift == 1 else 'up'})"
-    if np.array_equal(expected[::-1], written):
-        return "Probably the order of the rows was reversed"
-    if sorted(_row_digests(written)) == sorted(_row_digests(expected)):
-        return "Probably the rows were permuted: the same rows stand in another order"
-    return "Probably the content of rows was changed"
-
-
-def _row_digests(array: NDArray[Any]) -> list[bytes]:
-    return [hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest() for row in array]
+    long = len(written) > 2  # or the middle that a shift keeps is empty
+    guesses = (
+        (long and np.array_equal(expected[:-2], written[1:-1]), "Probably all rows were shifted by one (down)"),
+        (long and np.array_equal(expected[2:], written[1:-1]), "Probably all rows were shifted by one (up)"),
+        (np.array_equal(expected[::-1], written), "Probably the order of the rows was reversed"),
+        (
+            np.array_equal(np.sort(written), np.sort(expected)),
+            "Probably the rows were permuted: the same rows stand in another order",
+        ),
+        (np.isin(written, expected).all(), "Probably rows were lost and others stand in their place"),
+    )
+    return next((text for fits, text in guesses if fits), "Probably the content of rows was changed")
