@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import ValidationError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -123,16 +125,22 @@ def once(store: Store, step: str, key: Key, form: type[Output], make: Callable[[
     began = time.monotonic()
     digest = key.digest
     with store.lock(f"{key.stage}-{digest}"):
-        known = store.recall(key.stage, digest)
+        known = _recalled(store, key.stage, digest, form)
+        output = make() if known is None else known
         if known is None:
-            output = make()
             store.remember(key.stage, digest, output)
-        else:
-            output = form.model_validate(known)
     seconds = time.monotonic() - began
     log.info("%s: %s in %.1f s", step, "done" if known is None else "nothing changed, reused", seconds)
     _tell(Finished(step, seconds, reused=known is not None))
     return output
+
+
+def _recalled(store: Store, stage: str, digest: str, form: type[Output]) -> Output | None:
+    value = store.recall(stage, digest)
+    try:
+        return None if value is None else form.model_validate(value)
+    except ValidationError:  # a damaged record is a miss like any other
+        return None
 
 
 @contextlib.contextmanager

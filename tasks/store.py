@@ -65,7 +65,7 @@ class Store:
         handle = Handle(
             kind=kind, place=place, digest=digest, rows=rows, shape=shape, dtype=dtype, files=_seal_files(folder)
         )
-        with self.lock(f"commit-{digest[:2]}"), writing(self.root / place):
+        with self.lock(_commit_lock(digest)), writing(self.root / place):
             existing = self._whole(place)
             if existing is not None:
                 return existing.model_copy(update={"shape": shape, "rows": rows})
@@ -99,9 +99,10 @@ class Store:
         record = self._key_path(stage, key)
         try:
             value = json.loads(record.read_text(encoding="utf-8"))
+            handles = list(handles_in(value))
         except (FileNotFoundError, ValueError):
             return None
-        whole = [self.is_whole(handle) for handle in handles_in(value)]
+        whole = [self.is_whole(handle) for handle in handles]
         return value if isinstance(value, dict) and all(whole) else None
 
     def remember(self, stage: str, key: str, value: BaseModel) -> None:
@@ -113,10 +114,10 @@ class Store:
 
     def is_whole(self, handle: Handle) -> bool:
         """Whether every file of an output has the bytes that were committed; if not, it is set aside."""
-        damages = [_damage(self.root / handle.place / name, seal) for name, seal in handle.files.items()]
-        if any(damages):
-            self._set_aside(handle.place)
-        return not any(damages)
+        if self._damages(handle):
+            with self.lock(_commit_lock(handle.digest)):
+                return self._whole_or_aside(handle)
+        return True
 
     def partial(self, name: str) -> Path:
         """A folder that survives a crash, for work that can be taken up again."""
@@ -137,14 +138,14 @@ class Store:
 
     def _require_format(self) -> None:
         path = self.place / "format.json"
-        if not path.exists():
+        if not path.exists() and not (self.place / "objects").exists():
             self.place.mkdir(parents=True, exist_ok=True)
             write_atomically(path, json.dumps({"format": FORMAT}).encode())
             return
         try:
             found = json.loads(path.read_text(encoding="utf-8"))["format"]
-        except (ValueError, KeyError, TypeError):
-            found = "unreadable"
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            found = "unknown"
         if found != FORMAT:
             raise StorageError(
                 f"the store has format {found}",
@@ -160,7 +161,17 @@ class Store:
             if (self.root / place).exists():
                 self._set_aside(place)
             return None
-        return handle if self.is_whole(handle) else None
+        return handle if self._whole_or_aside(handle) else None
+
+    def _whole_or_aside(self, handle: Handle) -> bool:
+        """Under the lock of commits, so that what another process has just mended is not set aside."""
+        if self._damages(handle):
+            self._set_aside(handle.place)
+            return False
+        return True
+
+    def _damages(self, handle: Handle) -> bool:
+        return any(_damage(self.root / handle.place / name, seal) for name, seal in handle.files.items())
 
     def _set_aside(self, place: str) -> None:
         source = self.root / place
@@ -231,6 +242,7 @@ def writing(place: Path) -> Iterator[None]:
 _REMEDIES: dict[int | None, str] = {
     errno.ENOSPC: "Free some space and rerun: what was finished is kept",
     errno.EDQUOT: "Free some of your quota and rerun: what was finished is kept",
+    errno.EFBIG: "Raise the limit on the size of a file (ulimit -f), or use a file system that takes larger ones",
     errno.EROFS: "Point --artifacts to a folder that can be written",
     errno.EACCES: "Give yourself the right to write there, or point --artifacts to another folder",
     errno.EPERM: "Give yourself the right to write there, or point --artifacts to another folder",
@@ -254,6 +266,12 @@ def _damage(path: Path, seal: FileSeal) -> str:
         return "" if sha256_file(path) == seal.sha256 else "its bytes have changed"
     except FileNotFoundError:
         return "the file is missing"
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+
+
+def _commit_lock(digest: str) -> str:
+    return f"commit-{digest[:2]}"
 
 
 def _sync_file(path: Path) -> None:
