@@ -232,7 +232,7 @@ def test_tracked_data_are_not_called_verified(contents: ReportContents) -> None:
     words = Page(render(dataclasses.replace(contents, mode="tracked", receipt=receipt))).words
     assert "The files are recorded, not vouched for" in words
     assert words.count("recorded only") == 4
-    assert "published ones" not in words
+    assert "expected ones" not in words
 
 
 @pytest.mark.parametrize("scan", ["rows", "columns", "permuted"])
@@ -255,6 +255,12 @@ def test_steps_of_pixels_are_those_of_the_sequence(scan: str, *, turned: bool) -
         assert sorted(picture[steps == t].tolist()) == sorted(sequence[t].tolist())
     assert step_of_pixel(dataclasses.replace(contents, sequence_picture=digit(8))) is None
     assert 'class="mark"' in render(contents)
+
+
+def test_words_about_training_follow_the_configuration() -> None:
+    assert "Training has dropout and smoothed labels against it" in Page(render(contents_of())).words
+    plain = RunConfiguration(network=Network(dropout_head=0.0), training=Training(label_smoothing=0.0))
+    assert "against it" not in Page(render(contents_of(configuration=plain))).words
 
 
 def test_frames_show_their_images() -> None:
