@@ -15,6 +15,7 @@ from schemas.handles import Frozen
 Layout = Literal["pixels", "frames"]
 Scan = Literal["rows", "columns", "permuted"]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Reshape(Frozen):
@@ -92,14 +93,14 @@ class Training(Frozen):
     epochs: int = Field(default=8, ge=1)
     batch_size: int = Field(default=128, ge=1)
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = "adamw"
-    learning_rate: float = Field(default=4e-3, gt=0, description="Peak of the schedule.")
+    learning_rate: Finite = Field(default=4e-3, gt=0, description="Peak of the schedule.")
     schedule: Literal["constant", "one-cycle"] = Field(
         default="one-cycle", description="one-cycle: warm up over the first third, then anneal by a cosine to almost 0."
     )
     loss: Literal["cross-entropy", "mean-squared-error"] = "cross-entropy"
     label_smoothing: Share = 0.05
-    weight_decay: float = Field(default=0.01, ge=0, description="Decoupled weight decay; adamw only.")
-    clip_norm: float = Field(default=1.0, ge=0, description="Bound on the global norm of the gradient; 0 for none.")
+    weight_decay: Finite = Field(default=0.01, ge=0, description="Decoupled weight decay; adamw only.")
+    clip_norm: Finite = Field(default=1.0, ge=0, description="Bound on the global norm of the gradient; 0 for none.")
     scaling: Literal["none", "unit", "standard"] = Field(
         default="standard",
         description="none: raw values; unit: over the type's range to 0..1; standard: minus the training mean, over "

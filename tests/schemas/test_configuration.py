@@ -1,0 +1,67 @@
+"""The configuration: an invalid one cannot be made, and T must divide the pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from schemas.configuration import Reshape, RunConfiguration
+from schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@given(pixels=st.integers(1, 4096), timesteps=st.integers(1, 4096))
+def test_layout_pixels_takes_the_divisors_and_lists_them_otherwise(pixels: int, timesteps: int) -> None:
+    settings = Reshape(timesteps=timesteps)
+    if pixels % timesteps == 0:
+        assert settings.features(pixels) * timesteps == pixels
+        return
+    with pytest.raises(ConfigurationError) as caught:
+        settings.features(pixels)
+    listed = [int(text) for text in caught.value.expected.removeprefix("one of ").split(", ")]
+    assert listed == sorted(set(listed))
+    assert all(pixels % divisor == 0 for divisor in listed)
+    assert sum(pixels % t == 0 for t in range(1, pixels + 1)) == len(listed)
+
+
+def test_the_refusal_of_a_t_that_does_not_divide() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Reshape(timesteps=15).features(784)
+    assert str(caught.value) == (
+        "reshape.timesteps = 15 does not divide the 784 pixels of an image. "
+        "Expected: one of 1, 2, 4, 7, 8, 14, 16, 28, 49, 56, 98, 112, 196, 392, 784. "
+        "Set reshape.timesteps to one of them."
+    )
+
+
+@given(pixels=st.integers(1, 4096), timesteps=st.integers(1, 4096))
+def test_layout_frames_gives_every_frame_all_pixels(pixels: int, timesteps: int) -> None:
+    assert Reshape(layout="frames", timesteps=timesteps).features(pixels) == pixels
+
+
+def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for field in model.model_fields.values():
+        for part in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from models(part)
+
+
+@pytest.mark.parametrize("model", dict.fromkeys(models(RunConfiguration)), ids=lambda model: model.__name__)
+def test_no_part_takes_an_unknown_key_or_can_be_changed(model: type[BaseModel]) -> None:
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        model.model_validate({"unknown": 1})
+    part = model()
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(part, next(iter(model.model_fields)), 1)
+
+
+def test_all_parts_were_looked_at() -> None:
+    names = {model.__name__ for model in models(RunConfiguration)}
+    assert names == {"RunConfiguration", "Reshape", "Network", "LstmLayer", "Training", "EarlyStopping", "Evaluating"}
