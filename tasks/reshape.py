@@ -119,7 +119,7 @@ def form_of(settings: Reshape, table: Table, receipt: Receipt) -> Form:
 
     Raises:
         ConfigurationError: T does not divide the pixels.
-        DataError: T does not divide the number of images and the rest may not be dropped.
+        DataError: T does not divide the number of images and the rest may not be dropped, or the rest is all there is.
     """
     rows, item = table.table.rows, table.table.shape[1:]
     pixels = int(np.prod(item))
@@ -131,6 +131,12 @@ def form_of(settings: Reshape, table: Table, receipt: Receipt) -> Form:
             f"left over after {rows // group:,} sequences",
             "a T that divides the number of images of both splits",
             "Choose another reshape.timesteps, or set reshape.remainder = 'drop' to drop the last ones on record",
+        )
+    if rows < group:
+        raise DataError(
+            f"reshape, {table.split} split: {rows:,} images are too few for one sequence of T = {group}",
+            f"a T of at most {rows:,}",
+            "Choose a smaller reshape.timesteps",
         )
     n = rows // group
     grouped = settings.layout == "frames" and settings.targets == "as layout"
