@@ -86,6 +86,9 @@ class SourceFile(Frozen):
     idx: Handle
     verified: Verification
     source: str = Field(description="The source that answered, as a person would name it.")
+    previous: Sha256 | None = Field(
+        default=None, description="Tracked datasets: the payload's digest when this file was last seen; None: never."
+    )
 
 
 class Table(Frozen):

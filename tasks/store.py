@@ -112,6 +112,15 @@ class Store:
             record.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(record, value.model_dump_json().encode())
 
+    def noted(self, kind: str, name: str, digest: str) -> str | None:
+        """Note a digest under a name; returns the one that was noted there before, None where there was none."""
+        record = self.place / kind / name
+        with self.lock(f"{kind}-{name}"), writing(record):
+            before = record.read_text(encoding="utf-8") if record.exists() else None
+            record.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(record, digest.encode())
+        return before
+
     def is_whole(self, handle: Handle) -> bool:
         """Whether every file of an output has the bytes that were committed; if not, it is set aside."""
         if self._damages(handle):

@@ -43,7 +43,7 @@ def validate(artifacts: Path, dataset: Dataset, tables: tuple[Table, Table]) -> 
     # Where the bytes came from is no part of what is checked, so the sources do not count.
     stated = dataset.model_dump(mode="json", exclude={"sources", "homepage", "title"})
     files = [file for table in tables for file in (table.images, table.labels)]
-    vouched = [[file.name, file.idx.digest, file.verified] for file in files]
+    vouched = [[file.name, file.idx.digest, file.verified, file.previous] for file in files]
     key = Key(
         "validate",
         "tasks.validate",
@@ -265,6 +265,7 @@ def _receipt(
                 name=file.name,
                 payload_sha256=file.idx.digest,
                 verified=file.verified,
+                previous=file.previous,
             )
             for table, _, file in files
         ),

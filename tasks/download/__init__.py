@@ -109,9 +109,19 @@ def fetch(
 
     if dataset.mode == "tracked":
         with timed(step):
-            return make()
+            return _compared(make(), dataset, store)
     known = once(store, step, _FileKey("download", __name__, _identity(file)), SourceFile, make)
     return known.model_copy(update={"split": split, "role": role})
+
+
+def _compared(seen: SourceFile, dataset: Dataset, store: Store) -> SourceFile:
+    """A tracked file with the digest it had when it was last seen; this digest is recorded for the next time."""
+    before = store.noted("seen", f"{dataset.name}-{seen.split}-{seen.role}", seen.idx.digest)
+    if before not in {None, seen.idx.digest}:
+        log.warning(
+            "%s has changed since it was last seen: sha256 %.12s… was %.12s…", seen.name, seen.idx.digest, before
+        )
+    return seen.model_copy(update={"previous": before})
 
 
 def _identity(file: DataFile) -> tuple[str, ...]:
