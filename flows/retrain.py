@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import logging
 import os
 import secrets
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +22,12 @@ from schemas.catalog import Dataset, dataset_of_folder, load_catalog
 from schemas.configuration import RunConfiguration
 from schemas.errors import StepwiseError
 from schemas.handles import ROLES, SPLITS, PublishedRun
+from schemas.presets import DEFAULT_PRESET, configured, presets
 from tasks.download import download
 from tasks.evaluate import evaluate
 from tasks.parse import parse
 from tasks.publish import Outcome, StageTiming, Subject, publish
+from tasks.publish.cards import as_text
 from tasks.reshape import reshape
 from tasks.stage import Advanced, Finished, listening
 from tasks.train import train
@@ -58,10 +62,10 @@ def retrain(
         artifacts: Where outputs and published runs are kept.
     """
     artifacts = artifacts.absolute()
-    dataset = dataset_for(configuration, data, catalogs)
-    configuration = configuration.model_copy(update={"dataset": dataset.name})
-    require_timesteps(configuration, dataset)
-    with _journal() as timings, _failures_shown():
+    with _journal() as timings, _failures_shown(command_of(configuration, data, catalogs, artifacts)):
+        dataset = dataset_for(configuration, data, catalogs)
+        configuration = configuration.model_copy(update={"dataset": dataset.name})
+        require_timesteps(configuration, dataset)
         files = {(split, role): download.submit(artifacts, dataset, split, role) for split in SPLITS for role in ROLES}
         parsed = [
             parse.submit(  # type: ignore[call-overload] # futures: Prefect waits for them and passes their results
@@ -131,18 +135,45 @@ def _journal() -> Iterator[list[StageTiming]]:
 
 
 @contextlib.contextmanager
-def _failures_shown() -> Iterator[None]:
-    """Leave an artifact that says what failed, what was expected, and how to run again."""
+def _failures_shown(command: str) -> Iterator[None]:
+    """Leave an artifact that says what failed, what was expected, and the command to run again."""
     try:
         yield
     except StepwiseError as error:
-        create_markdown_artifact(key="failure", markdown=failure_card(error), description=error.found[:200])
+        create_markdown_artifact(key="failure", markdown=failure_card(error, command), description=error.found[:200])
         raise
 
 
-def failure_card(error: StepwiseError) -> str:
-    """A failure in markdown; what comes from data is fenced, so that it cannot be read as markup."""
-    rows = {"Found": error.found, "Expected": error.expected, "What to do": error.remedy, "File": error.file}
-    parts = [f"## {name}\n\n~~~text\n{text.replace('~~~', '~ ~ ~')}\n~~~" for name, text in rows.items() if text]
-    again = "## Run again\n\n`stepwise run` with the same options: what was finished is reused, only the rest is done."
+def failure_card(error: StepwiseError, command: str) -> str:
+    """A failure in markdown; what comes from data is escaped, so that it cannot be read as markup."""
+    texts = {"Found": error.found, "Expected": error.expected, "What to do": error.remedy, "File": error.file}
+    parts = [f"### {name}\n\n{as_text(text)}" for name, text in texts.items() if text]
+    lines = command.replace(" --", " \\\n  --").replace("~~~", "")
+    again = f"### Run again\n\nWhat was finished is reused, only the rest is done.\n\n~~~text\n{lines}\n~~~"
     return "\n\n".join(["# The run stopped", *parts, again])
+
+
+def command_of(configuration: RunConfiguration, data: Path | None, catalogs: tuple[Path, ...], artifacts: Path) -> str:
+    """The `stepwise run` that does the same, for a shell."""
+    preset = configuration.preset if configuration.preset in presets() else DEFAULT_PRESET
+    usual, chosen = (each.model_dump(mode="json") for each in (configured(preset), configuration))
+    settings = [
+        f"{part}.{key}={_toml(value)}"
+        for part in ("reshape", "network", "training", "evaluation")
+        for key, value in chosen[part].items()
+        if value != usual[part][key]
+    ]
+    words = ["stepwise", "run", "--preset", preset]
+    words += ["--data", str(data)] if data else ["--dataset", configuration.dataset]
+    words += [word for catalog in catalogs for word in ("--catalog", str(catalog))]
+    words += [word for setting in settings for word in ("--set", setting)]
+    return shlex.join([*words, "--artifacts", str(artifacts)])
+
+
+def _toml(value: object) -> str:
+    """A value as `--set` reads it. No preset sets what may be None, so None never has to be written."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(inner) for inner in value) + "]"
+    return json.dumps(value)

@@ -1,13 +1,19 @@
-"""What a run shows in the Prefect UI: markdown artifacts with stable keys. Not here: the figures themselves."""
+"""What a run shows in the Prefect UI: markdown artifacts with stable keys. Not here: the figures themselves.
+
+Descriptions begin with what matters: a card of the UI shows their first 30 characters or so. The ledger is a markdown
+table, since the UI's own tables show ten rows a page and cut long texts. Texts that come from data are escaped.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import TYPE_CHECKING
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 
+from schemas.handles import SPLITS
 from schemas.history import History
 from schemas.ledger import MEANING, Ledger
 from schemas.metrics import Metrics
@@ -23,22 +29,33 @@ def show_run(run: Path) -> None:
     metrics = Metrics.model_validate_json((run / "metrics.json").read_bytes())
     history = History.model_validate_json((run / "history.json").read_bytes())
     ledger = Ledger.model_validate_json((run / "ledger.json").read_bytes())
-    create_markdown_artifact(
-        key="run-summary",
-        markdown=summary(run, metrics, history),
-        description=f"{metrics.accuracy:.2%} of {metrics.samples:,} test images, and where the report is",
-    )
-    create_table_artifact(
-        key="sample-ledger",
-        table=ledger_rows(ledger),
-        description="Samples at every station: none was lost, duplicated or moved",
-    )
-    for key, picture, description in (
-        ("confusion-matrix", confusion_png(metrics), "True class by predicted class on the test images"),
-        ("learning-curves", learning_curves_png(history), "Loss and accuracy by epoch"),
+    low, high = metrics.interval
+    for key, description, markdown in (
+        (
+            "run-summary",
+            f"{metrics.accuracy:.2%} right on {metrics.samples:,} test images (95 % interval {low:.2%} to {high:.2%})",
+            summary(run, metrics, history),
+        ),
+        ("sample-ledger", "No sample lost, duplicated or moved: the count at every station", ledger_card(ledger)),
+        (
+            "confusion-matrix",
+            "True class against the answer, on the test images",
+            _pictured(
+                _most_frequent_mistake(metrics),
+                confusion_png(metrics),
+                "Rows: the true class. Columns: what the model answered. The diagonal is right.",
+            ),
+        ),
+        (
+            "learning-curves",
+            "Loss and accuracy by epoch",
+            _pictured(
+                f"{len(history.epochs)} epochs, number {history.kept} kept",
+                learning_curves_png(history),
+                "Training and held out samples. The model of the kept epoch is the one that was evaluated.",
+            ),
+        ),
     ):
-        address = base64.b64encode(picture).decode("ascii")
-        markdown = f"# {description}\n\n![{description}](data:image/png;base64,{address})\n"
         create_markdown_artifact(key=key, markdown=markdown, description=description)
 
 
@@ -46,35 +63,82 @@ def summary(run: Path, metrics: Metrics, history: History) -> str:
     """The markdown of a run in a few lines."""
     manifest = json.loads((run / "manifest.json").read_bytes())
     low, high = metrics.interval
+    rows = {
+        "Test images": f"{metrics.correct:,} of {metrics.samples:,} right",
+        "95 % interval": f"{low:.2%} to {high:.2%}",
+        "Loss": f"{metrics.loss:.4f}",
+        "Calibration error": f"{metrics.calibration.ece:.2%}",
+        "Parameters": f"{history.parameters:,}",
+        "Epochs": f"{len(history.epochs)}, number {history.kept} kept",
+        "Weights": f"`{manifest['weights'][:16]}…`",
+        "Samples": "all accounted for (artifact `sample-ledger`)",
+    }
     return "\n".join(
         [
-            f"# {metrics.accuracy:.2%} on {manifest['dataset']}, preset {manifest['preset']}",
+            f"# {metrics.accuracy:.2%} on {as_text(manifest['dataset'])}, {as_text(manifest['preset'])}",
             "",
-            f"{metrics.correct:,} of {metrics.samples:,} test images right; 95 % interval {low:.2%} to {high:.2%}.",
+            "| Measure | Value |",
+            "| --- | --- |",
+            *(f"| {name} | {value} |" for name, value in rows.items()),
             "",
-            f"Loss {metrics.loss:.4f}; calibration error {metrics.calibration.ece:.2%}.",
+            "**The report** (a file: open this address yourself, a browser follows no link from here to files)",
             "",
-            f"- Run: `{run.name}`",
-            f"- Report: [{run / 'report.html'}]({(run / 'report.html').as_uri()})",
-            f"- Parameters: {history.parameters:,}; epochs: {len(history.epochs)}, kept: {history.kept}",
-            f"- Weights: `{manifest['weights'][:16]}…`",
+            f"~~~text\n{(run / 'report.html').as_uri()}\n~~~",
             "",
-            "The ledger is closed: every equation between the stations holds (artifact `sample-ledger`).",
+            "**Use the model**",
             "",
-            f"Use it: `stepwise predict IMAGES -o OUT.parquet --run {run.name}`",
+            f"~~~text\nstepwise predict IMAGES -o OUT.parquet \\\n  --run {run.name}\n~~~",
         ]
     )
 
 
-def ledger_rows(ledger: Ledger) -> list[dict[str, str]]:
-    """The ledger as rows of a table."""
-    return [
-        {
-            "split": entry.split,
-            "station": entry.station,
-            "count": f"{entry.count:,}",
-            "measured by": entry.stage,
-            "meaning": MEANING[entry.station],
-        }
-        for entry in ledger.entries
+def ledger_card(ledger: Ledger) -> str:
+    """The ledger in markdown: one station a row, both splits side by side, then the equations that hold."""
+    stages = {entry.station: entry.stage for entry in ledger.entries}
+    rows = [
+        f"| {station} | {' | '.join(_count(ledger.count(split, station)) for split in SPLITS)} | {stage} "
+        f"| {MEANING[station]} |"
+        for station, stage in stages.items()
     ]
+    equations = dict.fromkeys(str(balance.equation) for balance in ledger.balances() if balance.holds)
+    return "\n".join(
+        [
+            "| Station | Train | Test | Counted by | Meaning |",
+            "| --- | ---: | ---: | --- | --- |",
+            *rows,
+            "",
+            "**What holds, in every split that has these stations**",
+            "",
+            *(f"- {equation}" for equation in equations),
+        ]
+    )
+
+
+def as_text(text: str) -> str:
+    """Markdown that shows a text as it is, whatever it holds, line by line."""
+    escaped = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)  # CommonMark: a backslash before any ASCII punctuation
+    return "\\\n".join(line.strip() for line in escaped.splitlines())
+
+
+def _count(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"
+
+
+def _pictured(heading: str, png: bytes, legend: str) -> str:
+    address = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+    return f"## {heading}\n\n![{heading}]({address})\n\n{legend}"
+
+
+def _most_frequent_mistake(metrics: Metrics) -> str:
+    """The cell off the diagonal that counts most, in words."""
+    wrong = (
+        (count, -row, -column)
+        for row, counts in enumerate(metrics.confusion)
+        for column, count in enumerate(counts)
+        if row != column
+    )
+    count, row, column = max(wrong, default=(0, 0, 0))
+    if not count:
+        return "No mistake on the test images"
+    true, answered = (as_text(metrics.classes[-place].name) for place in (row, column))
+    return f"Most frequent mistake: {true} answered as {answered}, {count:,} times"
