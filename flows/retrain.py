@@ -77,6 +77,8 @@ def retrain(
             )
             for split in SPLITS
         ]
+        for file in files.values():
+            file.result()  # a failed download is the error to show, not the parse that never began
         tables = (parsed[0].result(), parsed[1].result())
         receipt = validate(artifacts, dataset, tables)
         shaped = [reshape.submit(artifacts, table, receipt, configuration.reshape) for table in tables]
