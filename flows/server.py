@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request, Response
+    from starlette.middleware.base import RequestResponseEndpoint
+
+# The UI's pages ask an address of an analytics company for its settings, even where analytics are switched off;
+# under this policy a browser lets them talk to their own server only.
+OWN_SERVER_ONLY = "connect-src 'self'; frame-src 'self'; form-action 'self'; object-src 'none'"
 
 
 def serve_ui(host: str, port: int) -> None:
-    """Become `prefect server start` with the same home, its pages calling the port they are served at."""
+    """Become a Prefect server with the same home, its pages calling the port they are served at."""
     shown = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - compared, not bound
     environment = {
         **os.environ,
@@ -15,7 +25,24 @@ def serve_ui(host: str, port: int) -> None:
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_API_URL": f"{shown}/api",
     }
-    sys.stdout.write(f"Prefect UI: {shown} (Ctrl-C ends it)\n")
+    sys.stdout.write(f"Prefect UI: {shown} (artifacts: {shown}/v2/artifacts; Ctrl-C ends it)\n")
     sys.stdout.flush()
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
-    os.execve(sys.executable, command, environment)  # noqa: S606 - no shell is wanted
+    # As `prefect server start` does it, but for the application, which is the one below.
+    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server:application", "--log-level", "warning"]
+    command += ["--app-dir", str(Path(__file__).resolve().parents[1])]
+    os.execve(sys.executable, [*command, "--host", host, "--port", str(port)], environment)  # noqa: S606 - no shell is wanted
+
+
+def application() -> FastAPI:
+    """Prefect's server with its UI, whose pages reach no other host."""
+    from prefect.server.api.server import create_app
+
+    app = create_app(final=True)
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        response = await call_next(request)
+        response.headers["Content-Security-Policy"] = OWN_SERVER_ONLY
+        return response
+
+    return app

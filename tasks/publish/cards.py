@@ -62,6 +62,7 @@ def show_run(run: Path) -> None:
 def summary(run: Path, metrics: Metrics, history: History) -> str:
     """The markdown of a run in a few lines."""
     manifest = json.loads((run / "manifest.json").read_bytes())
+    report = (run / "report.html").as_uri()
     low, high = metrics.interval
     rows = {
         "Test images": f"{metrics.correct:,} of {metrics.samples:,} right",
@@ -81,9 +82,7 @@ def summary(run: Path, metrics: Metrics, history: History) -> str:
             "| --- | --- |",
             *(f"| {name} | {value} |" for name, value in rows.items()),
             "",
-            "**The report** (a file: open this address yourself, a browser follows no link from here to files)",
-            "",
-            f"~~~text\n{(run / 'report.html').as_uri()}\n~~~",
+            f"**Report**, to be opened by hand, since a browser follows no link from here to a file: `{report}`",
             "",
             "**Use the model**",
             "",
