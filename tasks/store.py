@@ -129,9 +129,12 @@ class Store:
         return True
 
     def partial(self, name: str) -> Path:
-        """A folder that survives a crash, for work that can be taken up again."""
+        """The place for work that can be taken up again after a crash; whoever has something to keep makes the folder.
+
+        Making and removing it belongs under the lock of whoever shares it.
+        """
         with writing(self.place):
-            return self._folder(f"partial/{name}")
+            return self._folder("partial") / name
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:

@@ -6,7 +6,6 @@ extracted under a name that the archive chose.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import lzma
 import os
@@ -71,14 +70,15 @@ def _obtain(errand: Errand, name: str, obtain: Callable[[], Path], kept: Path) -
 
 
 def partial_folder(store: Store, kind: str, name: str) -> Path:
-    """The folder for something that survives a crash, after those that nobody has touched for a day were removed."""
+    """Where something is kept that survives a crash, after what nobody has touched for a day was removed.
+
+    The folder itself is made by whoever has something to keep, under the lock of its name.
+    """
     folder = store.partial(f"{kind}-{hashlib.sha256(name.encode()).hexdigest()[:32]}")
     for other in folder.parent.glob("*-*"):
         if _is_stale(other):
             with store.lock(other.name):
                 shutil.rmtree(other, ignore_errors=True)
-    with contextlib.suppress(OSError):  # made only when there is something to keep
-        folder.rmdir()
     return folder
 
 

@@ -248,13 +248,25 @@ def test_a_file_url_of_another_machine_is_refused(tmp_path: Path) -> None:
 def test_what_nobody_touched_for_a_day_is_removed(tmp_path: Path) -> None:
     store = Store(tmp_path)
     old = store.partial("archive-0123")
+    old.mkdir()
     (old / "archive").write_bytes(b"x")
     for path in (old / "archive", old):
         os.utime(path, (time.time() - STALE_SECONDS - 60,) * 2)
     young = store.partial("http-4567")
+    young.mkdir()
     (young / "body").write_bytes(b"x")
     partial_folder(store, "http", "anything")
     assert [path.name for path in (store.place / "partial").iterdir()] == ["http-4567"]
+
+
+def test_nobody_removes_the_place_that_another_is_about_to_use(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def look(_: int) -> bool:
+        return partial_folder(store, "archive", "one package").exists()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(look, range(400)))
 
 
 def test_secrets_are_taken_out_of_words() -> None:
