@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -121,6 +122,7 @@ def write_table(
         for batch, label in zip(pixels.batches(rows), numbers, strict=True):
             writer.write(batch, label)
             progress(writer.rows, header.items, "rows")
+        writer.settle()
         writer.state(
             TableFacts(
                 dtype=header.dtype.str,
@@ -142,7 +144,10 @@ def write_table(
 
 
 class _Writer:
-    """Writes row groups, counts what it was given, and digests it."""
+    """Writes row groups, counts what it wrote, and digests it, while the caller decodes the next.
+
+    Compression and hashing release the interpreter's lock. At most one row group is held back.
+    """
 
     def __init__(self, target: Path, item_bytes: int) -> None:
         import pyarrow.parquet as pq
@@ -158,15 +163,27 @@ class _Writer:
         )
         self.rows = self.labels = 0
         self._pixels, self._labels = hashlib.sha256(), hashlib.sha256()
+        self._pool = ThreadPoolExecutor(1, "parse")
+        self._running: Future[None] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
         self._file.close()
 
     def write(self, pixels: NDArray[Any], labels: NDArray[np.int32]) -> None:
-        """Write one row group: pixels (n, ...) of any IDX type, labels (n,) int32."""
+        """Begin to write one row group: pixels (n, ...) of any IDX type, labels (n,) int32."""
+        self.settle()
+        self._running = self._pool.submit(self._write, pixels, labels)
+
+    def settle(self) -> None:
+        """Wait until all rows are written; raises what their writing raised."""
+        if self._running:
+            self._running.result()
+
+    def _write(self, pixels: NDArray[Any], labels: NDArray[np.int32]) -> None:
         import pyarrow as pa
 
         count = len(pixels)

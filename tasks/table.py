@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,13 +61,14 @@ class TableReader:
 
     def batches(self, rows: int = 8192) -> Iterator[Batch]:
         """Yield the rows in order; memory is bounded by one batch."""
-        with self._file:
+        with self._file, ThreadPoolExecutor(1, "table") as pool:  # hashing releases the interpreter's lock
             for arrow in self._file.iter_batches(rows, use_threads=False):
                 batch = Batch(arrow, _labels(arrow), _pixels(arrow))
-                self._pixels.update(batch.pixels.data)
+                hashing = pool.submit(self._pixels.update, batch.pixels.data)
                 self._labels.update(batch.labels.astype("<i4", copy=False).data)
                 self.rows += len(batch.labels)
                 yield batch
+                hashing.result()
 
     @property
     def digest(self) -> str:
