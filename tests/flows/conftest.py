@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from flow_support import run_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,19 +27,6 @@ class SmokeRun:
     artifacts: Path
     folder: Path
     stdout: str
-
-
-def environment_of(home: Path) -> dict[str, str]:
-    """The environment of a command in a home of its own, without this session's Prefect settings."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "STEPWISE_"))}
-    return {**inherited, "HOME": str(home), "PREFECT_HOME": str(home / ".prefect"), "COLUMNS": "160"}
-
-
-def run_command(home: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run `stepwise` with its embedded Prefect, to the end."""
-    command = [sys.executable, "-m", "flows.command", *map(str, arguments)]
-    environment = environment_of(home)
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
 @pytest.fixture(scope="session")

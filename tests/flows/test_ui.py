@@ -1,0 +1,222 @@
+"""What a person sees of a run in the Prefect UI, through its REST API and in a real browser."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psutil
+import pytest
+from flow_support import environment_of, run_command
+
+from flows.retrain import command_of, failure_card
+from schemas.errors import DataError
+from schemas.presets import configured
+from tasks.publish.cards import as_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+    from tests.flows.conftest import SmokeRun
+
+TASKS = [
+    *("download train images", "download train labels", "download test images", "download test labels"),
+    *("parse train", "parse test", "validate", "reshape train", "reshape test", "train", "evaluate", "publish"),
+]
+
+
+@contextlib.contextmanager
+def ui_of(home: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """`stepwise ui` on a free port with the runs of a home: its address and its process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "flows.command", "ui", "--port", str(port)]
+    with (home / "ui.log").open("w") as log:
+        process = subprocess.Popen(command, env=environment_of(home), stdout=log, stderr=log, start_new_session=True)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        _wait_until_healthy(address, process)
+        yield address, psutil.Process(process.pid)
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _wait_until_healthy(address: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{address}/api/health", trust_env=False).json() is True:
+                return
+        time.sleep(0.2)
+    raise AssertionError(f"the server at {address} did not come up")
+
+
+def asked(address: str, things: str, **query: object) -> list[dict[str, Any]]:
+    """What Prefect's REST API says of runs, task runs, logs or artifacts."""
+    answer = httpx.post(f"{address}/api/{things}/filter", json={"limit": 200, **query}, trust_env=False, timeout=60)
+    answer.raise_for_status()
+    found: list[dict[str, Any]] = answer.json()
+    return found
+
+
+def kept_artifacts(address: str) -> dict[str, dict[str, Any]]:
+    """The artifacts that have a key; those without are results that Prefect keeps for itself."""
+    return {artifact["key"]: artifact for artifact in asked(address, "artifacts") if artifact["key"]}
+
+
+@pytest.fixture(scope="module")
+def smoke_ui(smoke_run: SmokeRun) -> Iterator[tuple[str, psutil.Process]]:
+    with ui_of(smoke_run.home) as served:
+        yield served
+
+
+@pytest.mark.slow
+def test_a_run_is_shown_with_every_task_in_its_final_state(smoke_ui: tuple[str, psutil.Process]) -> None:
+    address, _ = smoke_ui
+    [run] = asked(address, "flow_runs")
+    assert (run["name"], run["state_name"]) == ("retrain glyphs smoke", "Completed")
+    tasks = asked(address, "task_runs")
+    assert {task["flow_run_id"] for task in tasks} == {run["id"]}
+    # A task that states no name of its own has a short random end on it.
+    assert sorted(re.sub(r"-[0-9a-f]{3}$", "", task["name"]) for task in tasks) == sorted(TASKS)
+    assert {task["state_name"] for task in tasks} == {"Completed"}
+
+
+@pytest.mark.slow
+def test_the_logs_tell_of_steps_and_epochs(smoke_ui: tuple[str, psutil.Process]) -> None:
+    address, _ = smoke_ui
+    said = [line["message"] for line in asked(address, "logs") if line["name"] == "stepwise"]
+    for step in TASKS[:-1]:
+        assert any(re.fullmatch(rf"{step}: done in [\d.]+ s", message) for message in said), step
+    assert sum(message.startswith("epoch ") for message in said) == 4
+    assert any(message.startswith("published ") for message in said)
+
+
+@pytest.mark.slow
+def test_the_artifacts_say_what_they_are(smoke_run: SmokeRun, smoke_ui: tuple[str, psutil.Process]) -> None:
+    address, _ = smoke_ui
+    artifacts = kept_artifacts(address)
+    assert {key: artifact["type"] for key, artifact in artifacts.items()} == dict.fromkeys(
+        ("run-summary", "sample-ledger", "confusion-matrix", "learning-curves"), "markdown"
+    )
+    assert re.match(r"\d\d\.\d\d% right on 2,000 test images", artifacts["run-summary"]["description"])
+    assert artifacts["sample-ledger"]["description"].startswith("No sample lost, duplicated or moved")
+    assert "| table rows | 12,000 | 2,000 | validate |" in artifacts["sample-ledger"]["data"]
+    assert "- fitted + validation = sequences" in artifacts["sample-ledger"]["data"]
+    assert (smoke_run.folder / "report.html").as_uri() in artifacts["run-summary"]["data"]
+    for artifact in artifacts.values():
+        assert artifact["flow_run_id"]
+
+
+@pytest.mark.slow
+def test_the_server_listens_on_this_machine_only(smoke_ui: tuple[str, psutil.Process]) -> None:
+    address, server = smoke_ui
+    listening = [
+        connection.laddr
+        for process in (server, *server.children(recursive=True))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert {place.ip for place in listening} == {"127.0.0.1"}
+    assert int(address.rpartition(":")[2]) in {place.port for place in listening}
+    settings = httpx.get(f"{address}/ui-settings", trust_env=False).json()
+    assert settings["api_url"] == f"{address}/api"
+
+
+@pytest.mark.slow
+def test_pictures_are_drawn_and_nothing_leaves_this_machine(
+    smoke_ui: tuple[str, psutil.Process], browser: Browser
+) -> None:
+    address, _ = smoke_ui
+    artifacts = kept_artifacts(address)
+    with browser.new_context() as context:
+        page = context.new_page()
+        asked_for: list[str] = []
+        page.on("request", lambda request: asked_for.append(request.url))
+        for key in ("confusion-matrix", "learning-curves"):
+            assert _picture_width(page, f"{address}/v2/artifacts/artifact/{artifacts[key]['id']}") > 500
+        [run] = asked(address, "flow_runs")
+        page.goto(f"{address}/v2/runs/flow-run/{run['id']}", wait_until="networkidle")
+        page.get_by_text("epoch 4 of 4").first.wait_for()
+        page.wait_for_timeout(2000)
+    assert any(url.startswith(f"{address}/api/logs") for url in asked_for)
+    assert [url for url in asked_for if not url.startswith((address, "data:", "blob:"))] == []
+
+
+def _picture_width(page: Page, address: str) -> int:
+    page.goto(address)
+    picture = page.locator("img[src^='data:image/png']").first
+    picture.wait_for()
+    width: int = picture.evaluate("image => image.decode().then(() => image.naturalWidth)")
+    return width
+
+
+@pytest.mark.slow
+def test_a_failed_run_leaves_what_was_found_and_the_command_to_run_again(tmp_path: Path) -> None:
+    options = ("--preset", "question-3750", "--dataset", "glyphs", "--set", "training.epochs=2")
+    answer = run_command(tmp_path, "run", *options, "--artifacts", tmp_path / "artifacts")
+    assert answer.returncode == 3, answer.stdout + answer.stderr
+    with ui_of(tmp_path) as (address, _):
+        [run] = asked(address, "flow_runs")
+        assert run["state_name"] == "Failed"
+        states = {task["name"]: task["state_name"] for task in asked(address, "task_runs")}
+        assert len(states) == 9
+        assert {name for name, state in states.items() if state == "Failed"} == {"reshape train", "reshape test"}
+        assert set(states.values()) == {"Completed", "Failed"}
+        [failure] = kept_artifacts(address).values()
+    assert (failure["key"], failure["flow_run_id"]) == ("failure", run["id"])
+    assert failure["description"] == "reshape, train split: 750 (sequences) against 12,000 (targets), a ratio of 16"
+    assert as_text("750 (sequences) against 12,000 (targets)") in failure["data"]
+    assert "Probably 16 consecutive images were grouped into one sequence" in failure["data"]
+    for option in ("--preset question-3750", "--dataset glyphs", "--set training.epochs=2"):
+        assert option in failure["data"]
+
+
+def test_texts_from_data_cannot_be_markup() -> None:
+    hostile = "<img src=x onerror=alert(1)> [a](javascript:b) `c` ~~~\n# heading | cell & &lt; \\<b>"
+    card = failure_card(DataError(hostile, hostile, "", "~~~\n<b>"), "stepwise run --dataset '~~~'")
+    texts, _, command = card.partition("### Run again")
+    plain = re.sub(r"\\[!-/:-@\[-`{-~]", "", texts.replace("\\\n", "\n"))
+    assert set(re.findall(r"[!-/:-@\[-`{-~]", plain)) == {"#"}  # the card's own headings
+    assert command.count("~~~") == 2
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings"),
+    [
+        ("rows", []),
+        ("question-3750", ["training.epochs=2"]),
+        ("smoke", ["reshape.scan=permuted", "reshape.targets=one per image", "network.layers=[{units=8}, {units=4}]"]),
+        ("answer-frames", ["reshape.remainder=drop", "training.learning_rate=0.5", "training.clip_norm=2"]),
+        ("rows", ["training.early_stopping={patience=2}"]),
+    ],
+)
+def test_the_command_to_run_again_makes_the_same_configuration(preset: str, settings: list[str]) -> None:
+    configuration = configured(preset, None, settings)
+    command = command_of(configuration, None, (Path("my sets.toml"),), Path("/some where"))
+    words = shlex.split(command)
+    told = [(words[place], words[place + 1]) for place in range(2, len(words), 2)]
+    again = configured(
+        dict(told)["--preset"], None, [value for name, value in told if name == "--set"], dict(told)["--dataset"]
+    )
+    assert again == configuration
+    assert ("--catalog", "my sets.toml") in told
+    assert ("--artifacts", "/some where") in told
