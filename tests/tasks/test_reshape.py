@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +25,6 @@ from tasks.store import Store
 from tasks.validate import validate, validated
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from schemas.handles import Handle, Sequences, Table
 
 SCANS: tuple[Scan, ...] = ("rows", "columns", "permuted")
@@ -292,3 +294,48 @@ def test_labels_in_a_column(store: Store, column: int) -> None:
     tables = parsed(store, drawn(20), rows, column=column), parsed(store, drawn(20, seed=7), rows, "test", column)
     sequences = sealed(store, tables[0], signed(store, tables), Reshape(timesteps=4), silent)
     require_equal(store, sequences, drawn(20).reshape(20, 4, 6), labels_of(20))
+
+
+PEAK = """
+import resource, struct, sys
+from pathlib import Path
+import numpy as np
+from samples import dataset_of, drawn, labels_of, parsed, silent
+from schemas.configuration import Reshape
+from schemas.handles import SourceFile
+from tasks.idx import IdxWriter
+from tasks.parse import to_table
+from tasks.reshape import sealed
+from tasks.store import Store, sha256_file
+from tasks.validate import validated
+store, n = Store(Path(sys.argv[1])), int(sys.argv[2])
+def streamed(role, item, block):
+    with store.staging() as folder:
+        with IdxWriter(folder / role, "u1", item) as writer:
+            for _ in range(n // len(block)):
+                writer.write(block)
+        digest = sha256_file(folder / role)
+        handle = store.commit(folder, kind="idx", digest=digest, rows=n, shape=(n, *item), dtype="|u1")
+    return SourceFile(split="train", role=role, name=role, idx=handle, verified="recorded", source="a test")
+files = streamed("images", (28, 28), drawn(6_000, (28, 28))), streamed("labels", (), labels_of(6_000))
+train = to_table(store, "train", *files, None, silent)
+tables = train, parsed(store, drawn(10, (28, 28)), labels_of(10), "test")
+receipt = validated(store, dataset_of(), tables, silent)
+print(sealed(store, train, receipt, Reshape(timesteps=28, scan="columns"), silent).x.shape[0])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_of_validate_reshape_and_witness_does_not_grow(tmp_path: Path) -> None:
+    """240,000 images are 188 MB, in IDX, table and array."""
+    here, peaks = Path(__file__).parent, []
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{here.parent.parent}:{here}"}
+    for n in (24_000, 240_000):
+        command = [sys.executable, "-c", PEAK, str(tmp_path / str(n)), str(n)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)
+        rows, peak = map(int, done.stdout.split())
+        assert rows == n
+        peaks.append(peak)
+        shutil.rmtree(tmp_path / str(n))
+    assert peaks[1] - peaks[0] < 60, peaks
