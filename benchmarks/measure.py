@@ -1,0 +1,79 @@
+"""Interleaved timing, what machine it was on, and how results are shown and kept. Not here: what is measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+FOLDER = Path(__file__).resolve().parents[1] / ".bench"
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def interleaved(arms: Mapping[str, Callable[[], float]], repeat: int) -> dict[str, list[float]]:
+    """Time every arm once in each round, so that a busy moment of the machine falls on all of them.
+
+    Each arm returns its own seconds; a first round warms up and is not counted.
+    """
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    for turn in range(repeat + 1):
+        for name, arm in arms.items():
+            took = arm()
+            if turn:
+                times[name].append(took)
+    return times
+
+
+def report(name: str, times: dict[str, list[float]], base: str, **facts: Any) -> None:  # noqa: ANN401 - any JSON
+    """Print medians, ranges and ratios to `base`; keep them as JSON and as a plot under `.bench/`."""
+    machine = {
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "load": os.getloadavg(),
+    }
+    middle = {arm: statistics.median(values) for arm, values in times.items()}
+    print(f"\n{name}: {machine}")
+    print(f"  {'':34}{'median':>9}{'min':>9}{'max':>9}   median / that of {base}")
+    for arm, values in times.items():
+        ratio = middle[arm] / middle[base]
+        print(f"  {arm:34}{middle[arm]:8.3f}s{min(values):8.3f}s{max(values):8.3f}s   {ratio:.2f}")
+    for key, value in facts.items():
+        print(f"  {key}: {value}")
+    FOLDER.mkdir(exist_ok=True)
+    content = {"benchmark": name, "machine": machine, "base": base, "seconds": times, "median": middle, **facts}
+    (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    _plot(name, times, middle)
+    print(f"  kept in {FOLDER.name}/{name}.json and .png")
+
+
+def _plot(name: str, times: dict[str, list[float]], middle: dict[str, float]) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    arms = list(times)
+    low = [middle[arm] - min(times[arm]) for arm in arms]
+    high = [max(times[arm]) - middle[arm] for arm in arms]
+    figure, axes = plt.subplots(figsize=(8, 1 + 0.5 * len(arms)), layout="constrained")
+    axes.barh(arms, [middle[arm] for arm in arms], xerr=(low, high), color="#4477aa")
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds: median, bars from the least to the most")
+    axes.set_title(name)
+    figure.savefig(FOLDER / f"{name}.png", dpi=120)
+    plt.close(figure)
