@@ -41,7 +41,7 @@ class TableReader:
     def __init__(self, path: Path) -> None:
         import pyarrow.parquet as pq
 
-        self._file = pq.ParquetFile(path)
+        self._file = pq.ParquetFile(path, pre_buffer=False)  # or the whole file stays in memory
         facts = facts_of(self._file.metadata.metadata)
         if facts is None:
             raise DataError(
