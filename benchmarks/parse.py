@@ -130,12 +130,15 @@ def _started(peer: str, packages: tuple[str, ...], images: Path, labels: Path) -
     python = place / "bin" / "python"
     if not python.exists():
         venv.create(place, with_pip=True)
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     if done.returncode:
         return f"cannot be installed: {done.stderr.strip().splitlines()[-1]}"
     worker = subprocess.Popen(
-        [python, PEERS, peer, images, labels], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [str(python), str(PEERS), peer, str(images), str(labels)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         _asked(worker)
