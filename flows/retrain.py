@@ -144,6 +144,10 @@ def _failures_shown(command: str) -> Iterator[None]:
     except StepwiseError as error:
         create_markdown_artifact(key="failure", markdown=failure_card(error, command), description=error.found[:200])
         raise
+    except Exception as error:
+        unforeseen = StepwiseError(f"{type(error).__name__}: {error}", "", "The flow run's log has the traceback")
+        create_markdown_artifact(key="failure", markdown=failure_card(unforeseen, command), description=str(unforeseen))
+        raise
 
 
 def failure_card(error: StepwiseError, command: str) -> str:

@@ -14,6 +14,7 @@ import importlib.metadata
 import importlib.util
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ log = logging.getLogger("stepwise")
 Progress = Callable[[int, int | None, str], None]
 
 _PACKAGES = ("tasks", "schemas")
+# CPython 3.11 keeps one recursion count for all threads that build syntax trees: two at once can fail (SystemError).
+_parsing = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,8 @@ def _imports(tree: ast.Module, module: str) -> list[str]:
 
 
 def _syntax(path: Path) -> ast.Module:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    with _parsing:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and _is_text(body[0].value):

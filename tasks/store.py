@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 FORMAT = 1
+_YOUNG_SECONDS = 60.0
 _HANDLE = "handle.json"
 
 
@@ -45,15 +47,22 @@ class Store:
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
-        """A fresh folder on the store's file system; whatever is left in it at exit is removed."""
+        """A fresh folder on the store's file system; whatever is left in it at exit is removed.
+
+        Its owner holds a lock on it, so that what a killed process left is known as nobody's and removed by the next.
+        """
         with writing(self.place):
             parent = self._folder("staging")
+            _sweep(parent)
             folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
+            owner = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(owner, fcntl.LOCK_EX)
         try:
             with writing(folder):
                 yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            os.close(owner)
 
     def commit(self, folder: Path, *, kind: Kind, digest: str, rows: int, shape: tuple[int, ...], dtype: str) -> Handle:
         """Seal the files of a staging folder and rename it to its final place; equal content is kept once.
@@ -199,6 +208,20 @@ class Store:
         folder = self.place / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the folders whose owners are dead; very young ones are left, since their owner may not hold them yet."""
+    for folder in parent.iterdir():
+        with contextlib.suppress(OSError):  # somebody holds it, or removed it meanwhile
+            if time.time() - folder.stat().st_mtime < _YOUNG_SECONDS:
+                continue
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def handles_in(value: object) -> Iterator[Handle]:

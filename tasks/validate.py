@@ -34,6 +34,7 @@ ROW_CHECKS = (INDEX_CHECK, LABEL_CHECK, MISSING_CHECK)
     name="validate",
     description="Checks every row of both tables with pandera, the counts at every station, the split sizes and image "
     "statistics that the catalog states, and signs the receipt that later stages demand. Reports all findings at once.",
+    task_run_name="validate",
     persist_result=True,
     result_serializer="json",
 )

@@ -34,6 +34,7 @@ PREDICTIONS_FILE: Final = "predictions.parquet"
     name="evaluate",
     description="Lets the trained model answer every test sequence once and measures the answers: accuracy with its "
     "interval, classes, confusion, calibration, worst mistakes. Writes every prediction, which closes the ledger.",
+    task_run_name="evaluate",
     persist_result=True,
     result_serializer="json",
 )

@@ -80,6 +80,7 @@ class Subject(Frozen):
     name="publish",
     description="Writes model, metrics, predictions, report, ledger and receipt into a staging folder, tries the model "
     "in a fresh process, and gives the run its name by one rename. Refuses a run whose ledger does not close.",
+    task_run_name="publish",
     persist_result=True,
     result_serializer="json",
 )
@@ -100,9 +101,9 @@ def published_run(store: Store, subject: Subject, outcome: Outcome, timings: tup
         StorageError: the model answers differently in a fresh process, or the run cannot be written.
     """
     receipt = closed_receipt(store, outcome)
-    runs = store.root / "runs"
-    final, staging = runs / subject.run, runs / f".staging-{subject.run}-{os.getpid()}"
-    with writing(runs):
+    final = store.root / "runs" / subject.run
+    with writing(final):
+        final.parent.mkdir(exist_ok=True)
         if final.exists():
             raise StorageError(
                 f"a run named {subject.run} is published already",
@@ -110,13 +111,11 @@ def published_run(store: Store, subject: Subject, outcome: Outcome, timings: tup
                 "Run again: a name is given once",
                 str(final),
             )
-        staging.mkdir(parents=True)
-        try:
-            _fill(staging, store, subject, outcome, receipt, timings)
-            manifest = _seal(staging, subject, outcome)
-            staging.rename(final)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        with store.staging() as folder:
+            _fill(folder, store, subject, outcome, receipt, timings)
+            manifest = _seal(folder, subject, outcome)
+            folder.chmod(0o755)
+            folder.rename(final)
     log.info("published %s", final)
     return PublishedRun(
         run=subject.run,

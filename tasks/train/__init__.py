@@ -31,6 +31,7 @@ HISTORY_FILE: Final = "history.json"
     name="train",
     description="Trains the LSTM on the sealed training sequences, a validation split held out, and shows loss and "
     "accuracy as they move. Never sees the test set.",
+    task_run_name="train",
     persist_result=True,
     result_serializer="json",
 )

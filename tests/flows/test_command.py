@@ -190,15 +190,17 @@ def test_a_kill_at_any_moment_leaves_the_whole_run_or_nothing(smoke_run: SmokeRu
     command = [*STEPWISE, "run", "--preset", "smoke", "--artifacts", str(artifacts)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as process:
         deadline = time.monotonic() + 120
-        while not list(artifacts.glob("runs/.staging-*/saved_model")) and time.monotonic() < deadline:
+        while not list(artifacts.glob("store/staging/*/saved_model")) and time.monotonic() < deadline:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
-    staged = list(artifacts.glob("runs/.staging-*"))
-    assert staged, "it was killed while it published"
+    [staged] = artifacts.glob("store/staging/*/saved_model")
+    long_ago = time.time() - 600
+    os.utime(staged.parent, (long_ago, long_ago))
     assert json.loads(stepwise("runs", "--artifacts", artifacts, "--json", home=tmp_path).stdout) == []
     after = stepwise("run", "--preset", "smoke", "--artifacts", artifacts, "--json", home=tmp_path)
     assert after.returncode == 0, after.stderr
     assert len(json.loads(stepwise("runs", "--artifacts", artifacts, "--json", home=tmp_path).stdout)) == 1
+    assert not staged.exists(), "the next run removes what the killed one left"
 
 
 @pytest.mark.slow

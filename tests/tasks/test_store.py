@@ -476,3 +476,17 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert "Free some space and rerun: what was finished is kept" in str(caught.value)
         assert objects(store) == before
         assert staged(store) == []
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_and_what_is_held_is_not(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.staging() as held:
+        left = held.parent / "1-left"
+        left.mkdir()
+        (left / "half").write_bytes(b"x")
+        for folder in (held, left):
+            os.utime(folder, (1e9, 1e9))
+        with store.staging() as young:
+            assert held.exists()
+            assert young.exists()
+        assert not left.exists()
