@@ -126,6 +126,7 @@ def once(store: Store, step: str, key: Key, form: type[Output], make: Callable[[
     Two runs that ask for one key at the same time make it once; the lock ends with its owner.
     """
     began = time.monotonic()
+    _tell(Advanced(step, 0, None, ""))
     digest = key.digest
     with store.lock(f"{key.stage}-{digest}"):
         known = _recalled(store, key.stage, digest, form)
@@ -150,6 +151,7 @@ def _recalled(store: Store, stage: str, digest: str, form: type[Output]) -> Outp
 def timed(step: str) -> Iterator[None]:
     """Tell the time of a step whose output is made anew each time."""
     began = time.monotonic()
+    _tell(Advanced(step, 0, None, ""))
     yield
     _tell(Finished(step, time.monotonic() - began, reused=False))
 

@@ -184,7 +184,7 @@ def test_what_a_failed_step_made_is_not_remembered(store: Store) -> None:
     heard: list[Finished | Advanced] = []
     with listening(heard.append), pytest.raises(ZeroDivisionError):
         once(store, "a step", KEY, Output, lambda: Output(value=1 // 0))
-    assert heard == []
+    assert heard == [Advanced("a step", 0, None, "")], "it began, and never finished"
     assert once(store, "a step", KEY, Output, lambda: Output(value=3)) == Output(value=3)
 
 
@@ -199,9 +199,11 @@ def test_listeners_hear_progress_while_they_listen() -> None:
         with timed("another"):
             pass
     tell(3, None, "nobody")
-    assert one[:2] == [Advanced("a step", 1, 2, "rows"), Advanced("a step", 2, 2, "")]
-    assert isinstance(one[2], Finished)
-    assert (one[2].step, one[2].reused, len(one)) == ("another", False, 3)
+    began = Advanced("another", 0, None, "")
+    *progress, finished = one
+    assert progress == [Advanced("a step", 1, 2, "rows"), Advanced("a step", 2, 2, ""), began]
+    assert isinstance(finished, Finished)
+    assert (finished.step, finished.reused) == ("another", False)
     assert two == [Advanced("a step", 2, 2, "")]
 
 
