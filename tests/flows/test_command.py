@@ -38,12 +38,12 @@ def stepwise(*arguments: object, home: Path, **more: str) -> subprocess.Complete
     [
         (["run", "--preset", "rowz"], "Did you mean 'rows'?"),
         (["run", "--set", "training.epoch=3"], "there is no key 'training.epoch'. Did you mean 'epochs'?"),
-        (["run", "--set", "training.epochs=0"], "training.epochs = 0"),
-        (["run", "--set", "reshape.scan=row"], "Did you mean 'rows'?"),
+        pytest.param(["run", "--set", "training.epochs=0"], "training.epochs = 0", marks=pytest.mark.slow),
+        pytest.param(["run", "--set", "reshape.scan=row"], "Did you mean 'rows'?", marks=pytest.mark.slow),
         (["run", "--set", "reshape.timesteps=15"], "one of 1, 2, 4, 7, 8, 14, 16, 28, 49, 56, 98, 112, 196, 392, 784"),
         (["run", "--dataset", "mnits"], "Did you mean mnist"),
-        (["run", "--config", "none.toml"], "none.toml: the file cannot be read"),
-        (["run", "--data", "nowhere"], "this is not a folder"),
+        pytest.param(["run", "--config", "none.toml"], "none.toml: the file cannot be read", marks=pytest.mark.slow),
+        pytest.param(["run", "--data", "nowhere"], "this is not a folder", marks=pytest.mark.slow),
         (["show", "latest"], "no published run"),
     ],
 )

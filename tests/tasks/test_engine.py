@@ -133,13 +133,20 @@ def test_equal_trainings_give_equal_bytes() -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
-@pytest.mark.parametrize(("n", "batch", "replicas"), [(10, 4, 2), (10, 3, 2), (7, 50, 2), (10, 5, 1)])
+@pytest.mark.parametrize(
+    ("n", "batch", "replicas"),
+    [
+        (10, 4, 2),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((10, 3, 2), (7, 50, 2), (10, 5, 1))),
+    ],
+)
 def test_the_optimiser_sees_every_sequence_once_an_epoch(n: int, batch: int, replicas: int) -> None:
     training = PLAIN.model_copy(update={"epochs": 2, "batch_size": batch})
     history = trained(network(), examples(n=n), training, replicas)
     assert [epoch.seen for epoch in history.epochs] == [n, n]
 
 
+@pytest.mark.slow
 def test_frames_are_seen_as_sequences() -> None:
     reshape = Reshape(layout="frames")
     history = trained(network(reshape=reshape), examples(reshape), PLAIN)
