@@ -59,10 +59,10 @@ def tfds_builder(images: Path, labels: Path) -> Work:
             return tfds.core.DatasetInfo(builder=self, features=features)
 
         def _split_generators(self, _manager: object) -> dict[str, Any]:
-            return {"train": examples(images, labels)}
+            return {"train": self._generate_examples()}
 
-        def _generate_examples(self) -> None:
-            raise NotImplementedError
+        def _generate_examples(self) -> Any:  # noqa: ANN401
+            return examples(images, labels)
 
     def work(folder: Path) -> None:
         builder = Digits(data_dir=folder, file_format="array_record")

@@ -305,7 +305,7 @@ _ZIP_FAILURES: Final = (
     zlib.error,
     EOFError,
     struct.error,
-    NotImplementedError,
+    NotImplementedError,  # zipfile's word for a compression method that it does not know
     RuntimeError,  # encrypted
     OSError,
     ValueError,
