@@ -57,7 +57,7 @@ def write_answers(folder: Path, images: Path, target: Path) -> int:
     configuration = RunConfiguration.model_validate_json((folder / "configuration.json").read_bytes())
     receipt = Receipt.model_validate_json((folder / "receipt.json").read_bytes())
     receipt.verify_signature()
-    with open_idx(images, expect="images", digest_items=False) as reader:
+    with open_idx(images, expect="images") as reader:
         require_same_form(reader, receipt, configuration)
         answerer = Answerer(load(folder / MODEL_FILE))
         writer = PredictionWriter(target, receipt.labels)

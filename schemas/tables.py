@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandera.polars
     import pyarrow as pa
 
-TABLE_FORMAT: Final = 1
+TABLE_FORMAT: Final = 2
 FILE_NAME: Final = "samples.parquet"
 METADATA_KEY: Final = "stepwise"
 INDEX_CHECK: Final = "index is the row's position"
@@ -58,9 +58,17 @@ def facts_of(metadata: Mapping[bytes, bytes] | None) -> TableFacts | None:
         return None
 
 
-def table_digest(dtype: str, shape: tuple[int, ...], pixels: Sha256, labels: Sha256) -> Sha256:
-    """Digest of a table's canonical content: type, shape, all pixels in order, all labels as little-endian i4."""
-    content = {"format": TABLE_FORMAT, "dtype": dtype, "shape": shape, "pixels": pixels, "labels": labels}
+def table_digest(dtype: str, shape: tuple[int, ...], images: Sha256, labels: Sha256) -> Sha256:
+    """Digest of a table's canonical content.
+
+    Args:
+        dtype: IDX type of the pixels, as NumPy writes it.
+        shape: (N, *shape of an image).
+        images: SHA-256 of the IDX file that the pixels make, header included: the digest under which data sets are
+            published, so that the table itself is held against it.
+        labels: SHA-256 of all labels as little-endian i4.
+    """
+    content = {"format": TABLE_FORMAT, "dtype": dtype, "shape": shape, "images": images, "labels": labels}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

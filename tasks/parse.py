@@ -109,9 +109,9 @@ def write_table(
         DataError: a file is not IDX, or the labels are no whole numbers.
     """
     with contextlib.ExitStack() as opened:
-        pixels = opened.enter_context(open_idx(images, expect="images", digest_items=False))
+        pixels = opened.enter_context(open_idx(images, expect="images"))
         header = pixels.header
-        known = labels and opened.enter_context(open_idx(labels, digest_items=False))
+        known = labels and opened.enter_context(open_idx(labels))
         ledger = Ledger().entered(split, "parse", {"image header": header.items})
         if known:
             ledger = ledger.entered(split, "parse", {"label header": known.header.items})
@@ -137,16 +137,16 @@ def write_table(
     ledger.verify()
     return Parsed(
         {entry.station: entry.count for entry in ledger.entries},
-        writer.digest(header.dtype.str, header.item_shape),
+        table_digest(header.dtype.str, header.shape, pixels.payload_sha256(), writer.labels_sha256()),
         header.dtype.str,
         header.shape,
     )
 
 
 class _Writer:
-    """Writes row groups, counts what it wrote, and digests it, while the caller decodes the next.
+    """Writes row groups and counts what it wrote, while the caller decodes the next.
 
-    Compression and hashing release the interpreter's lock. At most one row group is held back.
+    Compression releases the interpreter's lock. At most one row group is held back.
     """
 
     def __init__(self, target: Path, item_bytes: int) -> None:
@@ -162,7 +162,7 @@ class _Writer:
             write_statistics=["index", "label"],
         )
         self.rows = self.labels = 0
-        self._pixels, self._labels = hashlib.sha256(), hashlib.sha256()
+        self._digest = hashlib.sha256()
         self._pool = ThreadPoolExecutor(1, "parse")
         self._running: Future[None] | None = None
 
@@ -193,8 +193,7 @@ class _Writer:
         )
         batch = pa.record_batch([pa.array(index), pa.array(labels), binary], schema=self._schema)
         self._file.write_batch(batch)
-        self._pixels.update(pixels.data)
-        self._labels.update(labels.astype("<i4", copy=False).data)
+        self._digest.update(labels.astype("<i4", copy=False).data)
         self.rows += count
         self.labels += len(labels)
 
@@ -202,9 +201,9 @@ class _Writer:
         """Put the facts into the file's metadata."""
         self._file.add_key_value_metadata({METADATA_KEY: facts.model_dump_json()})
 
-    def digest(self, dtype: str, item_shape: tuple[int, ...]) -> str:
-        """Digest of the canonical content written."""
-        return table_digest(dtype, (self.rows, *item_shape), self._pixels.hexdigest(), self._labels.hexdigest())
+    def labels_sha256(self) -> str:
+        """SHA-256 of the labels written, as little-endian i4."""
+        return self._digest.hexdigest()
 
 
 def _labels(reader: IdxReader, rows: int, column: int | None) -> Iterator[NDArray[np.int32]]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from schemas.errors import DataError, StorageError
 from schemas.tables import TABLE_FORMAT, TableFacts, arrow_schema, facts_of, table_digest
+from tasks.idx import IdxHeader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
     from numpy.typing import NDArray
+
+
+BATCH_BYTES: Final = 16 << 20  # of Arrow columns; a batch costs pandera 5 ms whatever its length
 
 
 @dataclass(frozen=True)
@@ -51,20 +55,26 @@ class TableReader:
             raise StorageError(
                 f"the table has format {facts.format_version}", f"format {TABLE_FORMAT}", "Rerun parse", str(path)
             )
-        columns = arrow_schema(int(np.prod(facts.item_shape)) * np.dtype(facts.dtype).itemsize)
+        header = IdxHeader(np.dtype(facts.dtype), (self._file.metadata.num_rows, *facts.item_shape))
+        columns = arrow_schema(header.item_bytes)
         found = self._file.schema_arrow
         if (found.names, found.types) != (columns.names, columns.types):
             raise DataError(f"the table's columns are {_listed(found)}", _listed(columns), "Rerun parse", str(path))
         self.facts: TableFacts = facts
         self.rows = 0
-        self._pixels, self._labels = hashlib.sha256(), hashlib.sha256()
+        self._images, self._labels = hashlib.sha256(header.encode()), hashlib.sha256()
+        self._fitting = max(1, BATCH_BYTES // (header.item_bytes + 12))
 
-    def batches(self, rows: int = 8192) -> Iterator[Batch]:
-        """Yield the rows in order; memory is bounded by one batch."""
-        with self._file, ThreadPoolExecutor(1, "table") as pool:  # hashing releases the interpreter's lock
-            for arrow in self._file.iter_batches(rows, use_threads=False):
+    def batches(self, rows: int | None = None) -> Iterator[Batch]:
+        """Yield the rows in order, as many at a time as fit `BATCH_BYTES` unless `rows` says; holds two batches."""
+        # Decoding the next batch and hashing release the interpreter's lock.
+        with self._file, ThreadPoolExecutor(2, "table") as pool:
+            batches = self._file.iter_batches(rows or self._fitting, use_threads=False)
+            coming: Future[pa.RecordBatch | None] = pool.submit(next, batches, None)
+            while (arrow := coming.result()) is not None:
+                coming = pool.submit(next, batches, None)
                 batch = Batch(arrow, _labels(arrow), _pixels(arrow))
-                hashing = pool.submit(self._pixels.update, batch.pixels.data)
+                hashing = pool.submit(self._images.update, batch.pixels.data)
                 self._labels.update(batch.labels.astype("<i4", copy=False).data)
                 self.rows += len(batch.labels)
                 yield batch
@@ -74,7 +84,7 @@ class TableReader:
     def digest(self) -> str:
         """The table's digest, once all batches were read."""
         shape = (self.rows, *self.facts.item_shape)
-        return table_digest(self.facts.dtype, shape, self._pixels.hexdigest(), self._labels.hexdigest())
+        return table_digest(self.facts.dtype, shape, self._images.hexdigest(), self._labels.hexdigest())
 
 
 def _listed(schema: pa.Schema) -> str:

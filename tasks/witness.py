@@ -49,7 +49,7 @@ def prove(store: Store, table: Table, settings: Reshape, labels: Labels, x: Path
 
 
 def _expected_images(path: Path, settings: Reshape) -> Iterator[NDArray[Any]]:
-    with open_idx(path, digest_items=False) as reader:
+    with open_idx(path) as reader:
         rows, columns = reader.header.item_shape[0], int(np.prod(reader.header.item_shape[1:]))
         order = _positions(settings, rows, columns)
         for batch in _first(reader.batches(BATCH), _kept(settings, reader.header.items)):
@@ -75,7 +75,7 @@ def _positions(settings: Reshape, rows: int, columns: int) -> list[int] | None:
 
 
 def _expected_targets(path: Path, settings: Reshape, first: int, column: int | None) -> Iterator[NDArray[Any]]:
-    with open_idx(path, digest_items=False) as reader:
+    with open_idx(path) as reader:
         for batch in _first(reader.batches(BATCH), _kept(settings, reader.header.items)):
             classes = batch if column is None else batch[:, column]
             yield (classes.astype(np.int64) - first).astype("<i4")

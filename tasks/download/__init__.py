@@ -175,7 +175,7 @@ def _verify(path: Path, file: DataFile, role: Role) -> _Verified:
     verified = _container_verification(path, file) if file.payload_sha256 is None else "payload sha256"
     expect = role if role == "images" or file.label_column is None else None
     try:
-        with open_idx(path, expect=expect, digest_items=False) as reader:
+        with open_idx(path, expect=expect) as reader:
             for _ in reader.chunks(_CHUNK):
                 pass
             digest = reader.payload_sha256()

@@ -69,7 +69,7 @@ def describe(path: Path, member: str | None = None, limits: Limits = DEFAULT_LIM
     Raises:
         DataError: It is anything but an IDX file; the error says what it looks like instead.
     """
-    with open_idx(path, member=member, digest_items=False, limits=limits) as reader:
+    with open_idx(path, member=member, limits=limits) as reader:
         header = reader.header
         values = _Values(counting=len(header.shape) == 1 and header.dtype.kind in "iu")
         for batch in reader.batches(max(1, _BATCH_BYTES // header.item_bytes)):

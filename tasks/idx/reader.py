@@ -38,7 +38,6 @@ def open_idx(
     *,
     member: str | None = None,
     expect: Expect | None = None,
-    digest_items: bool = True,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Iterator[IdxReader]:
     """Open an IDX file, plain or compressed, whatever its name says.
@@ -47,7 +46,6 @@ def open_idx(
         path: The file; only regular files (or links to them) are opened.
         member: Name of the member where the file is a zip; may be left out where the zip holds one file.
         expect: ``images`` demands rank 2 and up, ``labels`` rank 1.
-        digest_items: Whether `IdxReader.items_sha256` will be asked for; it costs a second digest.
         limits: How far a compressed file is believed.
 
     Yields:
@@ -56,14 +54,13 @@ def open_idx(
     Raises:
         DataError: The file is anything but an IDX file; reading on raises the same.
     """
-    with open_container(path, member, limits) as container, ThreadPoolExecutor(2, "idx-digest") as pool:
+    with open_container(path, member, limits) as container, ThreadPoolExecutor(1, "idx-digest") as pool:
         head = _read(container.read, _HEAD)
         header = _header(head, container)
         if expect is not None:
             _require_kind(header, expect, container.label)
         _require_believable(header, container, limits)
-        digests = _Digests(pool, head[: header.size], digest_items=digest_items)
-        reader = IdxReader(header, container, head[header.size :], digests)
+        reader = IdxReader(header, container, head[header.size :], _Digest(pool, head[: header.size]))
         try:
             yield reader
         finally:
@@ -87,7 +84,7 @@ def read_idx(
     Raises:
         DataError: As for `open_idx`; also a file larger than ``limits.memory``.
     """
-    with open_idx(path, member=member, expect=expect, digest_items=False, limits=limits) as reader:
+    with open_idx(path, member=member, expect=expect, limits=limits) as reader:
         header = reader.header
         if header.payload_bytes > limits.memory:
             found = f"{header}, {header.payload_bytes:,} bytes"
@@ -109,13 +106,13 @@ class IdxReader:
         name: The file's name for messages.
     """
 
-    def __init__(self, header: IdxHeader, container: Container, start: bytes, digests: _Digests) -> None:
+    def __init__(self, header: IdxHeader, container: Container, start: bytes, digest: _Digest) -> None:
         self.header = header
         self.container: Kind = container.kind
         self.name = container.label
         self._source = container.read
         self._start = start  # of the payload, read along with the header
-        self._digests = digests
+        self._digest = digest
         self._begun = self._whole = self._closed = False
 
     def batches(self, items: int) -> Iterator[NDArray[Any]]:
@@ -149,21 +146,12 @@ class IdxReader:
             RuntimeError: The file has not been read to its end.
         """
         self._require_whole()
-        return self._digests.whole()
-
-    def items_sha256(self) -> str:
-        """Return the SHA-256 of the bytes after the header.
-
-        Raises:
-            RuntimeError: The file has not been read to its end, or the digest was declined on opening.
-        """
-        self._require_whole()
-        return self._digests.items()
+        return self._digest.hex()
 
     def close(self) -> None:
-        """End the reading; digests of a file read to its end can still be asked for."""
+        """End the reading; the digest of a file read to its end can still be asked for."""
         self._closed = True
-        self._digests.settle()
+        self._digest.settle()
 
     def _pieces(self, items: int) -> Iterator[bytes]:
         if items < 1:
@@ -178,7 +166,7 @@ class IdxReader:
             count = min(items, left)
             piece = self._take(count * self.header.item_bytes, left)
             left -= count
-            self._digests.update(piece)
+            self._digest.update(piece)
             yield piece
         self._require_end()
         self._whole = True
@@ -213,40 +201,32 @@ class IdxReader:
             raise RuntimeError("the file has a digest only once it has been read to its end")
 
 
-class _Digests:
-    """SHA-256 of the file and of its items, computed beside the reading: hashing releases the interpreter's lock."""
+class _Digest:
+    """SHA-256 of the file, computed beside the reading: hashing releases the interpreter's lock."""
 
-    def __init__(self, pool: ThreadPoolExecutor, header: bytes, *, digest_items: bool) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, header: bytes) -> None:
         self._pool = pool
-        self._whole = hashlib.sha256(header)
-        self._items = hashlib.sha256() if digest_items else None
-        self._hashes = [self._whole] if self._items is None else [self._whole, self._items]
-        self._running: list[Future[None]] = []
+        self._hash = hashlib.sha256(header)
+        self._running: Future[None] | None = None
 
     def update(self, piece: bytes) -> None:
         """Add the next bytes; waits for those before, so that at most one piece is held back."""
         self.settle()
         if len(piece) < _WORTH_A_THREAD:
-            for digest in self._hashes:
-                digest.update(piece)
+            self._hash.update(piece)
         else:
-            self._running = [self._pool.submit(digest.update, piece) for digest in self._hashes]
+            self._running = self._pool.submit(self._hash.update, piece)
 
     def settle(self) -> None:
         """Wait until all bytes are in."""
-        for future in self._running:
-            future.result()
-        self._running = []
+        if self._running:
+            self._running.result()
+        self._running = None
 
-    def whole(self) -> str:
+    def hex(self) -> str:
+        """The digest of all bytes so far."""
         self.settle()
-        return self._whole.hexdigest()
-
-    def items(self) -> str:
-        self.settle()
-        if self._items is None:
-            raise RuntimeError("the file was opened without the digest of its items")
-        return self._items.hexdigest()
+        return self._hash.hexdigest()
 
 
 def _read(source: Callable[[int], bytes], size: int) -> bytes:

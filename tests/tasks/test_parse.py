@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -102,7 +103,7 @@ def test_the_digest_is_of_the_content_alone(store: Store, monkeypatch: pytest.Mo
     expected = table_digest(
         "|u1",
         (30, 4, 6),
-        hashlib.sha256(images.tobytes()).hexdigest(),
+        hashlib.sha256(struct.pack(">4B3I", 0, 0, 8, 3, 30, 4, 6) + images.tobytes()).hexdigest(),
         hashlib.sha256(labels.astype("<i4").tobytes()).hexdigest(),
     )
     assert parsed(store, images, labels).table.digest == expected
@@ -119,7 +120,7 @@ def test_the_metadata_states_type_shape_sources_and_format(store: Store) -> None
     facts = facts_of(pq.ParquetFile(path_of(store, table)).metadata.metadata)
     assert facts is not None
     assert facts.model_dump() == {
-        "format_version": 1,
+        "format_version": 2,
         "dtype": ">i2",
         "item_shape": (4, 6),
         "images_payload_sha256": table.images.idx.digest,
@@ -256,10 +257,10 @@ def test_the_task_reuses_the_table_and_keeps_the_split(store: Store, monkeypatch
         (b"<html>", "this Parquet file is no table of samples"),
         (
             (
-                b'{"format_version": 2, "dtype": "|u1", "item_shape": [24], "images_payload_sha256": "", '
+                b'{"format_version": 1, "dtype": "|u1", "item_shape": [24], "images_payload_sha256": "", '
                 b'"labels_payload_sha256": null}'
             ),
-            "the table has format 2",
+            "the table has format 1",
         ),
     ],
 )

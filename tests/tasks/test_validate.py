@@ -18,6 +18,7 @@ from samples import CLASSES, both, dataset_of, drawn, labels_of, objects, parsed
 from schemas.errors import DataError, StorageError
 from schemas.receipt import Labels
 from schemas.tables import FILE_NAME, INDEX_CHECK, LABEL_CHECK, METADATA_KEY, MISSING_CHECK, table_digest
+from tasks.idx import IdxHeader
 from tasks.store import Store
 from tasks.table import Batch
 from tasks.validate import failing_rows, validate
@@ -70,7 +71,8 @@ def rewritten(store: Store, table: Table, change: Callable[[pa.Table], pa.Table]
         labels = np.array(changed.column("label").to_pylist(), "<i4").tobytes()
         pixels = b"".join(changed.column("pixels").to_pylist())
         shape = (rows, *table.table.shape[1:])
-        digest = table_digest(table.table.dtype, shape, _sha256(pixels), _sha256(labels))
+        header = IdxHeader(np.dtype(table.table.dtype), shape)
+        digest = table_digest(header.dtype.str, shape, _sha256(header.encode() + pixels), _sha256(labels))
     (store.root / table.table.place).rename(store.root / "gone")
     with store.staging() as folder:
         pq.write_table(changed, folder / FILE_NAME)
