@@ -11,7 +11,7 @@ from rich.table import Table
 
 from schemas.errors import ConfigurationError
 from schemas.ledger import Ledger
-from tasks.store import sha256_file
+from tasks.seals import sha256_file
 
 if TYPE_CHECKING:
     from pathlib import Path

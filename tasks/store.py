@@ -4,7 +4,9 @@ Layout under the artifacts root:
 
     store/format.json                      the format version; another one is refused, never misread
     store/objects/<kind>/<ab>/<digest>/    the files of one output and handle.json, renamed into place when whole
-    store/keys/<stage>/<key>.json          key -> what the stage returned
+    store/keys/<stage>/<key>.json          key -> what the stage returned, and what the key was made of
+    store/met/<demand>/                    which steps were made again on whose demand
+    store/checked/                         which files were compared with their seal, so that it need not be repeated
     store/staging/, store/partial/         half-made outputs (removed at exit) and resumable downloads
     store/damaged/                         what was set aside because its bytes were not what was committed
 """
@@ -16,15 +18,18 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import StepwiseError, StorageError
-from schemas.handles import FileSeal, Handle, Kind
+from schemas.handles import Handle, Kind
+from tasks.seals import Checked, seal_files, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +37,28 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 FORMAT = 1
+log = logging.getLogger("stepwise")
 _YOUNG_SECONDS = 60.0
 _HANDLE = "handle.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was remembered for one key: the step that asked, what the key was made of, what the stage returned."""
+
+    key: str
+    step: str
+    components: dict[str, dict[str, Any]]
+    value: dict[str, Any]
+    made: int
+
+
+def _read_record(path: Path) -> Record | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Record(path.stem, content["step"], content["components"], content["value"], path.stat().st_mtime_ns)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 class Store:
@@ -42,6 +67,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self.place = self.root / "store"
+        self.checked = Checked(self.place / "checked")
         with writing(self.place):
             self._require_format()
 
@@ -72,18 +98,18 @@ class Store:
         """
         place = f"store/objects/{kind}/{digest[:2]}/{digest}"
         handle = Handle(
-            kind=kind, place=place, digest=digest, rows=rows, shape=shape, dtype=dtype, files=_seal_files(folder)
+            kind=kind, place=place, digest=digest, rows=rows, shape=shape, dtype=dtype, files=seal_files(folder)
         )
         with self.lock(_commit_lock(digest)), writing(self.root / place):
             existing = self._whole(place)
             if existing is not None:
                 return existing.model_copy(update={"shape": shape, "rows": rows})
             (folder / _HANDLE).write_text(handle.model_dump_json(), encoding="utf-8")
-            _sync_folder(folder)
+            sync_folder(folder)
             final = self.root / place
             final.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(final)
-            _sync_folder(final.parent)
+            sync_folder(final.parent)
         return handle
 
     def open(self, handle: Handle, name: str) -> Path:
@@ -93,7 +119,7 @@ class Store:
             StorageError: the file is missing or its bytes are not those that were committed.
         """
         path = self.root / handle.place / name
-        damage = _damage(path, handle.files[name])
+        damage = self.checked.damage_of(path, handle.files[name])
         if damage:
             raise StorageError(
                 f"an output of kind '{handle.kind}' is damaged: {damage}",
@@ -103,23 +129,49 @@ class Store:
             )
         return path
 
-    def recall(self, stage: str, key: str) -> dict[str, Any] | None:
-        """What a stage returned for a key, if every output it names is whole; damaged ones are set aside."""
+    def recall(self, stage: str, key: str, *, looking: bool = False) -> dict[str, Any] | None:
+        """What a stage returned for a key, if every output it names is whole.
+
+        Damaged ones are set aside and reported, unless somebody is only looking.
+        """
         record = self._key_path(stage, key)
         try:
-            value = json.loads(record.read_text(encoding="utf-8"))
+            value = json.loads(record.read_text(encoding="utf-8"))["value"]
             handles = list(handles_in(value))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
+        if looking:
+            return value if isinstance(value, dict) and not any(map(self._damages, handles)) else None
         whole = [self.is_whole(handle) for handle in handles]
         return value if isinstance(value, dict) and all(whole) else None
 
-    def remember(self, stage: str, key: str, value: BaseModel) -> None:
-        """Record what a stage returned for a key."""
+    def remember(self, stage: str, key: str, origin: dict[str, Any], value: BaseModel) -> None:
+        """Record what a stage returned for a key, and what the key was made of."""
         record = self._key_path(stage, key)
         with writing(record):
             record.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(record, value.model_dump_json().encode())
+            content = {**origin, "value": value.model_dump(mode="json")}
+            write_atomically(record, json.dumps(content).encode())
+
+    def record(self, stage: str, key: str) -> Record | None:
+        """What was remembered for a key, whether its outputs are still there or not."""
+        return _read_record(self._key_path(stage, key))
+
+    def records(self, stage: str) -> list[Record]:
+        """What was ever remembered for a stage, the newest first; a record that cannot be read is passed over."""
+        found = [_read_record(path) for path in (self.place / "keys" / stage).glob("*.json")]
+        return sorted((record for record in found if record), key=lambda record: record.made, reverse=True)
+
+    def note_met(self, demand: str, step: str) -> None:
+        """Note that a step was made again, as was demanded."""
+        note = self.place / "met" / demand / step
+        with writing(note):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(note, b"")
+
+    def was_met(self, demand: str, step: str) -> bool:
+        """Whether a demand to make a step again was met already."""
+        return (self.place / "met" / demand / step).exists()
 
     def noted(self, kind: str, name: str, digest: str) -> str | None:
         """Note a digest under a name; returns the one that was noted there before, None where there was none."""
@@ -186,13 +238,17 @@ class Store:
 
     def _whole_or_aside(self, handle: Handle) -> bool:
         """Under the lock of commits, so that what another process has just mended is not set aside."""
-        if self._damages(handle):
+        damages = self._damages(handle)
+        if damages:
+            log.warning("An output is damaged; what is left is set aside and it is made again: %s", "; ".join(damages))
             self._set_aside(handle.place)
-            return False
-        return True
+        return not damages
 
-    def _damages(self, handle: Handle) -> bool:
-        return any(_damage(self.root / handle.place / name, seal) for name, seal in handle.files.items())
+    def _damages(self, handle: Handle) -> list[str]:
+        """What is wrong with an output's files, a phrase each."""
+        place = self.root / handle.place
+        found = [(place / name, self.checked.damage_of(place / name, seal)) for name, seal in handle.files.items()]
+        return [f"{path}: {damage}" for path, damage in found if damage]
 
     def _set_aside(self, place: str) -> None:
         source = self.root / place
@@ -250,12 +306,6 @@ def write_atomically(path: Path, content: bytes) -> None:
             raise
 
 
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in constant memory."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextlib.contextmanager
 def writing(place: Path) -> Iterator[None]:
     """Turn what the operating system says about a place that cannot be written into an error for people."""
@@ -285,38 +335,5 @@ _REMEDIES: dict[int | None, str] = {
 }
 
 
-def _seal_files(folder: Path) -> dict[str, FileSeal]:
-    seals = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        _sync_file(path)
-        seals[path.relative_to(folder).as_posix()] = FileSeal(sha256=sha256_file(path), bytes=path.stat().st_size)
-    return seals
-
-
-def _damage(path: Path, seal: FileSeal) -> str:
-    try:
-        size = path.stat().st_size
-        if size != seal.bytes:
-            return f"it has {size:,} bytes instead of {seal.bytes:,}"
-        return "" if sha256_file(path) == seal.sha256 else "its bytes have changed"
-    except FileNotFoundError:
-        return "the file is missing"
-    except OSError as error:
-        return f"it cannot be read ({error.strerror})"
-
-
 def _commit_lock(digest: str) -> str:
     return f"commit-{digest[:2]}"
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,7 @@ from schemas.handles import Handle, Station, Table
 from schemas.ledger import CountsBrokenError, Ledger
 from schemas.receipt import Check, FileStatement, Labels, Receipt, TableStatement
 from schemas.tables import FILE_NAME, INDEX_CHECK, LABEL_CHECK, MISSING_CHECK, row_contract
+from tasks.mirror import Mirror
 from tasks.receipts import keep_receipt
 from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import Store
@@ -30,6 +31,32 @@ FIRST_ROWS = 5
 ROW_CHECKS = (INDEX_CHECK, LABEL_CHECK, MISSING_CHECK)
 
 
+def key_of(
+    artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
+    dataset: Dataset,
+    tables: tuple[Table, Table],
+    anew: str | None = None,  # noqa: ARG001
+) -> Key[Handle]:
+    """What the receipt depends on: the tables, what the catalog states, and how far each file is vouched for.
+
+    Where the bytes came from is no part of what is checked, so the sources do not count.
+    """
+    stated = dataset.model_dump(mode="json", exclude={"sources", "homepage", "title"})
+    files = [file for table in tables for file in (table.images, table.labels)]
+    return Key(
+        step="validate",
+        stage="validate",
+        form=Handle,
+        module=__name__,
+        inputs={f"{table.split} table": table.table.digest for table in tables},
+        settings={
+            "dataset": stated,
+            "files": {f"{file.split} {file.role}": [file.name, file.idx.digest, file.verified] for file in files},
+        },
+        libraries=("pandera", "polars"),
+    )
+
+
 @task(
     name="validate",
     description="Checks every row of both tables with pandera, the counts at every station, the split sizes and image "
@@ -37,22 +64,13 @@ ROW_CHECKS = (INDEX_CHECK, LABEL_CHECK, MISSING_CHECK)
     task_run_name="validate",
     persist_result=True,
     result_serializer="json",
+    cache_policy=Mirror(key_of=key_of),
 )
-def validate(artifacts: Path, dataset: Dataset, tables: tuple[Table, Table]) -> Handle:
+def validate(artifacts: Path, dataset: Dataset, tables: tuple[Table, Table], anew: str | None = None) -> Handle:
     """Validate both splits; returns the handle of the signed receipt."""
     store = Store(artifacts)
-    # Where the bytes came from is no part of what is checked, so the sources do not count.
-    stated = dataset.model_dump(mode="json", exclude={"sources", "homepage", "title"})
-    files = [file for table in tables for file in (table.images, table.labels)]
-    vouched = [[file.name, file.idx.digest, file.verified, file.previous] for file in files]
-    key = Key(
-        "validate",
-        "tasks.validate",
-        tuple(table.table.digest for table in tables),
-        {"dataset": stated, "files": vouched},
-        ("pandera", "polars"),
-    )
-    return once(store, "validate", key, Handle, lambda: validated(store, dataset, tables, progress_of("validate")))
+    key = key_of(artifacts, dataset, tables)
+    return once(store, key, lambda: validated(store, dataset, tables, progress_of(key.step)), anew)
 
 
 @dataclass
@@ -266,7 +284,6 @@ def _receipt(
                 name=file.name,
                 payload_sha256=file.idx.digest,
                 verified=file.verified,
-                previous=file.previous,
             )
             for table, _, file in files
         ),

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,15 +25,17 @@ from prefect import task
 
 from schemas.configuration import RunConfiguration
 from schemas.errors import StorageError
-from schemas.handles import Evaluation, Frozen, PublishedRun, Sequences, Table, TrainedModel
+from schemas.handles import Evaluation, FileSeal, Frozen, PublishedRun, Sequences, Table, TrainedModel
 from schemas.history import History
 from schemas.metrics import Metrics
 from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
+from tasks.mirror import Mirror
 from tasks.publish.cards import show_run
 from tasks.receipts import demand_seal
-from tasks.stage import log, timed
-from tasks.store import Store, sha256_file, writing
+from tasks.seals import sha256_file
+from tasks.stage import Key, log, once
+from tasks.store import Store, writing
 from tasks.table import TableReader
 
 if TYPE_CHECKING:
@@ -57,7 +61,8 @@ class StageTiming(Frozen):
     reused: bool
 
 
-class Outcome(Frozen):
+@dataclass(frozen=True)
+class Outcome:
     """Everything that the stages of one run returned."""
 
     tables: tuple[Table, Table]
@@ -74,6 +79,53 @@ class Subject(Frozen):
     title: str
     orientation: str
     configuration: RunConfiguration
+    parent: str | None = None
+
+
+def key_of(
+    artifacts: Path,
+    subject: Subject,
+    outcome: Outcome,
+    timings: tuple[StageTiming, ...] = (),  # noqa: ARG001 - keys take what their tasks take
+    anew: str | None = None,  # noqa: ARG001
+) -> Key[PublishedRun]:
+    """What a published run depends on: the outputs it shows and the configuration, not its name, hour or timings."""
+    sequences = {f"{each.split} sequences": each for each in outcome.sequences}
+    return Key(
+        step="publish",
+        stage="publish",
+        form=PublishedRun,
+        module=__name__,
+        inputs={
+            **{f"{table.split} table": table.table.digest for table in outcome.tables},
+            **{name: each.x.digest for name, each in sequences.items()},
+            **{f"receipt of {name}": each.receipt.digest for name, each in sequences.items()},
+            "weights": outcome.trained.model.digest,
+            "evaluation": outcome.evaluation.evaluation.digest,
+            "report template": sha256_file(Path(__file__).with_name("report.html.jinja")),
+        },
+        settings={
+            **subject.configuration.model_dump(mode="json"),
+            "title": subject.title,
+            "orientation": subject.orientation,
+        },
+        libraries=("tensorflow", "keras", "numpy", "matplotlib"),
+        stands=lambda published: stands(Store(artifacts), published),
+    )
+
+
+def stands(store: Store, published: PublishedRun) -> bool:
+    """Whether a published run is still there with every byte that its manifest states."""
+    folder = store.root / published.place
+    manifest = folder / MANIFEST_FILE
+    try:
+        content = manifest.read_bytes()
+        if hashlib.sha256(content).hexdigest() != published.manifest:
+            return False
+        seals = {name: FileSeal(**seal) for name, seal in json.loads(content)["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return not any(store.checked.damage_of(folder / name, seal) for name, seal in seals.items())
 
 
 @task(
@@ -83,12 +135,15 @@ class Subject(Frozen):
     task_run_name="publish",
     persist_result=True,
     result_serializer="json",
+    cache_policy=Mirror(key_of=key_of),
 )
-def publish(artifacts: Path, subject: Subject, outcome: Outcome, timings: tuple[StageTiming, ...]) -> PublishedRun:
-    """Publish a run and show its summary, ledger and figures in the Prefect UI."""
+def publish(
+    artifacts: Path, subject: Subject, outcome: Outcome, timings: tuple[StageTiming, ...], anew: str | None = None
+) -> PublishedRun:
+    """Publish a run and show its summary, ledger and figures in the Prefect UI; or the run that shows the same."""
     store = Store(artifacts)
-    with timed("publish"):
-        published = published_run(store, subject, outcome, timings)
+    key = key_of(artifacts, subject, outcome)
+    published = once(store, key, lambda: published_run(store, subject, outcome, timings), anew)
     show_run(store.root / published.place)
     return published
 
@@ -284,6 +339,7 @@ def _seal(folder: Path, subject: Subject, outcome: Outcome) -> str:
         "accuracy": outcome.evaluation.accuracy,
         "interval": outcome.evaluation.interval,
         "weights": outcome.trained.model.digest,
+        "parent": subject.parent,
         "files": files,
     }
     path = folder / MANIFEST_FILE

@@ -14,6 +14,7 @@ from schemas.configuration import Network, Reshape, Training
 from schemas.errors import DataError
 from schemas.handles import Sequences, TrainedModel
 from tasks.arrays import open_arrays
+from tasks.mirror import Mirror
 from tasks.receipts import demand_seal
 from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import Store
@@ -27,6 +28,40 @@ if TYPE_CHECKING:
 HISTORY_FILE: Final = "history.json"
 
 
+def key_of(
+    artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
+    sequences: Sequences,
+    reshape: Reshape,
+    network: Network,
+    training: Training,
+    processors: int,
+    anew: str | None = None,  # noqa: ARG001
+) -> Key[TrainedModel]:
+    """What the weights depend on: the sequences, the recipe, and the machine, to the byte."""
+    return Key(
+        step="train",
+        stage="train",
+        form=TrainedModel,
+        module=__name__,
+        inputs={
+            "sequences": sequences.x.digest,
+            "their shape": " × ".join(map(str, sequences.x.shape)),
+            "targets": sequences.targets.digest,
+        },
+        settings={
+            "reshape": {"layout": reshape.layout},
+            "network": network.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
+        },
+        libraries=("tensorflow", "keras", "numpy"),
+        machine={
+            "machine": platform.machine(),
+            "processor": _processor_features(),
+            "replicas": str(replicas_on(processors)),
+        },
+    )
+
+
 @task(
     name="train",
     description="Trains the LSTM on the sealed training sequences, a validation split held out, and shows loss and "
@@ -34,33 +69,22 @@ HISTORY_FILE: Final = "history.json"
     task_run_name="train",
     persist_result=True,
     result_serializer="json",
+    cache_policy=Mirror(key_of=key_of),
 )
 def train(
-    artifacts: Path, sequences: Sequences, reshape: Reshape, network: Network, training: Training, processors: int
+    artifacts: Path,
+    sequences: Sequences,
+    reshape: Reshape,
+    network: Network,
+    training: Training,
+    processors: int,
+    anew: str | None = None,
 ) -> TrainedModel:
     """Train on one split's sequences, or reuse the model of the same sequences, recipe and machine."""
     store = Store(artifacts)
-    settings = {
-        "network": network.model_dump(mode="json"),
-        "training": training.model_dump(mode="json"),
-        "layout": reshape.layout,
-    }
-    key = Key(
-        "train",
-        "tasks.train",
-        (sequences.x.digest, *map(str, sequences.x.shape), sequences.targets.digest),
-        settings,
-        ("tensorflow", "keras", "numpy"),
-        {"machine": platform.machine(), "processor": _processor_features(), "replicas": str(replicas_on(processors))},
-    )
-    progress = progress_of("train")
-    return once(
-        store,
-        "train",
-        key,
-        TrainedModel,
-        lambda: trained(store, sequences, reshape, network, training, processors, progress),
-    )
+    key = key_of(artifacts, sequences, reshape, network, training, processors)
+    progress = progress_of(key.step)
+    return once(store, key, lambda: trained(store, sequences, reshape, network, training, processors, progress), anew)
 
 
 def replicas_on(processors: int) -> int:
