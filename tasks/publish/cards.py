@@ -22,6 +22,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def show_standing(run: Path) -> None:
+    """Create the summary of a run that nothing had to be made for: the one published before stands, verified again."""
+    metrics = Metrics.model_validate_json((run / "metrics.json").read_bytes())
+    history = History.model_validate_json((run / "history.json").read_bytes())
+    told = f"Nothing changed: `{run.name}` stands. All its bytes were compared with its manifest again."
+    create_markdown_artifact(
+        key="run-summary",
+        markdown=f"{told}\n\n{summary(run, metrics, history)}",
+        description=f"Nothing changed: {metrics.accuracy:.2%} as published before",
+    )
+
+
 def show_run(run: Path) -> None:
     """Create the artifacts of a published run: summary, ledger, confusion matrix, learning curves."""
     from tasks.publish.figures import confusion_png, learning_curves_png
