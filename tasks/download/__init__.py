@@ -33,7 +33,7 @@ from tasks.download.npm import fetch_npm
 from tasks.idx import IdxHeader, open_idx
 from tasks.mirror import Mirror
 from tasks.stage import Key, Progress, log, once, progress_of, timed
-from tasks.store import Store
+from tasks.store import Store, place_of
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State, TaskRun
@@ -279,7 +279,7 @@ def foreseen(
     name = f"{file.name}{verified.suffix}"
     kept = Store(artifacts).find("idx", verified.digest) or Handle(
         kind="idx",
-        place="",
+        place=place_of("idx", verified.digest),
         digest=verified.digest,
         rows=verified.header.items,
         shape=verified.header.shape,

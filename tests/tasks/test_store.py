@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{HERE.parent.parent}:{HERE}"}
-KEY = Key("model", "tasks.arrays", ("a" * 64,))
+KEY = Key(step="a step", stage="model", form=Handle, module="tasks.arrays", inputs={"it": "a" * 64})
 
 
 @pytest.fixture
@@ -128,11 +128,11 @@ def test_damage_is_a_miss_set_aside_and_made_again(store: Store, damage: Callabl
         made.append(1)
         return kept(store)
 
-    handle = once(store, "a step", KEY, Handle, make)
-    assert once(store, "a step", KEY, Handle, make) == handle
+    handle = once(store, KEY, make)
+    assert once(store, KEY, make) == handle
     assert len(made) == 1
     damage(store.root / handle.place / "file")
-    assert once(store, "a step", KEY, Handle, make) == handle
+    assert once(store, KEY, make) == handle
     assert len(made) == 2
     assert store.open(handle, "file").read_bytes() == b"content"
     aside = list((store.place / "damaged").glob("*/*"))
@@ -151,13 +151,13 @@ def test_damage_is_set_aside_when_the_same_is_committed_again(store: Store, name
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"null", b"[]", b"{}", b"3", b'{"kind": 1}'])
 def test_a_damaged_record_is_a_miss(store: Store, content: bytes) -> None:
-    handle = once(store, "a step", KEY, Handle, lambda: kept(store))
+    handle = once(store, KEY, lambda: kept(store))
     (record,) = (store.place / "keys" / "model").iterdir()
     record.write_bytes(content)
     made = []
-    assert once(store, "a step", KEY, Handle, lambda: made.append(1) or kept(store)) == handle  # type: ignore[func-returns-value]
+    assert once(store, KEY, lambda: made.append(1) or kept(store)) == handle  # type: ignore[func-returns-value]
     assert made == [1]
-    record.write_text(json.dumps({**handle.model_dump(mode="json"), "rows": -1}))
+    record.write_text(json.dumps({"value": {**handle.model_dump(mode="json"), "rows": -1}}))
     assert store.recall("model", KEY.digest) is None
 
 
@@ -169,7 +169,7 @@ def test_handles_are_found_wherever_they_stand(store: Store) -> None:
 
 def test_a_record_with_one_output_damaged_is_a_miss_as_a_whole(store: Store) -> None:
     table = both(store, 20)[0]
-    store.remember("parse", "k", table)
+    store.remember("parse", "k", {}, table)
     assert store.recall("parse", "k") is not None
     truncate(store.root / table.labels.idx.place / table.labels.name)
     assert store.recall("parse", "k") is None
@@ -337,7 +337,7 @@ def make():
     return kept(store)
 print("ready", flush=True)
 sys.stdin.readline()
-print(once(store, "a step", KEY, Handle, make).digest)
+print(once(store, KEY, make).digest)
 """
 
 
@@ -363,7 +363,7 @@ def test_two_threads_make_one_key_once(store: Store) -> None:
         time.sleep(0.1)
         return kept(store)
 
-    threads = [threading.Thread(target=once, args=(store, "a step", KEY, Handle, make)) for _ in range(4)]
+    threads = [threading.Thread(target=once, args=(store, KEY, make)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -405,12 +405,12 @@ def test_a_lock_ends_with_its_owner_and_half_an_output_is_none(store: Store) -> 
     assert names(store.place / "staging") != []  # what a kill leaves lies in staging and nowhere else
 
 
-@pytest.mark.parametrize("step", ["_sync_folder", "rename"])
+@pytest.mark.parametrize("step", ["sync_folder", "rename"])
 def test_a_crash_before_the_rename_leaves_no_object(store: Store, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(*((Path, "rename") if step == "rename" else ("tasks.store._sync_folder",)), crash)
+    monkeypatch.setattr(*((Path, "rename") if step == "rename" else ("tasks.store.sync_folder",)), crash)
     with pytest.raises(KeyboardInterrupt):
         kept(store)
     assert not objects(store)
@@ -425,10 +425,10 @@ def test_a_crash_after_the_rename_costs_the_record_only(store: Store, monkeypatc
 
     monkeypatch.setattr(Store, "remember", crash)
     with pytest.raises(KeyboardInterrupt):
-        once(store, "a step", KEY, Handle, lambda: kept(store))
+        once(store, KEY, lambda: kept(store))
     assert len(objects(store)) == 1
     monkeypatch.undo()
-    assert store.is_whole(once(store, "a step", KEY, Handle, lambda: kept(store)))
+    assert store.is_whole(once(store, KEY, lambda: kept(store)))
     assert len(objects(store)) == 1
 
 
