@@ -169,7 +169,7 @@ def test_handles_are_found_wherever_they_stand(store: Store) -> None:
 
 def test_a_record_with_one_output_damaged_is_a_miss_as_a_whole(store: Store) -> None:
     table = both(store, 20)[0]
-    store.remember("parse", "k", {}, table)
+    store.remember("parse", "k", {"step": "parse train", "components": {}}, table)
     assert store.recall("parse", "k") is not None
     truncate(store.root / table.labels.idx.place / table.labels.name)
     assert store.recall("parse", "k") is None
