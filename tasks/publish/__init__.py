@@ -27,6 +27,7 @@ from schemas.errors import StorageError
 from schemas.handles import Evaluation, Frozen, PublishedRun, Sequences, Table, TrainedModel
 from schemas.history import History
 from schemas.metrics import Metrics
+from schemas.steps import place
 from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
 from tasks.publish.cards import show_run
@@ -114,6 +115,7 @@ def published_run(store: Store, subject: Subject, outcome: Outcome, timings: tup
         StorageError: the model answers differently in a fresh process, or the run cannot be written.
     """
     receipt = closed_receipt(store, outcome)
+    timings = tuple(sorted(timings, key=lambda timing: place(timing.step)))  # they come as the steps ended
     final = store.root / "runs" / subject.run
     with writing(final):
         final.parent.mkdir(exist_ok=True)
