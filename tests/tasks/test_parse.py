@@ -171,6 +171,7 @@ def test_images_and_labels_that_differ_in_number(store: Store, images: int, labe
     assert isinstance(error, CountsBrokenError)
     assert error.found.startswith(f"parse, train split: {labels} (label header) against {images} (image header)")
     assert error.expected == "label header = image header"
+    assert error.file == "train-images, train-labels"
     assert error.remedy == (
         "Probably the label file belongs to another split or another version of the images: fetch both again"
     )
