@@ -6,12 +6,14 @@ Imports are kept inside the commands, and help is plain text (its Markdown costs
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from schemas.errors import StepwiseError
+from flows.settings import prepare_environment, require_home
+from schemas.errors import ConfigurationError, StepwiseError
 
 app = typer.Typer(
     name="stepwise",
@@ -30,6 +32,7 @@ Artifacts = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON value on standard output.")]
 DEFAULT_ARTIFACTS = Path(__file__).resolve().parents[1] / "artifacts"
+STAGES = ("download", "parse", "validate", "reshape", "train", "evaluate", "publish")
 
 
 @app.callback()
@@ -73,9 +76,21 @@ def run(  # noqa: PLR0913 - one parameter an option
     from schemas.presets import configured
 
     configuration = configured(preset, config, settings or (), dataset)
+    if data is not None:
+        from schemas.catalog import dataset_of_folder
+
+        if dataset is not None:
+            raise ConfigurationError(
+                f"--dataset {dataset} and --data {data} were both given", "one of them", "Leave one of them out"
+            )
+        data = data.absolute()  # the command that a failed run leaves behind works from any folder
+        # The run bears the folder's name from its beginning, in the Prefect UI too.
+        configuration = configuration.model_copy(update={"dataset": dataset_of_folder(data).name})
+    require_home()
     from flows.running import run_and_tell
 
-    run_and_tell(configuration, data, tuple(catalog or ()), artifacts, as_json=as_json)
+    catalogs = tuple(path.absolute() for path in catalog or ())
+    run_and_tell(configuration, data, catalogs, artifacts, as_json=as_json)
 
 
 @app.command()
@@ -148,26 +163,49 @@ def ui(
     """Serve the Prefect UI with all runs made so far, until Ctrl-C."""
     from flows.server import serve_ui
 
+    require_home()
     serve_ui(host, port)
 
 
 def main() -> None:
-    """Run the command; errors for people become one paragraph and an exit code."""
-    from flows.settings import prepare_environment
-
+    """Run the command; errors for people become one paragraph and an exit code, for programs one JSON value as well."""
     prepare_environment(debug="--debug" in sys.argv)
     try:
-        app()
-    except StepwiseError as error:
-        if _debug:
-            raise
-        typer.echo(f"stepwise: {error}", err=True)
+        sys.exit(app(standalone_mode=False))
+    except typer.TyperException as error:  # the command line itself is wrong
+        error.show()  # type: ignore[attr-defined] # whatever typer raises has it
+        _answer(StepwiseError(error.format_message(), "", "See `stepwise --help`"), error, error.exit_code)
         sys.exit(error.exit_code)
     except Exception as error:
+        known = error if isinstance(error, StepwiseError) else _unforeseen(error)
+        _answer(known, error, known.exit_code)
         if _debug:
             raise
-        typer.echo(f"stepwise: {type(error).__name__}: {error}. Run `stepwise --debug …` for a traceback.", err=True)
-        sys.exit(1)
+        typer.echo(f"stepwise: {known}", err=True)
+        sys.exit(known.exit_code)
+
+
+def _unforeseen(error: Exception) -> StepwiseError:
+    return StepwiseError(f"{type(error).__name__}: {error}", "", "Run `stepwise --debug …` for a traceback")
+
+
+def _answer(error: StepwiseError, raised: Exception, exit_code: int) -> None:
+    """Give a program that asked for JSON the failure as one value on standard output."""
+    if "--json" not in sys.argv:
+        return
+    from flows.runs import print_json
+
+    texts = {name: getattr(error, name) or None for name in ("found", "expected", "remedy", "file")}
+    print_json({"error": {**texts, "stage": stage_of(raised), "exit_code": exit_code}})
+
+
+def stage_of(error: BaseException) -> str | None:
+    """The stage in whose code an error arose; None where it was in none."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package, _, rest = str(frame.f_globals.get("__name__", "")).partition(".")
+        if package == "tasks" and (stage := rest.partition(".")[0]) in STAGES:
+            return stage
+    return None
 
 
 if __name__ == "__main__":
