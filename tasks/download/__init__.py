@@ -250,10 +250,13 @@ def _no_source(dataset: Dataset, file: DataFile, failures: list[tuple[Source, So
     answers = tuple(f"{source}: {failure}" for source, failure in failures)
     listed = "; ".join(f"({number}) {answer}" for number, answer in enumerate(answers, 1))
     digest = f"payload sha256 {file.payload_sha256}" if file.payload_sha256 else "an IDX file"
+    remedy = "Check the network and the proxy settings, or put the four files into a folder and give it with --data"
+    if failures and all(isinstance(source, FolderSource) for source, _ in failures):
+        remedy = "Put the right file there, and run again"
     return NoSourceError(
         f"no source gave {file.name} of {dataset.name}: {listed}",
         digest if not file.containers or file.payload_sha256 else "the published file by its digest",
-        "Check the network and the proxy settings, or put the four files into a folder and give it with --data",
+        remedy,
         file.name,
         answers,
         may_heal=any(failure.may_heal for _, failure in failures),
