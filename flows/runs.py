@@ -68,7 +68,9 @@ def list_attempts(artifacts: Path, *, as_json: bool) -> None:
     if as_json:
         print_json([attempt.model_dump(mode="json") for attempt in known])
         return
-    table = Table("run", "became", "published", "stopped at", title=f"{len(known)} runs", title_justify="left")
+    table = Table(title=f"{len(known)} runs", title_justify="left")
+    for name in ("run", "became", "published", "stopped at"):
+        table.add_column(name, overflow="fold")
     for attempt in known:
         problem = attempt.problem
         where = f"{problem.step or 'its beginning'}: {problem.found}" if problem else ""
