@@ -89,6 +89,19 @@ def run(  # noqa: PLR0913 - one parameter an option
     settings: Settings = None,
     data: Data = None,
     catalog: Catalogs = None,
+    when_unchanged: Annotated[
+        str,
+        typer.Option(help="'skip' ends the run after the downloads where nothing changed since the last; or 'go on'."),
+    ] = "go on",
+    start: Annotated[
+        str, typer.Option(help="'warm' starts from the weights of the last run of this dataset and network; or 'cold'.")
+    ] = "cold",
+    budget_minutes: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            help="Wall time for training; then it stops at a checkpoint, and the next run goes on from there."
+        ),
+    ] = None,
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
@@ -100,16 +113,18 @@ def run(  # noqa: PLR0913 - one parameter an option
     `stepwise run --data my-digits/ --set reshape.timesteps=14`, and `stepwise run --preset question-3750` to see how
     a reshape that loses its labels is stopped.
     """
+    from schemas.policy import policy_of
     from schemas.presets import configured
 
     configuration = configured(preset, config, settings or (), dataset)
+    policy = policy_of(when_unchanged=when_unchanged, start=start, budget_minutes=budget_minutes)
     configuration, data = _with_folder(configuration, dataset, data)
     require_home()
     from flows.running import Request, run_and_tell
 
     # Absolute, so that the run can be run again from any folder.
     catalogs = tuple(path.absolute() for path in catalog or ())
-    run_and_tell(Request(configuration, data, catalogs, artifacts), as_json=as_json)
+    run_and_tell(Request(configuration, data, catalogs, artifacts, policy), as_json=as_json)
 
 
 @app.command()

@@ -69,6 +69,10 @@ def run_and_tell(request: Request, *, as_json: bool) -> None:
     finished: list[Finished] = []
     with _told(console, finished), tags(dataset.name, configuration.preset):
         published = retrain(**vars(request))
+    if published is None:  # skipped, as the log has said
+        if as_json:
+            print_json({"run": None, "outcome": "skipped"})
+        return
     folder = artifacts.absolute() / published.place
     if as_json:
         print_json({**published.model_dump(mode="json"), "folder": str(folder)})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from schemas.errors import ConfigurationError
 from schemas.handles import Frozen
 
 
@@ -28,3 +29,20 @@ class Policy(Frozen):
         description="Wall time that training may take. Where it is spent, training stops at a checkpoint, and the "
         "next run of the same training goes on from there.",
     )
+
+
+def policy_of(**values: object) -> Policy:
+    """The policy of these values.
+
+    Raises:
+        ConfigurationError: a value is none that the policy knows.
+    """
+    try:
+        return Policy.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0])
+        described = Policy.model_fields[option].description or ""
+        raise ConfigurationError(
+            f"policy.{option} = {first['input']!r}", first["msg"], f"What it means: {described}"
+        ) from error
