@@ -91,7 +91,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     catalog: Catalogs = None,
     when_unchanged: Annotated[
         str,
-        typer.Option(help="'skip' ends the run after the downloads where nothing changed since the last; or 'go on'."),
+        typer.Option(help="'skip' ends the run after the downloads where nothing changed; or 'go on'."),
     ] = "go on",
     start: Annotated[
         str, typer.Option(help="'warm' starts from the weights of the last run of this dataset and network; or 'cold'.")
@@ -99,7 +99,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     budget_minutes: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
-            help="Wall time for training; then it stops at a checkpoint, and the next run goes on from there."
+            help="Wall time for training; then it stops at a checkpoint, and the next run goes on."
         ),
     ] = None,
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
