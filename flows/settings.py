@@ -19,7 +19,6 @@ _DEFAULTS = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_CLI_PROMPT": "false",
     "TF_CPP_MIN_LOG_LEVEL": "2",
-    "TF_ENABLE_ONEDNN_OPTS": "0",  # its choice of kernels would make equal runs differ between machines
 }
 
 

@@ -37,7 +37,10 @@ def quiet_tensorflow() -> None:
     """
     if "tensorflow" in sys.modules:
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # noqa: TID251 - the only way TensorFlow takes this setting
+    # The only way TensorFlow takes these. oneDNN's choice of kernels would make equal runs differ between processes that
+    # were started in different ways.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # noqa: TID251
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # noqa: TID251
     with tempfile.TemporaryFile() as said:
         stderr = os.dup(2)
         os.dup2(said.fileno(), 2)
