@@ -98,9 +98,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     ] = "cold",
     budget_minutes: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(
-            help="Wall time for training; then it stops at a checkpoint, and the next run goes on."
-        ),
+        typer.Option(help="Wall time for training; then it stops at a checkpoint, and the next run goes on."),
     ] = None,
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
     as_json: AsJson = False,  # noqa: FBT002

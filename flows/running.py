@@ -20,6 +20,7 @@ from flows.runs import ledger_table, print_json
 from schemas.configuration import RunConfiguration
 from schemas.ledger import Ledger
 from schemas.policy import Policy
+from schemas.steps import place
 from tasks.stage import Advanced, Finished, listening, log
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def _summarise(
     times = Table("step", title="Where the time went", title_justify="left")
     times.add_column("seconds", justify="right")
     times.add_column("")
-    for event in finished:
+    for event in sorted(finished, key=lambda event: place(event.step)):
         times.add_row(event.step, f"{event.seconds:.1f}", "reused" if event.reused else "")
     console.print(times)
     console.print(ledger_table(Ledger.model_validate_json((folder / "ledger.json").read_bytes())))

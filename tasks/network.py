@@ -37,8 +37,7 @@ def quiet_tensorflow() -> None:
     """
     if "tensorflow" in sys.modules:
         return
-    # The only way TensorFlow takes these. oneDNN's choice of kernels would make equal runs differ between processes that
-    # were started in different ways.
+    # The only way TensorFlow takes these. oneDNN's choice of kernels would let equal runs differ.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # noqa: TID251
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # noqa: TID251
     with tempfile.TemporaryFile() as said:
