@@ -5,7 +5,7 @@ Layout under the artifacts root:
     store/format.json                      the format version; another one is refused, never misread
     store/objects/<kind>/<ab>/<digest>/    the files of one output and handle.json, renamed into place when whole
     store/keys/<stage>/<key>.json          key -> what the stage returned
-    store/staging/, store/partial/         half-made outputs (removed at exit) and resumable downloads
+    store/staging/, store/partial/         half-made outputs (removed at exit); downloads and trainings to go on with
     store/damaged/                         what was set aside because its bytes were not what was committed
 """
 
@@ -245,6 +245,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(temporary.fileno())
             Path(temporary.name).chmod(0o644)
             Path(temporary.name).replace(path)
+            _sync_folder(path.parent)
         except BaseException:
             Path(temporary.name).unlink(missing_ok=True)
             raise

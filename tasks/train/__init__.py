@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,8 @@ from tasks.arrays import open_arrays
 from tasks.receipts import demand_seal
 from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import Store
+from tasks.train.checkpoint import Checkpoints
+from tasks.train.standing import Continuity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +28,15 @@ if TYPE_CHECKING:
     from schemas.history import History
 
 HISTORY_FILE: Final = "history.json"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The parts of the configuration that training reads; of `reshape` the layout alone."""
+
+    reshape: Reshape
+    network: Network
+    training: Training
 
 
 @task(
@@ -36,9 +48,27 @@ HISTORY_FILE: Final = "history.json"
     result_serializer="json",
 )
 def train(
-    artifacts: Path, sequences: Sequences, reshape: Reshape, network: Network, training: Training, processors: int
+    artifacts: Path,
+    sequences: Sequences,
+    reshape: Reshape,
+    network: Network,
+    training: Training,
+    processors: int,
+    deadline: float | None = None,
 ) -> TrainedModel:
-    """Train on one split's sequences, or reuse the model of the same sequences, recipe and machine."""
+    """Train on one split's sequences, or reuse the model of the same sequences, recipe and machine.
+
+    An interrupted training goes on from its last checkpoint. Its checkpoints go when its model is kept and remembered.
+
+    Args:
+        artifacts: Where outputs are kept.
+        sequences: The training split's.
+        reshape: How they were shaped.
+        network: What is trained.
+        training: How.
+        processors: How many may be used.
+        deadline: time.monotonic() after which training stops at a checkpoint and says so; None: never.
+    """
     store = Store(artifacts)
     settings = {
         "network": network.model_dump(mode="json"),
@@ -53,14 +83,18 @@ def train(
         ("tensorflow", "keras", "numpy"),
         {"machine": platform.machine(), "processor": _processor_features(), "replicas": str(replicas_on(processors))},
     )
-    progress = progress_of("train")
-    return once(
+    recipe = Recipe(reshape, network, training)
+    checkpoints = Checkpoints(store.partial(f"train-{key.digest}"), key.digest)
+    continuity, progress = Continuity(checkpoints, deadline), progress_of("train")
+    model = once(
         store,
         "train",
         key,
         TrainedModel,
-        lambda: trained(store, sequences, reshape, network, training, processors, progress),
+        lambda: trained(store, sequences, recipe, processors, progress, continuity),
     )
+    checkpoints.remove()
+    return model
 
 
 def replicas_on(processors: int) -> int:
@@ -71,19 +105,20 @@ def replicas_on(processors: int) -> int:
 def trained(
     store: Store,
     sequences: Sequences,
-    reshape: Reshape,
-    network: Network,
-    training: Training,
+    recipe: Recipe,
     processors: int,
     progress: Progress,
+    continuity: Continuity,
 ) -> TrainedModel:
     """Train, check that the optimiser saw every sequence in every epoch, and keep the model.
 
     Raises:
+        BudgetSpentError: the deadline has passed; training can go on from its last checkpoint.
         DataError: the sequences are not the ones that reshape sealed.
         CountsBrokenError: an epoch's count is not that of the fitted sequences.
     """
     began = time.monotonic()
+    reshape, network, training = recipe.reshape, recipe.network, recipe.training
     receipt = demand_seal(store, sequences)
     x, y = open_arrays(store, sequences)
     require_fit(x, y, reshape)
@@ -94,7 +129,7 @@ def trained(
     moments = Moments.of(x, training.scaling)
     model = build(network, reshape, training, (x.shape[1], x.shape[2]), receipt.labels.classes, moments)
     examples = Examples(x, y, fitted, validation, receipt.labels.classes)
-    history = fit(model, examples, training, replicas_on(processors), began, progress)
+    history = fit(model, examples, training, replicas_on(processors), began, progress, continuity)
     counts: dict[Station, int] = {
         "fitted": len(fitted),
         "validation": len(validation),
