@@ -37,6 +37,7 @@ LEAST_SECONDS = 1.0
 FIRST_PRICE: Final = 0.02
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
 _LENGTH_BYTES: Final = 8
+_PLAIN: Final = "biuf"  # an object's bytes would be a pointer
 
 
 @dataclass(frozen=True)
@@ -116,18 +117,17 @@ class Pace:
 
     def __init__(self, now: float) -> None:
         self._began = self._last = now
-        self._price = FIRST_PRICE
         self.count, self.spent = 0, 0.0
 
     def due(self, now: float) -> bool:
-        """Whether the time so far affords another one at the last one's price."""
-        affordable = self.spent + self._price <= COST_SHARE * (now - self._began)
+        """Whether the time so far affords another one at the mean price."""
+        price = self.spent / self.count if self.count else FIRST_PRICE
+        affordable = self.spent + price <= COST_SHARE * (now - self._began)
         return affordable and now - self._last >= LEAST_SECONDS
 
     def paid(self, began: float, ended: float) -> None:
         """Note what a checkpoint took."""
-        self._price, self._last = ended - began, ended
-        self.count, self.spent = self.count + 1, self.spent + self._price
+        self.count, self.spent, self._last = self.count + 1, self.spent + ended - began, ended
 
 
 def packed(key: str, state: State) -> bytes:
@@ -160,6 +160,8 @@ def unpacked(content: bytes, key: str) -> State:
         raise ValueError(f"it belongs to another training ({header['key'][:12]}… instead of {key[:12]}…)")
     arrays, offset = {}, _LENGTH_BYTES + length
     for name, dtype, shape in header["arrays"]:
+        if np.dtype(dtype).kind not in _PLAIN:
+            raise ValueError(f"'{name}' is of type {dtype}, which is no plain number")
         arrays[name] = np.ndarray(shape, dtype, body, offset)
         offset += arrays[name].nbytes
     return State(arrays, header["facts"])
@@ -173,6 +175,8 @@ def _opened(path: Path, key: str) -> tuple[State | None, str]:
         return None, f"it cannot be read ({error.strerror})"
     except ValueError as error:
         return None, str(error)
+    except (KeyError, TypeError) as error:
+        return None, f"its header is not that of a checkpoint ({error!r})"
 
 
 def _number(path: Path) -> int:

@@ -53,6 +53,7 @@ def fit(
     """
     learner = Learner(model, examples, training, replicas)
     keeper = Keeper(learner, training, continuity)
+    answerer = Answerer(model)
     standing = keeper.resumed()
     first_step = 0.0
     while not standing.ended(training):
@@ -64,12 +65,14 @@ def fit(
             if done < learner.steps:
                 keeper.visit(standing)
             progress((standing.epoch - 1) * learner.steps + done, training.epochs * learner.steps, _note(standing))
-        standing = _closed(standing, learner, _validate(model, examples, training), epoch_began)
+        standing = _closed(standing, learner, _validate(answerer, examples, training), epoch_began)
         log.info(told(standing.epochs[-1], training.epochs))
         if training.early_stopping and standing.improved:
             learner.keep_weights()
         keeper.visit(standing)
     log.debug("training kept %s", keeper.told())
+    if standing.resumed:
+        log.info("training was taken up %d times: at %s", len(standing.resumed), "; ".join(standing.resumed))
     returned = learner.return_to_kept()
     return History(
         epochs=standing.epochs,
@@ -100,7 +103,7 @@ def _closed(
     return Standing(epoch=standing.epoch + 1, epochs=epochs, resumed=standing.resumed)
 
 
-def _validate(model: keras.Model, examples: Examples, training: Training) -> tuple[float | None, float | None]:
+def _validate(answerer: Answerer, examples: Examples, training: Training) -> tuple[float | None, float | None]:
     """Loss (without smoothing) and accuracy on the rows held out; None where there are none."""
     if not len(examples.validation):
         return None, None
@@ -108,7 +111,7 @@ def _validate(model: keras.Model, examples: Examples, training: Training) -> tup
 
     plain = training.model_copy(update={"label_smoothing": 0.0})
     true = examples.y[examples.validation]
-    probabilities = np.concatenate(list(Answerer(model).answers(examples.x[examples.validation])))
+    probabilities = np.concatenate(list(answerer.answers(examples.x[examples.validation])))
     logits = np.log(np.maximum(probabilities, 1e-12))
     loss = loss_of(plain, tf.constant(logits), tf.constant(true), examples.classes).numpy()
     return float(loss.mean()), float((probabilities.argmax(-1) == true).mean())
