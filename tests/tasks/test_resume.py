@@ -320,25 +320,26 @@ print("done", model.model_dump_json(), flush=True)
 """
 
 
+@dataclass(frozen=True)
+class Moment:
+    """When a process is killed: so many seconds after it has said that it did these steps, or after its start."""
+
+    seconds: float
+    steps: int | None = None
+
+
 @dataclass
 class Life:
-    """One process of a training: what it said, and how long it lived from its first words on."""
+    """One process of a training: the steps that it said it did, when it did the first ones, and its model."""
 
     steps: int = 0
-    learning: float = 0.0
+    first: float = 0.0
     model: TrainedModel | None = None
 
 
-def live(root: Path, sequences: Sequences, *, born: float | None = None, learning: float | None = None) -> Life:
-    """Run a process of a training, to its end or until it is killed.
-
-    Args:
-        root: The artifacts.
-        sequences: What it trains on.
-        born: Kill it so many seconds after its start.
-        learning: Kill it so many seconds after its first steps.
-    """
-    path = f"{HERE.parent.parent}:{HERE}"
+def live(root: Path, sequences: Sequences, moment: Moment | None = None) -> Life:
+    """Run a process of a training, to its end or until it is killed."""
+    path, born = f"{HERE.parent.parent}:{HERE}", time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(root), sequences.model_dump_json()],
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "2", "HOME": str(root)},
@@ -346,27 +347,32 @@ def live(root: Path, sequences: Sequences, *, born: float | None = None, learnin
         stderr=subprocess.PIPE,
         text=True,
     )
-    life, first = Life(), 0.0
-    timers = [threading.Timer(born, process.kill)] if born is not None else []
-    for timer in timers:
-        timer.start()
+    life = Life()
+    death = threading.Timer(moment.seconds if moment else 3600, process.kill)
+    waits = bool(moment and moment.steps is not None)
+    if not waits:
+        death.start()
     assert process.stdout is not None
     for line in process.stdout:
         word, _, rest = line.partition(" ")
         if word == "done":
             life.model = TrainedModel.model_validate_json(rest)
-        if word == "at" and not first:
-            first = time.monotonic()
-            if learning is not None:
-                timers.append(threading.Timer(learning, process.kill))
-                timers[-1].start()
-        if word == "at":
-            life.steps, life.learning = int(rest.split()[0]), time.monotonic() - first
+        elif word == "at":
+            life.steps, life.first = int(rest.split()[0]), life.first or time.monotonic() - born
+            if waits and moment and life.steps >= (moment.steps or 0):
+                waits = False
+                death.start()
     said = process.communicate(timeout=60)[1]
-    for timer in timers:
-        timer.cancel()
+    death.cancel()
     assert life.model or process.returncode == -signal.SIGKILL, said
     return life
+
+
+def drawn_moment(chance: random.Random, alone: Life, steps: int) -> Moment:
+    """Mostly between two reports of progress ahead of what was done, sometimes while the process starts."""
+    if chance.random() < 0.2:
+        return Moment(round(chance.uniform(0, alone.first), 3))
+    return Moment(round(chance.uniform(0, 0.2), 3), chance.randint(steps, alone.steps))
 
 
 def kept_history(root: Path, model: TrainedModel) -> History:
@@ -383,25 +389,20 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path: Path) ->
     begun = tmp_path / "begun"
     sequences = shaped(begun, 1800)
     shutil.copytree(begun, tmp_path / "undisturbed")
-    started = time.monotonic()
     alone = live(tmp_path / "undisturbed", sequences)
-    whole = time.monotonic() - started
     assert alone.model is not None
     assert kept_history(tmp_path / "undisturbed", alone.model).resumed == ()
-    log.info("undisturbed: %.1f s, of which learning %.1f s, %d steps", whole, alone.learning, alone.steps)
+    log.info("undisturbed: %d steps, the first after %.1f s", alone.steps, alone.first)
     kills = trainings = 0
     while kills < KILLS:
         trainings += 1
         root = tmp_path / f"training {trainings}"
         shutil.copytree(begun, root)
-        life = Life()
+        life, steps = Life(), 0
         while life.model is None:
-            moment: dict[str, float] = {}
-            if kills < KILLS:
-                since, until = ("born", whole) if chance.random() < 0.2 else ("learning", 1.2 * alone.learning)
-                moment = {since: round(chance.uniform(0, until), 3)}
-            life = live(root, sequences, **moment)
-            kills += life.model is None
+            moment = drawn_moment(chance, alone, steps) if kills < KILLS else None
+            life = live(root, sequences, moment)
+            kills, steps = kills + (life.model is None), max(steps, life.steps)
             log.info("training %d: %s, step %d, %s", trainings, moment, life.steps, "done" if life.model else "killed")
         history = kept_history(root, life.model)
         log.info("training %d: %s, weights %s", trainings, history.resumed, life.model.model.digest)
