@@ -7,7 +7,7 @@ Layout under the artifacts root:
     store/keys/<stage>/<key>.json          key -> what the stage returned, and what the key was made of
     store/met/<demand>/                    which steps were made again on whose demand
     store/checked/                         which files were compared with their seal, so that it need not be repeated
-    store/staging/, store/partial/         half-made outputs (removed at exit) and resumable downloads
+    store/staging/, store/partial/         half-made outputs (removed at exit); downloads and trainings to go on with
     store/damaged/                         what was set aside because its bytes were not what was committed
 """
 
@@ -336,6 +336,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(temporary.fileno())
             Path(temporary.name).chmod(0o644)
             Path(temporary.name).replace(path)
+            sync_folder(path.parent)
         except BaseException:
             Path(temporary.name).unlink(missing_ok=True)
             raise
