@@ -1,99 +1,231 @@
-"""The DAG on one screen: download, parse, validate, reshape, train, evaluate, publish.
+"""The retraining flow: its parameters, what it does with the DAG, and what it leaves behind, however it ends.
 
-Here: what runs in which order and what a failure leaves behind. Not here: what any stage does (tasks).
+Not here: the steps and their order (dag), what a step would do (plan), what a failure says (dossier).
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import logging
-import os
-import secrets
-import shlex
+import re
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
 
+from flows.attempts import Attempt, Attempts, Problem
+from flows.dag import chain
+from flows.dossier import Journal, as_error, dossier, journal_kept
+from flows.plan import Foresight
+from flows.unchanged import NothingChangedError, require_change
 from schemas.catalog import Dataset, dataset_of_folder, load_catalog
 from schemas.configuration import RunConfiguration
-from schemas.errors import StepwiseError
 from schemas.handles import ROLES, SPLITS, PublishedRun
-from schemas.presets import DEFAULT_PRESET, configured, presets
-from tasks.download import download
-from tasks.evaluate import evaluate
-from tasks.parse import parse
-from tasks.publish import Outcome, StageTiming, Subject, publish
-from tasks.publish.cards import as_text
-from tasks.reshape import reshape
-from tasks.stage import Advanced, Finished, listening
-from tasks.train import train
-from tasks.validate import validate
+from schemas.plan import STAGES, Planned, Stage
+from schemas.policy import Policy
+from tasks.publish import StageTiming, Subject
+from tasks.publish.cards import as_text, show_standing
+from tasks.stage import log
+from tasks.store import handles_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from prefect import Task
+    from prefect.futures import PrefectFuture
+    from pydantic import BaseModel
+
+    from schemas.handles import SourceFile
 
 logging.getLogger("stepwise").setLevel(logging.INFO)  # Prefect forwards it to the server
+
+SIDE_BY_SIDE: Final = ("download", "parse", "reshape")
+DOWNLOADS: Final = len(SPLITS) * len(ROLES)
+
+
+def _flow_run_name() -> str:
+    given = flow_run.parameters
+    configuration = RunConfiguration.model_validate(given["configuration"])
+    return f"{_called(configuration, given['data'])} {configuration.preset} {_now():%Y-%m-%d %H:%M}"
 
 
 @flow(
     name="retrain",
     description="Downloads and verifies a dataset, trains an LSTM on it, evaluates it and publishes the model with the "
     "evidence that no sample was lost on the way.",
-    flow_run_name="retrain {configuration.dataset} {configuration.preset}",
+    flow_run_name=_flow_run_name,
     persist_result=True,
     result_serializer="json",
 )
-def retrain(
+def retrain(  # noqa: PLR0913 - one parameter a field of the form
     configuration: RunConfiguration = RunConfiguration(),  # noqa: B008 - frozen
     data: Path | None = None,
     catalogs: tuple[Path, ...] = (),
     artifacts: Path = Path("artifacts"),
-) -> PublishedRun:
-    """Run the whole DAG.
+    policy: Policy = Policy(),  # noqa: B008
+    rerun: tuple[Stage, ...] = (),
+    rerun_only: bool = False,  # noqa: FBT001, FBT002
+    of: str | None = None,
+    plan_only: bool = False,  # noqa: FBT001, FBT002
+) -> PublishedRun | None:
+    """Run the whole DAG; what is there already is verified and reused.
 
     Args:
         configuration: What to train on what, and how.
         data: A folder of IDX files to use in place of the named dataset.
         catalogs: Further dataset catalogs of the user's own.
         artifacts: Where outputs and published runs are kept.
+        policy: What to do about unchanged data, where training starts, how long it may take.
+        rerun: Stages to do again even though their outputs are there, and with them what hangs on them.
+        rerun_only: Only those stages; what follows is done again only if they give something else than before.
+        of: The run that this one runs again; a published one is never changed, this one becomes its revision.
+        plan_only: Only tell what would be done, and why.
     """
     artifacts = artifacts.absolute()
-    with _journal() as timings, _failures_shown(command_of(configuration, data, catalogs, artifacts)):
-        dataset = dataset_for(configuration, data, catalogs)
-        configuration = configuration.model_copy(update={"dataset": dataset.name})
-        require_timesteps(configuration, dataset)
-        files = {(split, role): download.submit(artifacts, dataset, split, role) for split in SPLITS for role in ROLES}
-        parsed = [
-            parse.submit(  # type: ignore[call-overload] # futures: Prefect waits for them and passes their results
-                artifacts,
-                split,
-                files[split, "images"],
-                files[split, "labels"],
-                dataset.splits[split].labels.label_column,
-            )
-            for split in SPLITS
-        ]
-        for file in files.values():
-            file.result()  # a failed download is the error to show, not the parse that never began
-        tables = (parsed[0].result(), parsed[1].result())
-        receipt = validate(artifacts, dataset, tables)
-        shaped = [reshape.submit(artifacts, table, receipt, configuration.reshape) for table in tables]
-        sequences = (shaped[0].result(), shaped[1].result())
-        trained = train(
-            artifacts,
-            sequences[0],
-            configuration.reshape,
-            configuration.network,
-            configuration.training,
-            len(os.sched_getaffinity(0)),
+    parameters = {
+        "configuration": configuration.model_dump(mode="json"),
+        "data": str(data.absolute()) if data else None,
+        "catalogs": [str(catalog.absolute()) for catalog in catalogs],
+        "artifacts": str(artifacts),
+        "policy": policy.model_dump(mode="json"),
+    }
+    attempt = _attempt(configuration, data, of, parameters)
+    with Attempts(artifacts).held(attempt) as attempt, journal_kept() as journal:
+        going = _Going(attempt, journal, Attempts(artifacts), _demands(rerun, attempt.flow_run, only=rerun_only))
+        with going.ended_well_or_told():
+            dataset = dataset_for(configuration, data, catalogs)
+            configuration = configuration.model_copy(update={"dataset": dataset.name})
+            require_timesteps(configuration, dataset)
+            foresight = Foresight(going.demands)
+            subject = _subject(attempt, configuration, dataset)
+            chain(foresight, artifacts, dataset, configuration, subject)
+            if plan_only:
+                going.planned(foresight.planned)
+                return None
+            if policy.when_unchanged == "skip" and not rerun:
+                going.before_parsing = partial(require_change, artifacts, configuration)
+            try:
+                published: PublishedRun = chain(going, artifacts, dataset, configuration, subject, going.timings)
+            except NothingChangedError as nothing:
+                going.skipped(nothing.run)
+                return None
+            going.published(published, foresight.planned, artifacts)
+            return published
+
+
+class _Going:
+    """A run that goes on: does each step, and tells how it ended."""
+
+    def __init__(
+        self, attempt: Attempt, journal: Journal, attempts: Attempts, demands: Callable[[str], str | None]
+    ) -> None:
+        self._attempt, self._journal, self._attempts = attempt, journal, attempts
+        self.demands = demands
+        self.timings = _Timings(journal)
+        self._futures: list[PrefectFuture[Any]] = []
+        self._results: list[BaseModel] = []
+        self.before_parsing: Callable[[list[SourceFile]], None] = lambda _: None
+
+    def __call__(self, task: Task[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - a future or a result
+        """Do one step: side by side with its kind where there are several, else here and now."""
+        anew = self.demands(task.name)
+        if task.name == "parse" and len(self._futures) == DOWNLOADS:
+            self.before_parsing([future.result() for future in self._futures])
+        if task.name in SIDE_BY_SIDE:
+            future = task.submit(*arguments, anew=anew)
+            self._futures.append(future)
+            return future
+        for future in self._futures:  # the first that failed is the error to show, not what it kept from beginning
+            future.result()
+        result: Any = task(*arguments, anew=anew)
+        self._results.append(result)
+        return result
+
+    @contextlib.contextmanager
+    def ended_well_or_told(self) -> Iterator[None]:
+        """Leave a dossier where the run fails, and a record of how it ended in any case."""
+        try:
+            yield
+        except Exception as error:
+            told = as_error(error)
+            card = dossier(told, self._attempt, self._journal, self._digests())
+            create_markdown_artifact(key="dossier", markdown=card, description=told.found[:200])
+            where = next(iter(self._journal.under_way), None)
+            problem = Problem(step=where, found=told.found, expected=told.expected, remedy=told.remedy, file=told.file)
+            self._end(outcome="failed", problem=problem)
+            raise
+        except BaseException as stop:
+            problem = Problem(step=next(iter(self._journal.under_way), None), found=f"stopped ({type(stop).__name__})")
+            self._end(outcome="stopped", problem=problem)
+            raise
+
+    def planned(self, plan: Sequence[Planned]) -> None:
+        """Show the plan of a run that only plans."""
+        create_markdown_artifact(key="plan", markdown=plan_card(plan, {}), description=plan_in_short(plan))
+        self._end(outcome="planned")
+
+    def published(self, published: PublishedRun, plan: Sequence[Planned], artifacts: Path) -> None:
+        """Show plan against actual, and, where nothing had to be published, the run that stands."""
+        actual = {event.step: event.reused for event in self._journal.finished}
+        create_markdown_artifact(key="plan", markdown=plan_card(plan, actual), description=plan_in_short(plan))
+        stood = published.run != self._attempt.run
+        if stood:
+            show_standing(artifacts / published.place)
+        self._end(outcome="unchanged" if stood else "published", published=published.run)
+
+    def skipped(self, run: str) -> None:
+        """Say that nothing changed, and which run stands."""
+        told = f"Nothing changed since {run}: no file's digest and no setting. The run was skipped, as its policy says."
+        create_markdown_artifact(key="run-summary", markdown=f"{told}\n\n`{run}` stands.", description=told)
+        log.info(told)
+        self._end(outcome="skipped", published=run)
+
+    def _end(self, **changes: object) -> None:
+        self._attempts.keep(self._attempt.model_copy(update={"ended": _now(), "problem": None, **changes}))
+
+    def _digests(self) -> dict[str, str]:
+        """Digests of what was finished, by what it is."""
+        results = [*self._results]
+        results += [future.result() for future in self._futures if future.state.is_completed()]
+        handles = [handle for result in results for handle in handles_in(result.model_dump(mode="json"))]
+        return {f"{handle.kind}, {handle.rows:,} rows": handle.digest for handle in handles}
+
+
+class _Timings(list[StageTiming]):
+    """The steps' timings so far, read when publish begins."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def __iter__(self) -> Iterator[StageTiming]:
+        return iter(
+            StageTiming(step=event.step, seconds=round(event.seconds, 3), reused=event.reused)
+            for event in self._journal.finished
         )
-        evaluation = evaluate(artifacts, sequences[1], trained, configuration.evaluation, configuration.training.loss)
-        outcome = Outcome(tables=tables, sequences=sequences, trained=trained, evaluation=evaluation)
-        return publish(artifacts, _subject(configuration, dataset), outcome, tuple(timings))
+
+
+def plan_card(plan: Sequence[Planned], actual: dict[str, bool]) -> str:
+    """A plan in markdown, with what happened where it has happened."""
+    happened = {step: "reused" if reused else "ran" for step, reused in actual.items()}
+    lines = [
+        "| Step | Plan | Why |" + (" Happened |" if actual else ""),
+        "| --- | --- | --- |" + " --- |" * bool(actual),
+    ]
+    for planned in plan:
+        row = f"| {planned.step} | {planned.verdict} | {as_text(planned.why)} |"
+        lines.append(row + (f" {happened.get(planned.step, 'did not begin')} |" if actual else ""))
+    return "\n".join(lines)
+
+
+def plan_in_short(plan: Sequence[Planned]) -> str:
+    """A plan in one line."""
+    counts = {verdict: sum(planned.verdict == verdict for planned in plan) for verdict in ("run", "follows", "reuse")}
+    return f"{counts['run']} to run, {counts['follows']} that follow from them, {counts['reuse']} to reuse"
 
 
 def dataset_for(configuration: RunConfiguration, data: Path | None, catalogs: tuple[Path, ...]) -> Dataset:
@@ -111,75 +243,45 @@ def require_timesteps(configuration: RunConfiguration, dataset: Dataset) -> None
         configuration.reshape.features(pixels)
 
 
-def _subject(configuration: RunConfiguration, dataset: Dataset) -> Subject:
-    created = datetime.datetime.now(datetime.UTC)
-    run = f"{created:%Y%m%d-%H%M%S}-{dataset.name}-{configuration.preset}-{secrets.token_hex(2)}"
-    return Subject(
-        run=run,
+def _demands(rerun: tuple[Stage, ...], demand: str, *, only: bool) -> Callable[[str], str | None]:
+    """Which stages are demanded anew, under which name: the same for every retry of a flow run."""
+    first = min((STAGES.index(stage) for stage in rerun), default=len(STAGES))
+    demanded = set(rerun) if only else set(STAGES[first:])
+    return lambda stage: demand if stage in demanded else None
+
+
+def _attempt(
+    configuration: RunConfiguration, data: Path | None, parent: str | None, parameters: dict[str, Any]
+) -> Attempt:
+    created, flow_run_id = _now(), str(flow_run.id)
+    dataset = _called(configuration, data)
+    return Attempt(
+        run=f"{created:%Y%m%d-%H%M%S}-{dataset}-{configuration.preset}-{flow_run_id[:4]}",
+        flow_run=flow_run_id,
         created=created,
-        title=dataset.title,
-        orientation=dataset.orientation,
-        configuration=configuration,
+        dataset=dataset,
+        preset=configuration.preset,
+        parameters=parameters,
+        parent=parent,
     )
 
 
-@contextlib.contextmanager
-def _journal() -> Iterator[list[StageTiming]]:
-    """The steps' timings, as they finish."""
-    timings: list[StageTiming] = []
-
-    def note(event: Finished | Advanced) -> None:
-        if isinstance(event, Finished):
-            timings.append(StageTiming(step=event.step, seconds=round(event.seconds, 3), reused=event.reused))
-
-    with listening(note):
-        yield timings
+def _called(configuration: RunConfiguration, data: Path | str | None) -> str:
+    """What the data are called in names."""
+    name = Path(data).absolute().name if data else configuration.dataset
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "folder"
 
 
-@contextlib.contextmanager
-def _failures_shown(command: str) -> Iterator[None]:
-    """Leave an artifact that says what failed, what was expected, and the command to run again."""
-    try:
-        yield
-    except StepwiseError as error:
-        create_markdown_artifact(key="failure", markdown=failure_card(error, command), description=error.found[:200])
-        raise
-    except Exception as error:
-        unforeseen = StepwiseError(f"{type(error).__name__}: {error}", "", "The flow run's log has the traceback")
-        create_markdown_artifact(key="failure", markdown=failure_card(unforeseen, command), description=str(unforeseen))
-        raise
+def _subject(attempt: Attempt, configuration: RunConfiguration, dataset: Dataset) -> Subject:
+    return Subject(
+        run=attempt.run,
+        created=attempt.created,
+        title=dataset.title,
+        orientation=dataset.orientation,
+        configuration=configuration,
+        parent=attempt.parent,
+    )
 
 
-def failure_card(error: StepwiseError, command: str) -> str:
-    """A failure in markdown; what comes from data is escaped, so that it cannot be read as markup."""
-    texts = {"Found": error.found, "Expected": error.expected, "What to do": error.remedy, "File": error.file}
-    parts = [f"### {name}\n\n{as_text(text)}" for name, text in texts.items() if text]
-    lines = command.replace(" --", " \\\n  --").replace("~~~", "")
-    again = f"### Run again\n\nWhat was finished is reused, only the rest is done.\n\n~~~text\n{lines}\n~~~"
-    return "\n\n".join(["# The run stopped", *parts, again])
-
-
-def command_of(configuration: RunConfiguration, data: Path | None, catalogs: tuple[Path, ...], artifacts: Path) -> str:
-    """The `stepwise run` that does the same, for a shell."""
-    preset = configuration.preset if configuration.preset in presets() else DEFAULT_PRESET
-    usual, chosen = (each.model_dump(mode="json") for each in (configured(preset), configuration))
-    settings = [
-        f"{part}.{key}={_toml(value)}"
-        for part in ("reshape", "network", "training", "evaluation")
-        for key, value in chosen[part].items()
-        if value != usual[part][key]
-    ]
-    words = ["stepwise", "run", "--preset", preset]
-    words += ["--data", str(data)] if data else ["--dataset", configuration.dataset]
-    words += [word for catalog in catalogs for word in ("--catalog", str(catalog))]
-    words += [word for setting in settings for word in ("--set", setting)]
-    return shlex.join([*words, "--artifacts", str(artifacts)])
-
-
-def _toml(value: object) -> str:
-    """A value as `--set` reads it. No preset sets what may be None, so None never has to be written."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml(inner) for inner in value) + "]"
-    return json.dumps(value)
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

@@ -1,38 +1,79 @@
-"""Running the retraining from the command: progress while it runs, a summary after it. Not here: the DAG (retrain)."""
+"""Running the retraining from the command: progress while it runs, a summary after it. Not here: the flow (retrain)."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import logging
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefect import tags
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from flows.attempts import Attempts
 from flows.retrain import dataset_for, require_timesteps, retrain
 from flows.runs import ledger_table, print_json
+from schemas.configuration import RunConfiguration
 from schemas.ledger import Ledger
+from schemas.policy import Policy
+from schemas.steps import place
 from tasks.stage import Advanced, Finished, listening, log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from schemas.configuration import RunConfiguration
     from schemas.handles import PublishedRun
+    from schemas.plan import Stage
 
 
-def run_and_tell(
-    configuration: RunConfiguration, data: Path | None, catalogs: tuple[Path, ...], artifacts: Path, *, as_json: bool
-) -> None:
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked for: the flow's parameters."""
+
+    configuration: RunConfiguration
+    data: Path | None
+    catalogs: tuple[Path, ...]
+    artifacts: Path
+    policy: Policy = field(default_factory=Policy)
+    rerun: tuple[Stage, ...] = ()
+    rerun_only: bool = False
+    of: str | None = None
+
+
+def rerun_and_tell(artifacts: Path, name: str, stages: tuple[Stage, ...], *, only: bool, as_json: bool) -> None:
+    """Run an attempt again with its own parameters; where stages are named, they and what hangs on them anew."""
+    attempt = Attempts(artifacts).find(name)
+    given = attempt.parameters
+    request = Request(
+        RunConfiguration.model_validate(given["configuration"]),
+        Path(given["data"]) if given["data"] else None,
+        tuple(map(Path, given["catalogs"])),
+        artifacts,
+        Policy.model_validate(given["policy"]),
+        stages,
+        only,
+        attempt.published if stages else None,
+    )
+    run_and_tell(request, as_json=as_json)
+
+
+def run_and_tell(request: Request, *, as_json: bool) -> None:
     """Run the DAG; bars in a terminal, plain lines elsewhere, JSON where a program reads."""
-    require_timesteps(configuration, dataset_for(configuration, data, catalogs))  # before Prefect takes its seconds
+    configuration, artifacts = request.configuration, request.artifacts
+    dataset = dataset_for(configuration, request.data, request.catalogs)
+    require_timesteps(configuration, dataset)  # before Prefect takes its seconds
     console = Console(stderr=as_json)
     finished: list[Finished] = []
-    with _told(console, finished):
-        published = retrain(configuration, data, catalogs, artifacts)
+    with _told(console, finished), tags(dataset.name, configuration.preset):
+        published = retrain(**vars(request))
+    if published is None:  # skipped, as the log has said
+        if as_json:
+            print_json({"run": None, "outcome": "skipped"})
+        return
     folder = artifacts.absolute() / published.place
     if as_json:
         print_json({**published.model_dump(mode="json"), "folder": str(folder)})
@@ -103,7 +144,7 @@ def _summarise(
     times = Table("step", title="Where the time went", title_justify="left")
     times.add_column("seconds", justify="right")
     times.add_column("")
-    for event in finished:
+    for event in sorted(finished, key=lambda event: place(event.step)):
         times.add_row(event.step, f"{event.seconds:.1f}", "reused" if event.reused else "")
     console.print(times)
     console.print(ledger_table(Ledger.model_validate_json((folder / "ledger.json").read_bytes())))

@@ -90,6 +90,11 @@ class SourceFile(Frozen):
         default=None, description="Tracked datasets: the payload's digest when this file was last seen; None: never."
     )
 
+    @property
+    def changed(self) -> bool:
+        """Whether a tracked file's payload is another than when it was last seen."""
+        return self.previous not in {None, self.idx.digest}
+
 
 class Table(Frozen):
     """What parse returns: one split as Parquet, with the counts that its two stations measured."""

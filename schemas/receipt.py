@@ -9,8 +9,6 @@ import hashlib
 import json
 from typing import Literal
 
-from pydantic import Field
-
 from schemas.errors import DataError
 from schemas.handles import Frozen, Role, Sha256, Split, Verification
 from schemas.ledger import Ledger
@@ -26,12 +24,6 @@ class FileStatement(Frozen):
     name: str
     payload_sha256: Sha256
     verified: Verification
-    previous: Sha256 | None = Field(default=None, description="Tracked: the payload's digest when it was last seen.")
-
-    @property
-    def changed(self) -> bool:
-        """Whether a tracked file's payload is another than when it was last seen."""
-        return self.previous not in {None, self.payload_sha256}
 
 
 class TableStatement(Frozen):

@@ -14,9 +14,10 @@ from prefect import task
 
 from schemas.errors import DataError
 from schemas.handles import SourceFile, Split, Station, Table
-from schemas.ledger import Ledger
+from schemas.ledger import CountsBrokenError, Ledger
 from schemas.tables import FILE_NAME, METADATA_KEY, TableFacts, arrow_schema, table_digest
 from tasks.idx import IdxReader, open_idx
+from tasks.mirror import Mirror
 from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import Store
 
@@ -29,6 +30,27 @@ ROW_GROUP_BYTES: Final = 4 << 20
 ZSTD_LEVEL: Final = 1
 
 
+def key_of(
+    artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
+    split: Split,
+    images: SourceFile,
+    labels: SourceFile,
+    label_column: int | None,
+    anew: str | None = None,  # noqa: ARG001
+) -> Key[Table]:
+    """What the table of one split depends on; the same bytes under other names are the same table."""
+    return Key(
+        step=f"parse {split}",
+        stage="parse",
+        form=Table,
+        module=__name__,
+        inputs={"images": images.idx.digest, "labels": labels.idx.digest},
+        settings={"label_column": label_column},
+        libraries=("pyarrow", "numpy"),
+        adapt=lambda table: table.model_copy(update={"split": split, "images": images, "labels": labels}),
+    )
+
+
 @task(
     name="parse",
     description="Reads the IDX images and labels of one split and writes them to one Parquet table, row by row in "
@@ -36,24 +58,20 @@ ZSTD_LEVEL: Final = 1
     task_run_name="parse {split}",
     persist_result=True,
     result_serializer="json",
+    cache_policy=Mirror(key_of=key_of),
 )
-def parse(artifacts: Path, split: Split, images: SourceFile, labels: SourceFile, label_column: int | None) -> Table:
+def parse(
+    artifacts: Path,
+    split: Split,
+    images: SourceFile,
+    labels: SourceFile,
+    label_column: int | None,
+    anew: str | None = None,
+) -> Table:
     """Parse one split, or reuse the table of the same bytes."""
     store = Store(artifacts)
-    step = f"parse {split}"
-    key = Key(
-        "parse",
-        "tasks.parse",
-        (images.idx.digest, labels.idx.digest),
-        {"label_column": label_column},
-        ("pyarrow", "numpy"),
-    )
-
-    def make() -> Table:
-        return to_table(store, split, images, labels, label_column, progress_of(step))
-
-    table = once(store, step, key, Table, make)
-    return table.model_copy(update={"split": split, "images": images, "labels": labels})
+    key = key_of(artifacts, split, images, labels, label_column)
+    return once(store, key, lambda: to_table(store, split, images, labels, label_column, progress_of(key.step)), anew)
 
 
 @dataclass(frozen=True)
@@ -78,7 +96,12 @@ def to_table(
     image_path = store.open(images.idx, images.name)
     label_path = store.open(labels.idx, labels.name)
     with store.staging() as folder:
-        parsed = write_table(image_path, label_path, folder / FILE_NAME, split, label_column, progress)
+        try:
+            parsed = write_table(image_path, label_path, folder / FILE_NAME, split, label_column, progress)
+        except CountsBrokenError as error:
+            raise CountsBrokenError(
+                error.found, error.expected, error.remedy, f"{images.name}, {labels.name}", error.equation
+            ) from error
         handle = store.commit(
             folder,
             kind="table",

@@ -19,6 +19,7 @@ from schemas.handles import Handle, Sequences, Station, Table
 from schemas.receipt import Receipt, Seal
 from schemas.tables import FILE_NAME
 from tasks.arrays import TARGETS_FILE, X_FILE
+from tasks.mirror import Mirror
 from tasks.receipts import keep_receipt, open_receipt
 from tasks.scan import scan_order
 from tasks.stage import Key, Progress, once, progress_of
@@ -30,6 +31,34 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def key_of(
+    artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
+    table: Table,
+    receipt: Handle,
+    settings: Reshape,
+    anew: str | None = None,  # noqa: ARG001
+) -> Key[Sequences]:
+    """What the sequences of one split depend on: its table and raw files, the receipt, the layout."""
+    return Key(
+        step=f"reshape {table.split}",
+        stage="reshape",
+        form=Sequences,
+        module=__name__,
+        inputs={
+            "table": table.table.digest,
+            "receipt": receipt.digest,
+            "images": table.images.idx.digest,
+            "labels": table.labels.idx.digest,
+        },
+        settings={
+            "reshape": settings.model_dump(mode="json"),
+            "split": table.split,
+            "label_column": table.label_column,
+        },
+        libraries=("numpy",),
+    )
+
+
 @task(
     name="reshape",
     description="Turns the images of one split into LSTM sequences (N, T, F) with their targets, recomputes from the "
@@ -37,19 +66,13 @@ if TYPE_CHECKING:
     task_run_name="reshape {table.split}",
     persist_result=True,
     result_serializer="json",
+    cache_policy=Mirror(key_of=key_of),
 )
-def reshape(artifacts: Path, table: Table, receipt: Handle, settings: Reshape) -> Sequences:
+def reshape(artifacts: Path, table: Table, receipt: Handle, settings: Reshape, anew: str | None = None) -> Sequences:
     """Reshape one split, or reuse the sequences of the same table."""
     store = Store(artifacts)
-    step = f"reshape {table.split}"
-    key = Key(
-        "reshape",
-        "tasks.reshape",
-        (table.table.digest, receipt.digest, table.images.idx.digest, table.labels.idx.digest),
-        {**settings.model_dump(mode="json"), "split": table.split, "label_column": table.label_column},
-        ("numpy",),
-    )
-    return once(store, step, key, Sequences, lambda: sealed(store, table, receipt, settings, progress_of(step)))
+    key = key_of(artifacts, table, receipt, settings)
+    return once(store, key, lambda: sealed(store, table, receipt, settings, progress_of(key.step)), anew)
 
 
 def sealed(store: Store, table: Table, receipt: Handle, settings: Reshape, progress: Progress) -> Sequences:

@@ -6,76 +6,86 @@ its files were verified. Nothing here knows Prefect: messages go to the logger `
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+
+from tasks.code import code_digests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pydantic import BaseModel
-
     from tasks.store import Store
 
-    Output = TypeVar("Output", bound=BaseModel)
+Output = TypeVar("Output", bound=BaseModel)
 
 log = logging.getLogger("stepwise")
 
 Progress = Callable[[int, int | None, str], None]
 
-_PACKAGES = ("tasks", "schemas")
-# CPython 3.11 keeps one recursion count for all threads that build syntax trees: two at once can fail (SystemError).
-_parsing = threading.Lock()
+
+def _as_it_is(output: Output) -> Output:
+    return output
+
+
+def _always(_: object) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
-class Key:
-    """Everything that one output of a stage depends on.
+class Key(Generic[Output]):
+    """Everything that one output of a stage depends on, and how the output is known again.
 
     Attributes:
+        step: The step of a run that makes it, for people: "parse train".
         stage: Name of the stage.
-        module: The module whose code makes the output; what it imports of this project counts as well.
-        inputs: Digests of what is read.
-        settings: The part of the configuration that the stage reads, as JSON.
+        form: What the stage returns.
+        module: The module whose code makes the output; what it imports of this project counts as well. None where the
+            inputs alone say what the output is, whatever code brought it.
+        inputs: Digests of what is read, by what a person calls it.
+        settings: The part of the configuration that the stage reads, as JSON, named as in the configuration.
         libraries: Names of distributions whose versions shape the output's bytes.
         machine: What else shapes them (training: processor features, threads).
+        adapt: Puts into a remembered output what the key does not cover: this run's names for the same bytes.
+        stands: Whether a remembered output is still there, where its handles alone do not tell.
     """
 
+    step: str
     stage: str
-    module: str
-    inputs: tuple[str, ...]
+    form: type[Output]
+    module: str | None
+    inputs: dict[str, str]
     settings: dict[str, Any] = field(default_factory=dict)
     libraries: tuple[str, ...] = ()
     machine: dict[str, str] = field(default_factory=dict)
+    adapt: Callable[[Output], Output] = _as_it_is
+    stands: Callable[[Output], bool] = _always
 
-    def components(self) -> dict[str, Any]:
+    @cached_property
+    def components(self) -> dict[str, dict[str, Any]]:
         """The parts of the key by name, as they are digested."""
         return {
-            "stage": self.stage,
-            "inputs": list(self.inputs),
+            "inputs": self.inputs,
             "settings": self.settings,
-            "code": code_digest(self.module),
+            "code": code_digests(self.module) if self.module else {},
             "libraries": {name: importlib.metadata.version(name) for name in self.libraries},
             "machine": self.machine,
         }
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """SHA-256 over the components."""
-        return hashlib.sha256(json.dumps(self.components(), sort_keys=True).encode()).hexdigest()
+        """SHA-256 over the stage and the components."""
+        content = {"stage": self.stage, **self.components}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -120,31 +130,45 @@ def progress_of(step: str) -> Progress:
     return tell
 
 
-def once(store: Store, step: str, key: Key, form: type[Output], make: Callable[[], Output]) -> Output:
+def once(store: Store, key: Key[Output], make: Callable[[], Output], anew: str | None = None) -> Output:
     """What a step returns for a key: taken from the store where it is whole, else made now.
 
     Two runs that ask for one key at the same time make it once; the lock ends with its owner.
+
+    Args:
+        store: Where outputs are.
+        key: What the output depends on.
+        make: Makes the output.
+        anew: A demand to make the output again even where it is whole, by the name of who demands it: the same demand
+            is met once, so that a retry does not repeat it.
     """
     began = time.monotonic()
-    _tell(Advanced(step, 0, None, ""))
-    digest = key.digest
-    with store.lock(f"{key.stage}-{digest}"):
-        known = _recalled(store, key.stage, digest, form)
-        output = make() if known is None else known
+    _tell(Advanced(key.step, 0, None, ""))
+    with store.lock(f"{key.stage}-{key.digest}"):
+        known = remembered(store, key, anew)
+        output = key.adapt(make() if known is None else known)
         if known is None:
-            store.remember(key.stage, digest, output)
-    seconds = time.monotonic() - began
-    log.info("%s: %s in %.1f s", step, "done" if known is None else "nothing changed, reused", seconds)
-    _tell(Finished(step, seconds, reused=known is not None))
+            store.remember(key.stage, key.digest, {"step": key.step, "components": key.components}, output)
+            if anew:
+                store.note_met(anew, key.step)
+    tell_finished(key.step, time.monotonic() - began, reused=known is not None)
     return output
 
 
-def _recalled(store: Store, stage: str, digest: str, form: type[Output]) -> Output | None:
-    value = store.recall(stage, digest)
+def remembered(store: Store, key: Key[Output], anew: str | None = None) -> Output | None:
+    """The output that the store holds whole for a key; None where there is none, or where it shall be made anew."""
+    if anew and not store.was_met(anew, key.step):
+        return None
+    return understood(key, store.recall(key.stage, key.digest))
+
+
+def understood(key: Key[Output], value: dict[str, Any] | None) -> Output | None:
+    """The output of a key, from what the store remembers of it."""
     try:
-        return None if value is None else form.model_validate(value)
+        output = None if value is None else key.form.model_validate(value)
     except ValidationError:  # a damaged record is a miss like any other
         return None
+    return key.adapt(output) if output is not None and key.stands(output) else None
 
 
 @contextlib.contextmanager
@@ -153,65 +177,13 @@ def timed(step: str) -> Iterator[None]:
     began = time.monotonic()
     _tell(Advanced(step, 0, None, ""))
     yield
-    _tell(Finished(step, time.monotonic() - began, reused=False))
+    tell_finished(step, time.monotonic() - began, reused=False)
 
 
-@functools.cache
-def code_digest(module: str) -> str:
-    """SHA-256 over the syntax of a module and of all modules of this project that it imports, however deep.
-
-    Comments, formatting and docstrings do not count, since they change nothing that is made.
-    """
-    trees = {name: _syntax(path) for name, path in sorted(_reached(module).items())}
-    return hashlib.sha256(json.dumps({name: ast.dump(tree) for name, tree in trees.items()}).encode()).hexdigest()
-
-
-def _reached(module: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        path = _source(name)
-        if path is None or name in found:
-            continue
-        found[name] = path
-        waiting.extend(_imports(_syntax(path), name))
-    return found
-
-
-def _source(name: str) -> Path | None:
-    if name.partition(".")[0] not in _PACKAGES:
-        return None
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:  # `from tasks.store import Store` names no module tasks.store.Store
-        return None
-    return Path(spec.origin) if spec and spec.origin else None
-
-
-def _imports(tree: ast.Module, module: str) -> list[str]:
-    package = ".".join(module.split(".")[:-1])
-    names = [package] if package else []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return names
-
-
-def _syntax(path: Path) -> ast.Module:
-    with _parsing:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and _is_text(body[0].value):
-            del body[0]
-    return tree
-
-
-def _is_text(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+def tell_finished(step: str, seconds: float, *, reused: bool) -> None:
+    """Tell the log and whoever listens that a step came to its end."""
+    log.info("%s: %s in %.1f s", step, "nothing changed, reused" if reused else "done", seconds)
+    _tell(Finished(step, seconds, reused=reused))
 
 
 def _tell(event: Finished | Advanced) -> None:

@@ -4,7 +4,9 @@ Layout under the artifacts root:
 
     store/format.json                      the format version; another one is refused, never misread
     store/objects/<kind>/<ab>/<digest>/    the files of one output and handle.json, renamed into place when whole
-    store/keys/<stage>/<key>.json          key -> what the stage returned
+    store/keys/<stage>/<key>.json          key -> what the stage returned, and what the key was made of
+    store/met/<demand>/                    which steps were made again on whose demand
+    store/checked/                         which files were compared with their seal, so that it need not be repeated
     store/staging/, store/partial/         half-made outputs (removed at exit); downloads and trainings to go on with
     store/damaged/                         what was set aside because its bytes were not what was committed
 """
@@ -16,24 +18,50 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import StepwiseError, StorageError
-from schemas.handles import FileSeal, Handle, Kind
+from schemas.handles import Handle, Kind
+from tasks.seals import Checked, seal_files, sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from pydantic import BaseModel
 
 FORMAT = 1
+log = logging.getLogger("stepwise")
 _YOUNG_SECONDS = 60.0
 _HANDLE = "handle.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was remembered for one key: the step that asked, what the key was made of, what the stage returned."""
+
+    key: str
+    step: str
+    components: dict[str, dict[str, Any]]
+    value: dict[str, Any]
+    handles: tuple[Handle, ...]
+    made: int
+
+
+def _read_record(path: Path) -> Record | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        value = dict(content["value"])
+        handles = tuple(handles_in(value))
+        return Record(path.stem, content["step"], content["components"], value, handles, path.stat().st_mtime_ns)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 class Store:
@@ -42,6 +70,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self.place = self.root / "store"
+        self.checked = Checked(self.place / "checked")
         with writing(self.place):
             self._require_format()
 
@@ -70,21 +99,30 @@ class Store:
         Returns:
             The handle of what is in the place: the existing output's, where one of this digest is whole.
         """
-        place = f"store/objects/{kind}/{digest[:2]}/{digest}"
+        place = place_of(kind, digest)
         handle = Handle(
-            kind=kind, place=place, digest=digest, rows=rows, shape=shape, dtype=dtype, files=_seal_files(folder)
+            kind=kind, place=place, digest=digest, rows=rows, shape=shape, dtype=dtype, files=seal_files(folder)
         )
         with self.lock(_commit_lock(digest)), writing(self.root / place):
             existing = self._whole(place)
             if existing is not None:
                 return existing.model_copy(update={"shape": shape, "rows": rows})
             (folder / _HANDLE).write_text(handle.model_dump_json(), encoding="utf-8")
-            _sync_folder(folder)
+            sync_folder(folder)
             final = self.root / place
             final.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(final)
-            _sync_folder(final.parent)
+            sync_folder(final.parent)
         return handle
+
+    def find(self, kind: Kind, digest: str) -> Handle | None:
+        """The handle of an output by its content, where it is there and whole."""
+        place = self.root / place_of(kind, digest)
+        try:
+            handle = Handle.model_validate_json((place / _HANDLE).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        return None if self._damages(handle) else handle
 
     def open(self, handle: Handle, name: str) -> Path:
         """The path of one file of an output, after its bytes were compared with the seal.
@@ -93,7 +131,7 @@ class Store:
             StorageError: the file is missing or its bytes are not those that were committed.
         """
         path = self.root / handle.place / name
-        damage = _damage(path, handle.files[name])
+        damage = self.checked.damage_of(path, handle.files[name])
         if damage:
             raise StorageError(
                 f"an output of kind '{handle.kind}' is damaged: {damage}",
@@ -105,21 +143,50 @@ class Store:
 
     def recall(self, stage: str, key: str) -> dict[str, Any] | None:
         """What a stage returned for a key, if every output it names is whole; damaged ones are set aside."""
-        record = self._key_path(stage, key)
-        try:
-            value = json.loads(record.read_text(encoding="utf-8"))
-            handles = list(handles_in(value))
-        except (FileNotFoundError, ValueError):
+        record = self.record(stage, key)
+        if record is None:
             return None
-        whole = [self.is_whole(handle) for handle in handles]
-        return value if isinstance(value, dict) and all(whole) else None
+        whole = [self.is_whole(handle) for handle in record.handles]
+        return record.value if all(whole) else None
 
-    def remember(self, stage: str, key: str, value: BaseModel) -> None:
-        """Record what a stage returned for a key."""
+    def foretell(self, stage: str, key: str, coming: Collection[str]) -> dict[str, Any] | None:
+        """As `recall`, for somebody who only looks: nothing is set aside, and outputs at these places count as there.
+
+        They are those that steps before this one are going to make.
+        """
+        record = self.record(stage, key)
+        if record is None:
+            return None
+        missing = (handle for handle in record.handles if handle.place not in coming and self._damages(handle))
+        return None if any(missing) else record.value
+
+    def remember(self, stage: str, key: str, origin: dict[str, Any], value: BaseModel) -> None:
+        """Record what a stage returned for a key, and what the key was made of."""
         record = self._key_path(stage, key)
         with writing(record):
             record.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(record, value.model_dump_json().encode())
+            content = {**origin, "value": value.model_dump(mode="json")}
+            write_atomically(record, json.dumps(content).encode())
+
+    def record(self, stage: str, key: str) -> Record | None:
+        """What was remembered for a key, whether its outputs are still there or not."""
+        return _read_record(self._key_path(stage, key))
+
+    def records(self, stage: str) -> list[Record]:
+        """What was ever remembered for a stage, the newest first; a record that cannot be read is passed over."""
+        found = [_read_record(path) for path in (self.place / "keys" / stage).glob("*.json")]
+        return sorted((record for record in found if record), key=lambda record: record.made, reverse=True)
+
+    def note_met(self, demand: str, step: str) -> None:
+        """Note that a step was made again, as was demanded."""
+        note = self.place / "met" / demand / step
+        with writing(note):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(note, b"")
+
+    def was_met(self, demand: str, step: str) -> bool:
+        """Whether a demand to make a step again was met already."""
+        return (self.place / "met" / demand / step).exists()
 
     def noted(self, kind: str, name: str, digest: str) -> str | None:
         """Note a digest under a name; returns the one that was noted there before, None where there was none."""
@@ -149,13 +216,28 @@ class Store:
     def lock(self, name: str) -> Iterator[None]:
         """Hold a lock among processes and threads; the kernel frees it when its owner dies."""
         with writing(self.place):
-            path = self._folder("locks") / hashlib.sha256(name.encode()).hexdigest()[:32]
+            path = self._folder("locks") / _lock_name(name)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
+
+    def is_locked(self, name: str) -> bool:
+        """Whether somebody alive holds a lock."""
+        path = self.place / "locks" / _lock_name(name)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def _require_format(self) -> None:
         path = self.place / "format.json"
@@ -186,13 +268,17 @@ class Store:
 
     def _whole_or_aside(self, handle: Handle) -> bool:
         """Under the lock of commits, so that what another process has just mended is not set aside."""
-        if self._damages(handle):
+        damages = self._damages(handle)
+        if damages:
+            log.warning("An output is damaged; what is left is set aside and it is made again: %s", "; ".join(damages))
             self._set_aside(handle.place)
-            return False
-        return True
+        return not damages
 
-    def _damages(self, handle: Handle) -> bool:
-        return any(_damage(self.root / handle.place / name, seal) for name, seal in handle.files.items())
+    def _damages(self, handle: Handle) -> list[str]:
+        """What is wrong with an output's files, a phrase each."""
+        place = self.root / handle.place
+        found = [(place / name, self.checked.damage_of(place / name, seal)) for name, seal in handle.files.items()]
+        return [f"{path}: {damage}" for path, damage in found if damage]
 
     def _set_aside(self, place: str) -> None:
         source = self.root / place
@@ -236,6 +322,11 @@ def handles_in(value: object) -> Iterator[Handle]:
             yield from handles_in(part)
 
 
+def place_of(kind: Kind, digest: str) -> str:
+    """Where an output is, relative to the artifacts root."""
+    return f"store/objects/{kind}/{digest[:2]}/{digest}"
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a small file so that its name shows the old content or the whole new one, never a part."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as temporary:
@@ -245,16 +336,10 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(temporary.fileno())
             Path(temporary.name).chmod(0o644)
             Path(temporary.name).replace(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except BaseException:
             Path(temporary.name).unlink(missing_ok=True)
             raise
-
-
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in constant memory."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
@@ -286,38 +371,9 @@ _REMEDIES: dict[int | None, str] = {
 }
 
 
-def _seal_files(folder: Path) -> dict[str, FileSeal]:
-    seals = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        _sync_file(path)
-        seals[path.relative_to(folder).as_posix()] = FileSeal(sha256=sha256_file(path), bytes=path.stat().st_size)
-    return seals
-
-
-def _damage(path: Path, seal: FileSeal) -> str:
-    try:
-        size = path.stat().st_size
-        if size != seal.bytes:
-            return f"it has {size:,} bytes instead of {seal.bytes:,}"
-        return "" if sha256_file(path) == seal.sha256 else "its bytes have changed"
-    except FileNotFoundError:
-        return "the file is missing"
-    except OSError as error:
-        return f"it cannot be read ({error.strerror})"
+def _lock_name(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def _commit_lock(digest: str) -> str:
     return f"commit-{digest[:2]}"
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,17 +22,18 @@ from schemas.catalog import (
     Source,
 )
 from schemas.errors import DataError, SourceError
-from schemas.handles import Role, SourceFile, Split, Verification
+from schemas.handles import FileSeal, Handle, Role, SourceFile, Split, Verification
 from tasks.download.archives import require_published
 from tasks.download.debian import fetch_debian
 from tasks.download.errand import Errand, Hosts, SourceFailure
 from tasks.download.glyphs import draw_file
 from tasks.download.http import fetch_http
-from tasks.download.local import fetch_local
+from tasks.download.local import fetch_local, local_path
 from tasks.download.npm import fetch_npm
 from tasks.idx import IdxHeader, open_idx
+from tasks.mirror import Mirror
 from tasks.stage import Key, Progress, log, once, progress_of, timed
-from tasks.store import Store
+from tasks.store import Store, place_of
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State, TaskRun
@@ -61,13 +62,6 @@ class NoSourceError(SourceError):
         self.may_heal = may_heal
 
 
-class _FileKey(Key):
-    """The key of a file whose digest is known: its bytes are the same whatever code fetched them."""
-
-    def components(self) -> dict[str, Any]:
-        return {"stage": self.stage, "inputs": list(self.inputs)}
-
-
 @dataclass(frozen=True)
 class _Verified:
     """A received file that is what it should be."""
@@ -80,7 +74,13 @@ class _Verified:
 
 
 def fetch(
-    dataset: Dataset, split: Split, role: Role, store: Store, progress: Progress, hosts: Hosts = _HOSTS
+    dataset: Dataset,
+    split: Split,
+    role: Role,
+    store: Store,
+    progress: Progress,
+    hosts: Hosts = _HOSTS,
+    anew: str | None = None,
 ) -> SourceFile:
     """One file of a dataset, from the store where it is there already, else from its first source that works.
 
@@ -94,6 +94,7 @@ def fetch(
         store: Where files are kept.
         progress: Told of bytes done, their total (None where nobody knows) and what is going on.
         hosts: Remembers hosts that could not be reached, for the run's other files.
+        anew: A demand to fetch it again even where it is whole.
 
     Returns:
         Its place in the store, with the shape (N, …) and dtype of its header and how far its bytes are vouched for.
@@ -101,17 +102,15 @@ def fetch(
     Raises:
         NoSourceError: no source gave the bytes; what each answered is in it.
     """
-    file = dataset.file(split, role)
-    step = f"download {split} {role}"
 
     def make() -> SourceFile:
         return _from_sources(dataset, split, role, store, progress, hosts)
 
-    if dataset.mode == "tracked":
-        with timed(step):
+    key = file_key(dataset, split, role)
+    if key is None:
+        with timed(step_of(split, role)):
             return _compared(make(), dataset, store)
-    known = once(store, step, _FileKey("download", __name__, _identity(file)), SourceFile, make)
-    return known.model_copy(update={"split": split, "role": role})
+    return once(store, key, make, anew)
 
 
 def _compared(seen: SourceFile, dataset: Dataset, store: Store) -> SourceFile:
@@ -124,12 +123,45 @@ def _compared(seen: SourceFile, dataset: Dataset, store: Store) -> SourceFile:
     return seen.model_copy(update={"previous": before})
 
 
-def _identity(file: DataFile) -> tuple[str, ...]:
+def step_of(split: Split, role: Role) -> str:
+    """The name of a file's download, for people."""
+    return f"download {split} {role}"
+
+
+def file_key(dataset: Dataset, split: Split, role: Role) -> Key[SourceFile] | None:
+    """The key of a file whose digest is known; None for a tracked one, which is looked at anew each time.
+
+    Its bytes are the same whatever code fetched them.
+    """
+    if dataset.mode == "tracked":
+        return None
+    return Key(
+        step=step_of(split, role),
+        stage="download",
+        form=SourceFile,
+        module=None,
+        inputs=_identity(dataset.file(split, role)),
+        adapt=lambda known: known.model_copy(update={"split": split, "role": role}),
+    )
+
+
+def _identity(file: DataFile) -> dict[str, str]:
     """The digests that say which bytes a file has; the payload's alone where it is known."""
     if file.payload_sha256 is not None:
-        return ("payload", file.payload_sha256)
-    containers = [container.sha256 or container.md5 or "" for container in file.containers]
-    return ("container", *sorted(containers), file.member or "")
+        return {"payload": file.payload_sha256}
+    containers = sorted(container.sha256 or container.md5 or "" for container in file.containers)
+    return {"containers": " ".join(containers), "member": file.member or ""}
+
+
+def key_of(
+    artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
+    dataset: Dataset,
+    split: Split,
+    role: Role,
+    anew: str | None = None,  # noqa: ARG001
+) -> Key[SourceFile] | None:
+    """As `file_key`."""
+    return file_key(dataset, split, role)
 
 
 def _from_sources(
@@ -218,13 +250,47 @@ def _no_source(dataset: Dataset, file: DataFile, failures: list[tuple[Source, So
     answers = tuple(f"{source}: {failure}" for source, failure in failures)
     listed = "; ".join(f"({number}) {answer}" for number, answer in enumerate(answers, 1))
     digest = f"payload sha256 {file.payload_sha256}" if file.payload_sha256 else "an IDX file"
+    remedy = "Check the network and the proxy settings, or put the four files into a folder and give it with --data"
+    if failures and all(isinstance(source, FolderSource) for source, _ in failures):
+        remedy = "Put the right file there, and run again"
     return NoSourceError(
         f"no source gave {file.name} of {dataset.name}: {listed}",
         digest if not file.containers or file.payload_sha256 else "the published file by its digest",
-        "Check the network and the proxy settings, or put the four files into a folder and give it with --data",
+        remedy,
         file.name,
         answers,
         may_heal=any(failure.may_heal for _, failure in failures),
+    )
+
+
+def foreseen(
+    artifacts: Path,
+    dataset: Dataset,
+    split: Split,
+    role: Role,
+    anew: str | None = None,  # noqa: ARG001 - as the task
+) -> SourceFile | None:
+    """What a tracked file on this machine is now, without keeping it; None for one that has to be fetched first."""
+    file = dataset.file(split, role)
+    source = dataset.sources_of(file)[0]
+    if not isinstance(source, FolderSource) or file.member is not None:
+        return None
+    try:
+        verified = _verify(local_path(source), file, role)
+    except SourceFailure:
+        return None
+    name = f"{file.name}{verified.suffix}"
+    kept = Store(artifacts).find("idx", verified.digest) or Handle(
+        kind="idx",
+        place=place_of("idx", verified.digest),
+        digest=verified.digest,
+        rows=verified.header.items,
+        shape=verified.header.shape,
+        dtype=verified.header.dtype.str,
+        files={name: FileSeal(sha256="", bytes=0)},
+    )
+    return SourceFile(
+        split=split, role=role, name=next(iter(kept.files)), idx=kept, verified=verified.verified, source=str(source)
     )
 
 
@@ -244,7 +310,8 @@ async def _waiting_may_help(_: Task[..., Any], __: TaskRun, state: State[Any]) -
     retry_condition_fn=_waiting_may_help,
     persist_result=True,
     result_serializer="json",
+    cache_policy=Mirror(key_of=key_of, foreseen=foreseen),
 )
-def download(artifacts: Path, dataset: Dataset, split: Split, role: Role) -> SourceFile:
+def download(artifacts: Path, dataset: Dataset, split: Split, role: Role, anew: str | None = None) -> SourceFile:
     """Fetch one file of a dataset into the store below the artifacts root."""
-    return fetch(dataset, split, role, Store(artifacts), progress_of(f"download {split} {role}"))
+    return fetch(dataset, split, role, Store(artifacts), progress_of(step_of(split, role)), anew=anew)

@@ -23,7 +23,7 @@ def fetch_local(source: FolderSource, errand: Errand) -> Path:
     Raises:
         SourceFailure: it is missing, unreadable, or no regular file.
     """
-    path = _path(source.path)
+    path = local_path(source)
     target = errand.staging / "received"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not make it wait
@@ -42,7 +42,13 @@ def fetch_local(source: FolderSource, errand: Errand) -> Path:
     return take_from_zip(target, errand.file.member, errand)
 
 
-def _path(text: str) -> Path:
+def local_path(source: FolderSource) -> Path:
+    """The file that the source names.
+
+    Raises:
+        SourceFailure: it names one on another machine.
+    """
+    text = source.path
     if not text.startswith("file:"):
         return Path(text)
     url = urllib.parse.urlsplit(text)

@@ -17,6 +17,7 @@ from schemas.handles import Evaluation, Sequences, Station, TrainedModel
 from schemas.metrics import LossName, Metrics
 from tasks.arrays import open_arrays
 from tasks.evaluate.metrics import Tally
+from tasks.mirror import Mirror
 from tasks.receipts import demand_seal
 from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import Store
@@ -30,6 +31,31 @@ METRICS_FILE: Final = "metrics.json"
 PREDICTIONS_FILE: Final = "predictions.parquet"
 
 
+def key_of(
+    artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
+    sequences: Sequences,
+    trained: TrainedModel,
+    settings: Evaluating,
+    loss: LossName,
+    anew: str | None = None,  # noqa: ARG001
+) -> Key[Evaluation]:
+    """What the measures depend on: the weights, the test sequences, what is reported."""
+    return Key(
+        step="evaluate",
+        stage="evaluate",
+        form=Evaluation,
+        module=__name__,
+        inputs={
+            "weights": trained.model.digest,
+            "sequences": sequences.x.digest,
+            "their shape": " × ".join(map(str, sequences.x.shape)),
+            "targets": sequences.targets.digest,
+        },
+        settings={"evaluation": settings.model_dump(mode="json"), "training": {"loss": loss}},
+        libraries=("tensorflow", "keras", "numpy", "pyarrow"),
+    )
+
+
 @task(
     name="evaluate",
     description="Lets the trained model answer every test sequence once and measures the answers: accuracy with its "
@@ -37,23 +63,21 @@ PREDICTIONS_FILE: Final = "predictions.parquet"
     task_run_name="evaluate",
     persist_result=True,
     result_serializer="json",
+    cache_policy=Mirror(key_of=key_of),
 )
 def evaluate(
-    artifacts: Path, sequences: Sequences, trained: TrainedModel, settings: Evaluating, loss: LossName
+    artifacts: Path,
+    sequences: Sequences,
+    trained: TrainedModel,
+    settings: Evaluating,
+    loss: LossName,
+    anew: str | None = None,
 ) -> Evaluation:
     """Evaluate the model on the sealed test sequences, or reuse the evaluation of the same model and sequences."""
     store = Store(artifacts)
-    key = Key(
-        "evaluate",
-        "tasks.evaluate",
-        (trained.model.digest, sequences.x.digest, *map(str, sequences.x.shape), sequences.targets.digest),
-        {**settings.model_dump(mode="json"), "loss": loss},
-        ("tensorflow", "keras", "numpy", "pyarrow"),
-    )
-    progress = progress_of("evaluate")
-    return once(
-        store, "evaluate", key, Evaluation, lambda: evaluated(store, sequences, trained, settings, loss, progress)
-    )
+    key = key_of(artifacts, sequences, trained, settings, loss)
+    progress = progress_of(key.step)
+    return once(store, key, lambda: evaluated(store, sequences, trained, settings, loss, progress), anew)
 
 
 def evaluated(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,15 +25,18 @@ from prefect import task
 
 from schemas.configuration import RunConfiguration
 from schemas.errors import StorageError
-from schemas.handles import Evaluation, Frozen, PublishedRun, Sequences, Table, TrainedModel
+from schemas.handles import Evaluation, FileSeal, Frozen, PublishedRun, Sequences, Table, TrainedModel
 from schemas.history import History
 from schemas.metrics import Metrics
+from schemas.steps import place
 from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
+from tasks.mirror import Mirror
 from tasks.publish.cards import show_run
 from tasks.receipts import demand_seal
-from tasks.stage import log, timed
-from tasks.store import Store, sha256_file, writing
+from tasks.seals import sha256_file
+from tasks.stage import Key, log, once
+from tasks.store import Store, writing
 from tasks.table import TableReader
 
 if TYPE_CHECKING:
@@ -57,7 +62,8 @@ class StageTiming(Frozen):
     reused: bool
 
 
-class Outcome(Frozen):
+@dataclass(frozen=True)
+class Outcome:
     """Everything that the stages of one run returned."""
 
     tables: tuple[Table, Table]
@@ -74,6 +80,65 @@ class Subject(Frozen):
     title: str
     orientation: str
     configuration: RunConfiguration
+    parent: str | None = None
+
+
+def key_of(
+    artifacts: Path,
+    subject: Subject,
+    outcome: Outcome,
+    timings: tuple[StageTiming, ...] = (),  # noqa: ARG001 - keys take what their tasks take
+    anew: str | None = None,  # noqa: ARG001
+) -> Key[PublishedRun]:
+    """What a published run depends on: the outputs it shows and the configuration, not its name, hour or timings."""
+    sequences = {f"{each.split} sequences": each for each in outcome.sequences}
+    return Key(
+        step="publish",
+        stage="publish",
+        form=PublishedRun,
+        module=__name__,
+        inputs={
+            **{f"{table.split} table": table.table.digest for table in outcome.tables},
+            **{name: each.x.digest for name, each in sequences.items()},
+            **{f"receipt of {name}": each.receipt.digest for name, each in sequences.items()},
+            "weights": outcome.trained.model.digest,
+            "evaluation": outcome.evaluation.evaluation.digest,
+            "report template": sha256_file(Path(__file__).with_name("report.html.jinja")),
+        },
+        settings={
+            **subject.configuration.model_dump(mode="json"),
+            "title": subject.title,
+            "orientation": subject.orientation,
+        },
+        libraries=("tensorflow", "keras", "numpy", "matplotlib"),
+        stands=lambda published: stands(Store(artifacts), published),
+    )
+
+
+def stands(store: Store, published: PublishedRun) -> bool:
+    """Whether a published run is still there with every byte that its manifest states."""
+    folder = store.root / published.place
+    manifest = folder / MANIFEST_FILE
+    try:
+        content = manifest.read_bytes()
+        if hashlib.sha256(content).hexdigest() != published.manifest:
+            return False
+        seals = {name: FileSeal(**seal) for name, seal in json.loads(content)["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return not any(store.checked.damage_of(folder / name, seal) for name, seal in seals.items())
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A run that is being assembled: the staging folder it grows in, and all that goes into it."""
+
+    folder: Path
+    store: Store
+    subject: Subject
+    outcome: Outcome
+    receipt: Receipt
+    timings: tuple[StageTiming, ...]
 
 
 @task(
@@ -83,12 +148,15 @@ class Subject(Frozen):
     task_run_name="publish",
     persist_result=True,
     result_serializer="json",
+    cache_policy=Mirror(key_of=key_of),
 )
-def publish(artifacts: Path, subject: Subject, outcome: Outcome, timings: tuple[StageTiming, ...]) -> PublishedRun:
-    """Publish a run and show its summary, ledger and figures in the Prefect UI."""
+def publish(
+    artifacts: Path, subject: Subject, outcome: Outcome, timings: tuple[StageTiming, ...], anew: str | None = None
+) -> PublishedRun:
+    """Publish a run and show its summary, ledger and figures in the Prefect UI; or the run that shows the same."""
     store = Store(artifacts)
-    with timed("publish"):
-        published = published_run(store, subject, outcome, timings)
+    key = key_of(artifacts, subject, outcome)
+    published = once(store, key, lambda: published_run(store, subject, outcome, timings), anew)
     show_run(store.root / published.place)
     return published
 
@@ -101,6 +169,7 @@ def published_run(store: Store, subject: Subject, outcome: Outcome, timings: tup
         StorageError: the model answers differently in a fresh process, or the run cannot be written.
     """
     receipt = closed_receipt(store, outcome)
+    timings = tuple(sorted(timings, key=lambda timing: place(timing.step)))  # they come as the steps ended
     final = store.root / "runs" / subject.run
     with writing(final):
         final.parent.mkdir(exist_ok=True)
@@ -112,8 +181,9 @@ def published_run(store: Store, subject: Subject, outcome: Outcome, timings: tup
                 str(final),
             )
         with store.staging() as folder:
-            _fill(folder, store, subject, outcome, receipt, timings)
-            manifest = _seal(folder, subject, outcome)
+            draft = Draft(folder, store, subject, outcome, receipt, timings)
+            _fill(draft)
+            manifest = _seal(draft)
             folder.chmod(0o755)
             folder.rename(final)
     log.info("published %s", final)
@@ -148,50 +218,40 @@ def environment() -> dict[str, str]:
     return {"stepwise": metadata.version("stepwise"), **machine, **versions}
 
 
-def _fill(
-    folder: Path,
-    store: Store,
-    subject: Subject,
-    outcome: Outcome,
-    receipt: Receipt,
-    timings: tuple[StageTiming, ...],
-) -> None:
+def _fill(draft: Draft) -> None:
     from tasks.network import MODEL_FILE, load
     from tasks.publish.serving import export
 
-    model_path = store.open(outcome.trained.model, MODEL_FILE)
+    folder, store, configuration = draft.folder, draft.store, draft.subject.configuration
+    model, evaluation = draft.outcome.trained.model, draft.outcome.evaluation.evaluation
+    model_path = store.open(model, MODEL_FILE)
     shutil.copyfile(model_path, folder / MODEL_FILE)
-    export(load(model_path), subject.configuration.reshape, receipt, folder / "saved_model")
+    export(load(model_path), configuration.reshape, draft.receipt, folder / "saved_model")
     for name in ("metrics.json", "predictions.parquet"):
-        shutil.copyfile(store.open(outcome.evaluation.evaluation, name), folder / name)
-    shutil.copyfile(store.open(outcome.trained.model, "history.json"), folder / "history.json")
-    _write_json(folder / "ledger.json", receipt.ledger)
-    _write_json(folder / "receipt.json", receipt)
-    _write_json(folder / "configuration.json", subject.configuration)
+        shutil.copyfile(store.open(evaluation, name), folder / name)
+    shutil.copyfile(store.open(model, "history.json"), folder / "history.json")
+    _write_json(folder / "ledger.json", draft.receipt.ledger)
+    _write_json(folder / "receipt.json", draft.receipt)
+    _write_json(folder / "configuration.json", configuration)
     (folder / "environment.json").write_text(json.dumps(environment(), indent=1), encoding="utf-8")
     (folder / "timings.json").write_text(
-        json.dumps([timing.model_dump() for timing in timings], indent=1), encoding="utf-8"
+        json.dumps([timing.model_dump() for timing in draft.timings], indent=1), encoding="utf-8"
     )
-    with _trial(folder, store, outcome):
-        _write_report(folder, store, subject, outcome, receipt, timings)
+    with _trial(draft):
+        _write_report(draft)
 
 
 def _write_json(path: Path, value: Frozen) -> None:
     path.write_text(value.model_dump_json(indent=1), encoding="utf-8")
 
 
-def _write_report(
-    folder: Path,
-    store: Store,
-    subject: Subject,
-    outcome: Outcome,
-    receipt: Receipt,
-    timings: tuple[StageTiming, ...],
-) -> None:
+def _write_report(draft: Draft) -> None:
     from tasks.publish.report import ReportContents, render
 
+    folder, store, subject, receipt = draft.folder, draft.store, draft.subject, draft.receipt
     metrics = Metrics.model_validate_json((folder / "metrics.json").read_bytes())
-    x, _ = open_arrays(store, outcome.sequences[1])
+    test_table, test_sequences = draft.outcome.tables[1], draft.outcome.sequences[1]
+    x, _ = open_arrays(store, test_sequences)
     contents = ReportContents(
         run=subject.run,
         created=subject.created,
@@ -202,11 +262,11 @@ def _write_report(
         ledger=receipt.ledger,
         metrics=metrics,
         history=History.model_validate_json((folder / "history.json").read_bytes()),
-        pictures=pictures(store, outcome.tables[1], [mistake.index for mistake in metrics.worst], subject.orientation),
+        pictures=pictures(store, test_table, [mistake.index for mistake in metrics.worst], subject.orientation),
         sequence=np.asarray(x[0]),
-        sequence_picture=pictures(store, outcome.tables[1], [0], subject.orientation)[0],
-        timings={timing.step: timing.seconds for timing in timings},
-        reused=frozenset(timing.step for timing in timings if timing.reused),
+        sequence_picture=pictures(store, test_table, [0], subject.orientation)[0],
+        timings={timing.step: timing.seconds for timing in draft.timings},
+        reused=frozenset(timing.step for timing in draft.timings if timing.reused),
         environment=environment(),
         files={path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()},
     )
@@ -231,16 +291,16 @@ def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> N
 
 
 @contextlib.contextmanager
-def _trial(folder: Path, store: Store, outcome: Outcome) -> Iterator[None]:
+def _trial(draft: Draft) -> Iterator[None]:
     """Have a fresh interpreter load both forms of the model and answer, while the report is drawn."""
-    sequences = outcome.sequences[1]
-    x, targets = open_arrays(store, sequences)
+    folder, store = draft.folder, draft.store
+    x, targets = open_arrays(store, draft.outcome.sequences[1])
     each = x.shape[1] if targets.ndim == 2 else 1
     count = min(len(x), -(-CHECKED_IMAGES // each))
     questions = folder / ".trial"
     questions.mkdir()
     np.save(questions / "sequences.npy", np.asarray(x[:count]), allow_pickle=False)
-    np.save(questions / "images.npy", _first_images(store, outcome.tables[1], count * each), allow_pickle=False)
+    np.save(questions / "images.npy", _first_images(store, draft.outcome.tables[1], count * each), allow_pickle=False)
     command = [sys.executable, "-m", "tasks.publish.fresh", str(folder)]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
@@ -268,8 +328,9 @@ def _first_images(store: Store, table: Table, count: int) -> NDArray[Any]:
     return batch.pixels.view(np.dtype(table.table.dtype)).reshape(-1, *table.table.shape[1:])
 
 
-def _seal(folder: Path, subject: Subject, outcome: Outcome) -> str:
+def _seal(draft: Draft) -> str:
     """Write the manifest: digests of all files; a folder without one is no run."""
+    folder, subject, outcome = draft.folder, draft.subject, draft.outcome
     files = {
         path.relative_to(folder).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
@@ -284,6 +345,7 @@ def _seal(folder: Path, subject: Subject, outcome: Outcome) -> str:
         "accuracy": outcome.evaluation.accuracy,
         "interval": outcome.evaluation.interval,
         "weights": outcome.trained.model.digest,
+        "parent": subject.parent,
         "files": files,
     }
     path = folder / MANIFEST_FILE

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact
@@ -20,6 +21,18 @@ from schemas.metrics import Metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def show_standing(run: Path) -> None:
+    """Create the summary of a run that nothing had to be made for: the one published before stands, verified again."""
+    metrics = Metrics.model_validate_json((run / "metrics.json").read_bytes())
+    history = History.model_validate_json((run / "history.json").read_bytes())
+    told = f"Nothing changed: `{run.name}` stands. All its bytes were compared with its manifest again."
+    create_markdown_artifact(
+        key="run-summary",
+        markdown=f"{told}\n\n{summary(run, metrics, history)}",
+        description=f"Nothing changed: {metrics.accuracy:.2%} as published before",
+    )
 
 
 def show_run(run: Path) -> None:
@@ -64,6 +77,7 @@ def summary(run: Path, metrics: Metrics, history: History) -> str:
     manifest = json.loads((run / "manifest.json").read_bytes())
     report = (run / "report.html").as_uri()
     low, high = metrics.interval
+    options = [f"--run {run.name}", f"--artifacts {shlex.quote(str(run.parents[1]))}".replace("~~~", "")]
     rows = {
         "Test images": f"{metrics.correct:,} of {metrics.samples:,} right",
         "95 % interval": f"{low:.2%} to {high:.2%}",
@@ -86,7 +100,7 @@ def summary(run: Path, metrics: Metrics, history: History) -> str:
             "",
             "**Use the model**",
             "",
-            f"~~~text\nstepwise predict IMAGES -o OUT.parquet \\\n  --run {run.name}\n~~~",
+            "~~~text\n" + " \\\n  ".join(["stepwise predict IMAGES -o OUT.parquet", *options]) + "\n~~~",
         ]
     )
 

@@ -15,6 +15,7 @@ from schemas.configuration import Network, Reshape, Training
 from schemas.errors import DataError
 from schemas.handles import Sequences, TrainedModel
 from tasks.arrays import open_arrays
+from tasks.mirror import Mirror
 from tasks.receipts import demand_seal
 from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import Store
@@ -39,6 +40,41 @@ class Recipe:
     training: Training
 
 
+def key_of(  # noqa: PLR0913 - as its task
+    artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
+    sequences: Sequences,
+    reshape: Reshape,
+    network: Network,
+    training: Training,
+    processors: int,
+    budget_minutes: float | None = None,  # noqa: ARG001
+    anew: str | None = None,  # noqa: ARG001
+) -> Key[TrainedModel]:
+    """What the weights depend on: the sequences, the recipe, and the machine, to the byte."""
+    return Key(
+        step="train",
+        stage="train",
+        form=TrainedModel,
+        module=__name__,
+        inputs={
+            "sequences": sequences.x.digest,
+            "their shape": " × ".join(map(str, sequences.x.shape)),
+            "targets": sequences.targets.digest,
+        },
+        settings={
+            "reshape": {"layout": reshape.layout},
+            "network": network.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
+        },
+        libraries=("tensorflow", "keras", "numpy"),
+        machine={
+            "machine": platform.machine(),
+            "processor": _processor_features(),
+            "replicas": str(replicas_on(processors)),
+        },
+    )
+
+
 @task(
     name="train",
     description="Trains the LSTM on the sealed training sequences, a validation split held out, and shows loss and "
@@ -46,15 +82,17 @@ class Recipe:
     task_run_name="train",
     persist_result=True,
     result_serializer="json",
+    cache_policy=Mirror(key_of=key_of),
 )
-def train(
+def train(  # noqa: PLR0913 - what a task takes is what Prefect shows
     artifacts: Path,
     sequences: Sequences,
     reshape: Reshape,
     network: Network,
     training: Training,
     processors: int,
-    deadline: float | None = None,
+    budget_minutes: float | None = None,
+    anew: str | None = None,
 ) -> TrainedModel:
     """Train on one split's sequences, or reuse the model of the same sequences, recipe and machine.
 
@@ -67,32 +105,19 @@ def train(
         network: What is trained.
         training: How.
         processors: How many may be used.
-        deadline: time.monotonic() after which training stops at a checkpoint and says so; None: never.
+        budget_minutes: Wall time after which training stops at a checkpoint and says so; None: never.
+        anew: Who demands that it is trained again even where the model is there.
     """
     store = Store(artifacts)
-    settings = {
-        "network": network.model_dump(mode="json"),
-        "training": training.model_dump(mode="json"),
-        "layout": reshape.layout,
-    }
-    key = Key(
-        "train",
-        "tasks.train",
-        (sequences.x.digest, *map(str, sequences.x.shape), sequences.targets.digest),
-        settings,
-        ("tensorflow", "keras", "numpy"),
-        {"machine": platform.machine(), "processor": _processor_features(), "replicas": str(replicas_on(processors))},
-    )
-    recipe = Recipe(reshape, network, training)
+    key = key_of(artifacts, sequences, reshape, network, training, processors)
+    recipe, progress = Recipe(reshape, network, training), progress_of(key.step)
     checkpoints = Checkpoints(store.partial(f"train-{key.digest}"), key.digest)
-    continuity, progress = Continuity(checkpoints, deadline), progress_of("train")
-    model = once(
-        store,
-        "train",
-        key,
-        TrainedModel,
-        lambda: trained(store, sequences, recipe, processors, progress, continuity),
-    )
+
+    def make() -> TrainedModel:
+        deadline = None if budget_minutes is None else time.monotonic() + 60 * budget_minutes
+        return trained(store, sequences, recipe, processors, progress, Continuity(checkpoints, deadline))
+
+    model = once(store, key, make, anew)
     checkpoints.remove()
     return model
 

@@ -1,0 +1,115 @@
+"""Attempts: what was tried under one artifacts root, each run from its beginning to whatever became of it.
+
+A published run is known by its folder; an attempt is also known while it runs, when it failed, and when nothing had to
+be published. Its record holds all parameters, so that it can be run again; its lock is held by the process that runs
+it, so that one whose owner died is known as dead. Prefect shows the same; losing Prefect's records loses nothing here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from schemas.errors import ConfigurationError
+from schemas.handles import Frozen
+from tasks.store import Store, write_atomically, writing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+Outcome = Literal["running", "published", "unchanged", "skipped", "planned", "failed", "stopped", "died"]
+
+
+class Problem(Frozen):
+    """Why an attempt did not end well."""
+
+    step: str | None
+    found: str
+    expected: str = ""
+    remedy: str = ""
+    file: str | None = None
+
+
+class Attempt(Frozen):
+    """One run, published or not."""
+
+    run: str
+    flow_run: str = Field(description="Prefect's id of the flow run.")
+    created: datetime.datetime
+    dataset: str
+    preset: str
+    parameters: dict[str, Any] = Field(description="The flow's parameters, as JSON.")
+    outcome: Outcome = "running"
+    tries: int = 1
+    ended: datetime.datetime | None = None
+    published: str | None = Field(default=None, description="The published run that it made, or that still stands.")
+    parent: str | None = Field(default=None, description="The run whose task it ran again.")
+    problem: Problem | None = None
+
+
+class Attempts:
+    """The attempts of one artifacts root."""
+
+    def __init__(self, artifacts: Path) -> None:
+        self._store = Store(artifacts)
+        self._folder = self._store.place / "attempts"
+
+    @contextlib.contextmanager
+    def held(self, attempt: Attempt) -> Iterator[Attempt]:
+        """Keep an attempt's record and its lock while it runs; a retry of the same flow run goes on with its record."""
+        known = self.of_flow_run(attempt.flow_run)
+        running = known.model_copy(update={"outcome": "running", "tries": known.tries + 1}) if known else attempt
+        with self._store.lock(_lock(running)):
+            self.keep(running)
+            yield running
+
+    def keep(self, attempt: Attempt) -> None:
+        """Write the record."""
+        path = self._folder / f"{attempt.run}.json"
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, attempt.model_dump_json(indent=1).encode())
+
+    def all(self) -> list[Attempt]:
+        """Every attempt, the newest first; what says that it runs but whose owner is gone is called dead."""
+        found = []
+        for path in self._folder.glob("*.json"):
+            with contextlib.suppress(OSError, ValidationError):
+                found.append(self._judged(Attempt.model_validate_json(path.read_bytes())))
+        return sorted(found, key=lambda attempt: (attempt.created, attempt.run), reverse=True)
+
+    def of_flow_run(self, flow_run: str) -> Attempt | None:
+        """The attempt that a flow run of Prefect's is."""
+        return next((attempt for attempt in self.all() if attempt.flow_run == flow_run), None)
+
+    def find(self, name: str) -> Attempt:
+        """The attempt of a name, of a part that only one has, or the latest.
+
+        Raises:
+            ConfigurationError: there is none, or more than one.
+        """
+        known = self.all()
+        exact = [attempt for attempt in known if name in {attempt.run, attempt.flow_run}]
+        fitting = exact or (known[:1] if name == "latest" else [attempt for attempt in known if name in attempt.run])
+        if len(fitting) == 1:
+            return fitting[0]
+        names = ", ".join(attempt.run for attempt in (fitting or known)[:5]) or "none yet"
+        raise ConfigurationError(
+            f"{len(fitting) or 'no'} run{'s' if len(fitting) > 1 else ''} by the name '{name}'",
+            f"the name of one run, published or not; known: {names}",
+            "See `stepwise runs --all`" if known else "Make one with `stepwise run`",
+            str(self._folder),
+        )
+
+    def _judged(self, attempt: Attempt) -> Attempt:
+        if attempt.outcome == "running" and not self._store.is_locked(_lock(attempt)):
+            return attempt.model_copy(update={"outcome": "died"})
+        return attempt
+
+
+def _lock(attempt: Attempt) -> str:
+    return f"attempt-{attempt.run}"

@@ -1,0 +1,72 @@
+"""The DAG on one screen: download, parse, validate, reshape, train, evaluate, publish.
+
+It is written once and read twice: a run does each step, a plan foresees it. Not here: what any stage does (tasks).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+from schemas.handles import ROLES, SPLITS
+from tasks.download import download
+from tasks.evaluate import evaluate
+from tasks.parse import parse
+from tasks.publish import Outcome, StageTiming, publish
+from tasks.reshape import reshape
+from tasks.train import train
+from tasks.validate import validate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from prefect import Task
+
+    from schemas.catalog import Dataset
+    from schemas.configuration import RunConfiguration
+    from tasks.publish import Subject
+
+
+class Doing(Protocol):
+    """What is done with each step: its result, a future of it, or what is foreseen of it."""
+
+    def __call__(self, task: Task[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - any of these
+        """Do one step with the results of earlier ones."""
+
+
+def chain(
+    do: Doing,
+    artifacts: Path,
+    dataset: Dataset,
+    configuration: RunConfiguration,
+    subject: Subject,
+    timings: Sequence[StageTiming] = (),
+) -> Any:  # noqa: ANN401 - as `do` gives it
+    """Go through all steps; returns what `do` gives for publish."""
+    files = {(split, role): do(download, artifacts, dataset, split, role) for split in SPLITS for role in ROLES}
+    train_table, test_table = (
+        do(
+            parse,
+            artifacts,
+            split,
+            files[split, "images"],
+            files[split, "labels"],
+            dataset.splits[split].labels.label_column,
+        )
+        for split in SPLITS
+    )
+    tables = (train_table, test_table)
+    receipt = do(validate, artifacts, dataset, tables)
+    sequences, test_sequences = (do(reshape, artifacts, table, receipt, configuration.reshape) for table in tables)
+    trained = do(
+        train, artifacts, sequences, configuration.reshape, configuration.network, configuration.training, processors()
+    )
+    evaluation = do(evaluate, artifacts, test_sequences, trained, configuration.evaluation, configuration.training.loss)
+    outcome = Outcome(tables, (sequences, test_sequences), trained, evaluation)
+    return do(publish, artifacts, subject, outcome, tuple(timings))
+
+
+def processors() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,54 @@
+"""The command `stepwise plan`: telling a plan. Not here: how it is foreseen (plan)."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.dag import chain
+from flows.plan import Foresight
+from flows.retrain import dataset_for, plan_in_short, require_timesteps
+from flows.runs import print_json
+from tasks.publish import Subject
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from schemas.configuration import RunConfiguration
+    from schemas.plan import Planned
+
+
+def tell_plan(
+    configuration: RunConfiguration, data: Path | None, catalogs: tuple[Path, ...], artifacts: Path, *, as_json: bool
+) -> None:
+    """Print what a run would do, and why."""
+    plan = foresee(configuration, data, catalogs, artifacts)
+    if as_json:
+        print_json([planned.model_dump() for planned in plan])
+        return
+    table = Table("step", "plan", "why", title=plan_in_short(plan), title_justify="left")
+    for planned in plan:
+        table.add_row(planned.step, planned.verdict, planned.why)
+    Console().print(table)
+
+
+def foresee(
+    configuration: RunConfiguration, data: Path | None, catalogs: tuple[Path, ...], artifacts: Path
+) -> list[Planned]:
+    """The plan of a run."""
+    dataset = dataset_for(configuration, data, catalogs)
+    configuration = configuration.model_copy(update={"dataset": dataset.name})
+    require_timesteps(configuration, dataset)
+    subject = Subject(
+        run="",
+        created=datetime.datetime.now(datetime.UTC),
+        title=dataset.title,
+        orientation=dataset.orientation,
+        configuration=configuration,
+    )
+    foresight = Foresight()
+    chain(foresight, artifacts.absolute(), dataset, configuration, subject)
+    return foresight.planned

@@ -1,0 +1,56 @@
+"""Prefect's cache as a mirror of the store. A foundation: the policy that every stage's task carries.
+
+The store is the truth about what exists. Before a task runs, Prefect asks its policy for a key; this one looks into the
+store, and only where the output is there and whole does it give a key, under which it has just put a copy of what the
+store remembers. So a task shows as Cached exactly when its output stands, a lost record of Prefect's loses nothing, and
+a record of Prefect's alone never answers for bytes that are gone.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from prefect.cache_policies import CachePolicy
+from prefect.results import get_result_store
+
+from tasks.stage import Key, remembered, tell_finished
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prefect.context import TaskRunContext
+    from pydantic import BaseModel
+
+
+@dataclass
+class Mirror(CachePolicy):
+    """Gives a key for what the store holds whole, and none for anything else.
+
+    Attributes:
+        key_of: The stage's key, from the task's own arguments; None for what is always looked at anew.
+        foreseen: What the task would return, told without running it, where its key alone does not tell.
+    """
+
+    key_of: Callable[..., Key[Any] | None] = lambda **_: None
+    foreseen: Callable[..., BaseModel | None] = lambda **_: None
+
+    def compute_key(
+        self,
+        task_ctx: TaskRunContext,  # noqa: ARG002 - Prefect's signature
+        inputs: dict[str, Any],
+        flow_parameters: dict[str, Any],  # noqa: ARG002
+        **_: Any,  # noqa: ANN401
+    ) -> str | None:
+        """The key of Prefect's copy of an output, or None where the task has to run."""
+        began = time.monotonic()
+        key = self.key_of(**inputs)
+        output = None if key is None else remembered(Store(inputs["artifacts"]), key, inputs.get("anew"))
+        if key is None or output is None:
+            return None
+        name = f"stepwise-{key.stage}-{key.digest}"
+        get_result_store().write(output, key=name)
+        tell_finished(key.step, time.monotonic() - began, reused=True)
+        return name
