@@ -93,9 +93,6 @@ def run(  # noqa: PLR0913 - one parameter an option
         str,
         typer.Option(help="'skip' ends the run after the downloads where nothing changed; or 'go on'."),
     ] = "go on",
-    start: Annotated[
-        str, typer.Option(help="'warm' starts from the weights of the last run of this dataset and network; or 'cold'.")
-    ] = "cold",
     budget_minutes: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help="Wall time for training; then it stops at a checkpoint, and the next run goes on."),
@@ -115,7 +112,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     from schemas.presets import configured
 
     configuration = configured(preset, config, settings or (), dataset)
-    policy = policy_of(when_unchanged=when_unchanged, start=start, budget_minutes=budget_minutes)
+    policy = policy_of(when_unchanged=when_unchanged, budget_minutes=budget_minutes)
     configuration, data = _with_folder(configuration, dataset, data)
     require_home()
     from flows.running import Request, run_and_tell

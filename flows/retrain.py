@@ -79,7 +79,7 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
         data: A folder of IDX files to use in place of the named dataset.
         catalogs: Further dataset catalogs of the user's own.
         artifacts: Where outputs and published runs are kept.
-        policy: What to do about unchanged data, where training starts, how long it may take.
+        policy: What to do about unchanged data, and how long training may take.
         rerun: Stages to do again even though their outputs are there, and with them what hangs on them.
         rerun_only: Only those stages; what follows is done again only if they give something else than before.
         of: The run that this one runs again; a published one is never changed, this one becomes its revision.
@@ -109,7 +109,9 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
             if policy.when_unchanged == "skip" and not rerun:
                 going.before_parsing = partial(require_change, artifacts, configuration)
             try:
-                published: PublishedRun = chain(going, artifacts, dataset, configuration, subject, going.timings)
+                published: PublishedRun = chain(
+                    going, artifacts, dataset, configuration, subject, going.timings, policy.budget_minutes
+                )
             except NothingChangedError as nothing:
                 going.skipped(nothing.run)
                 return None

@@ -1,4 +1,4 @@
-"""The policy of a run: what it does about unchanged data, where training starts, how long it may take."""
+"""The policy of a run: what it does about unchanged data, how long training may take."""
 
 from __future__ import annotations
 
@@ -11,18 +11,13 @@ from schemas.handles import Frozen
 
 
 class Policy(Frozen):
-    """How a run goes about its work; nothing here changes what an output of given inputs is, but for the start."""
+    """How a run goes about its work; nothing here changes what an output of given inputs is."""
 
     when_unchanged: Literal["go on", "skip"] = Field(
         default="go on",
         description="Where no file's digest and no setting changed since the last published run of this dataset and "
         "preset: go on (what is there is verified and reused, new code or libraries are a reason to train), or skip "
         "(the run ends after the downloads and says so).",
-    )
-    start: Literal["cold", "warm"] = Field(
-        default="cold",
-        description="cold: weights drawn from the seed. warm: the weights of the last published run of this dataset "
-        "and network; cold where there is none.",
     )
     budget_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None,

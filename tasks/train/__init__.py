@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from prefect import task
 
-from schemas.configuration import Network, Reshape, Training
 from schemas.errors import DataError
 from schemas.handles import Sequences, TrainedModel
 from tasks.arrays import open_arrays
@@ -25,6 +24,7 @@ from tasks.train.standing import Continuity
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from schemas.configuration import Network, Reshape, Training
     from schemas.handles import Station
     from schemas.history import History
 
@@ -40,14 +40,12 @@ class Recipe:
     training: Training
 
 
-def key_of(  # noqa: PLR0913 - as its task
+def key_of(
     artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
     sequences: Sequences,
-    reshape: Reshape,
-    network: Network,
-    training: Training,
+    recipe: Recipe,
     processors: int,
-    budget_minutes: float | None = None,  # noqa: ARG001
+    budget_minutes: float | None = None,  # noqa: ARG001 - when it stops changes nothing that it makes
     anew: str | None = None,  # noqa: ARG001
 ) -> Key[TrainedModel]:
     """What the weights depend on: the sequences, the recipe, and the machine, to the byte."""
@@ -62,9 +60,9 @@ def key_of(  # noqa: PLR0913 - as its task
             "targets": sequences.targets.digest,
         },
         settings={
-            "reshape": {"layout": reshape.layout},
-            "network": network.model_dump(mode="json"),
-            "training": training.model_dump(mode="json"),
+            "reshape": {"layout": recipe.reshape.layout},
+            "network": recipe.network.model_dump(mode="json"),
+            "training": recipe.training.model_dump(mode="json"),
         },
         libraries=("tensorflow", "keras", "numpy"),
         machine={
@@ -84,12 +82,10 @@ def key_of(  # noqa: PLR0913 - as its task
     result_serializer="json",
     cache_policy=Mirror(key_of=key_of),
 )
-def train(  # noqa: PLR0913 - what a task takes is what Prefect shows
+def train(
     artifacts: Path,
     sequences: Sequences,
-    reshape: Reshape,
-    network: Network,
-    training: Training,
+    recipe: Recipe,
     processors: int,
     budget_minutes: float | None = None,
     anew: str | None = None,
@@ -101,23 +97,17 @@ def train(  # noqa: PLR0913 - what a task takes is what Prefect shows
     Args:
         artifacts: Where outputs are kept.
         sequences: The training split's.
-        reshape: How they were shaped.
-        network: What is trained.
-        training: How.
+        recipe: How they were shaped, what is trained, and how.
         processors: How many may be used.
         budget_minutes: Wall time after which training stops at a checkpoint and says so; None: never.
-        anew: Who demands that it is trained again even where the model is there.
+        anew: A demand to train again even though the model is there.
     """
     store = Store(artifacts)
-    key = key_of(artifacts, sequences, reshape, network, training, processors)
-    recipe, progress = Recipe(reshape, network, training), progress_of(key.step)
+    key = key_of(artifacts, sequences, recipe, processors)
     checkpoints = Checkpoints(store.partial(f"train-{key.digest}"), key.digest)
-
-    def make() -> TrainedModel:
-        deadline = None if budget_minutes is None else time.monotonic() + 60 * budget_minutes
-        return trained(store, sequences, recipe, processors, progress, Continuity(checkpoints, deadline))
-
-    model = once(store, key, make, anew)
+    deadline = time.monotonic() + 60 * budget_minutes if budget_minutes else None
+    continuity, progress = Continuity(checkpoints, deadline), progress_of(key.step)
+    model = once(store, key, lambda: trained(store, sequences, recipe, processors, progress, continuity), anew)
     checkpoints.remove()
     return model
 

@@ -201,10 +201,13 @@ def test_a_second_machine_folder_gives_equal_weights_and_a_second_run_reuses(
     folder = Path(json.loads(fresh.stdout)["folder"])
     assert json.loads((folder / "manifest.json").read_bytes())["weights"] == weights
     again = stepwise("run", "--preset", "smoke", "--artifacts", tmp_path / "a", "--json", home=tmp_path)
-    second = Path(json.loads(again.stdout)["folder"])
-    assert second != folder
-    timings = json.loads((second / "timings.json").read_bytes())
-    assert all(timing["reused"] for timing in timings), timings
+    assert Path(json.loads(again.stdout)["folder"]) == folder, "nothing changed, so the run stands"
+    assert "train: nothing changed, reused" in again.stderr
+    changed = ("--set", "evaluation.calibration_bins=5", "--artifacts", tmp_path / "a", "--json")
+    third = Path(json.loads(stepwise("run", "--preset", "smoke", *changed, home=tmp_path).stdout)["folder"])
+    assert third != folder
+    timings = json.loads((third / "timings.json").read_bytes())
+    assert [timing["step"] for timing in timings if not timing["reused"]] == ["evaluate"]
 
 
 @pytest.mark.slow

@@ -272,7 +272,8 @@ def test_the_task_keeps_its_checkpoints_until_its_model_is_kept(
         if not (tmp_path / root).exists():
             shutil.copytree(tmp_path / "begun", tmp_path / root)
         network, training = Network(layers=(LstmLayer(units=5),)), recipe(epochs=2, batch_size=16)
-        return package.train.fn(tmp_path / root, sequences, Reshape(timesteps=4), network, training, 2, budget_minutes)
+        whole = package.Recipe(Reshape(timesteps=4), network, training)
+        return package.train.fn(tmp_path / root, sequences, whole, 2, budget_minutes)
 
     def partial(root: str) -> list[list[str]]:
         return [sorted(file.name for file in kept.iterdir()) for kept in (tmp_path / root / "store/partial").iterdir()]
@@ -309,13 +310,14 @@ from tasks.stage import Advanced, listening
 from tasks.train import checkpoint, learner
 learner.SEGMENT_SECONDS, checkpoint.LEAST_SECONDS, checkpoint.COST_SHARE = 0.05, 0.1, 0.5
 network = Network(layers=(LstmLayer(units=16),), dropout_head=0.2)
-recipe = Training(epochs=6, batch_size=4, learning_rate=0.01)
+training = Training(epochs=6, batch_size=4, learning_rate=0.01)
+recipe = package.Recipe(Reshape(timesteps=4), network, training)
 def tell(event):
     if isinstance(event, Advanced) and event.total:
         print("at", event.done, event.total, flush=True)
 with listening(tell):
     sequences = Sequences.model_validate_json(sys.argv[2])
-    model = package.train.fn(Path(sys.argv[1]), sequences, Reshape(timesteps=4), network, recipe, 2)
+    model = package.train.fn(Path(sys.argv[1]), sequences, recipe, 2)
 print("done", model.model_dump_json(), flush=True)
 """
 
