@@ -209,6 +209,21 @@ def ui(
     serve_ui(host, port)
 
 
+InstallationFile = Annotated[Path, typer.Option("--file", help="The installation: what is deployed when.")]
+
+
+@app.command()
+def deploy(file: InstallationFile = Path("stepwise.toml")) -> None:
+    """Put the installation's work pool, deployments, schedules and limits onto the Prefect server.
+
+    The server is the one at PREFECT_API_URL, else the one of `stepwise ui` and `stepwise run`. Each item is told:
+    unchanged, created, or what changed. Again changes nothing.
+    """
+    from flows.deploy import deploy_and_tell
+
+    deploy_and_tell(file)
+
+
 def main() -> None:
     """Run the command; errors for people become one paragraph and an exit code."""
     from flows.settings import prepare_environment

@@ -20,6 +20,17 @@ _DEFAULTS = {
 }
 
 
+# What a run needs wherever a worker starts it: these stand in its deployment.
+OF_RUNS = {
+    name: _DEFAULTS[name]
+    for name in (
+        "PREFECT_LOGGING_EXTRA_LOGGERS",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY",
+        "TF_CPP_MIN_LOG_LEVEL",
+        "TF_ENABLE_ONEDNN_OPTS",
+    )
+} | {"PREFECT_CLIENT_MAX_RETRIES": "6"}  # twice the default's minute without a server
+
 _DEBUGGING = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO"}
 
 
