@@ -13,6 +13,9 @@ _DEFAULTS = {
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
+    # In memory, Prefect's default, a server that starts again forgets who holds a deployment's slot, and Prefect ends
+    # a run that can no longer renew its lease.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_CLI_PROMPT": "false",
     "TF_CPP_MIN_LOG_LEVEL": "2",

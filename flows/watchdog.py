@@ -45,6 +45,7 @@ POLL_SECONDS: Final = 3.0
 START_GRACE: Final = datetime.timedelta(seconds=15)  # from Running until the process is known to the server
 WAIT_GRACE: Final = datetime.timedelta(seconds=90)  # from Pending until there is a process
 END_GRACE: Final = datetime.timedelta(seconds=20)  # from the flow's last line until the server knows its state
+TASK_GRACE: Final = datetime.timedelta(seconds=5)  # until the last that a run's process said of its tasks has arrived
 RETRY_WITHIN: Final = datetime.timedelta(days=1)  # what crashed longer ago is left to people
 STOPPED: Final = "termination signal"  # how Prefect names the end of a run that was told to stop
 UNDER_WAY: Final = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
@@ -99,7 +100,7 @@ class Watchdog:
         """Do whatever is to be done now; a second look at once finds nothing more."""
         deployments = {found.id for found in owned_deployments(self.client, self.installation.work_pool)}
         alarm = Alarm(self.client, self.installation)
-        deeds = [*self._end_dead(deployments), *self._end_tasks_of_ended()]
+        deeds = [*self._end_dead(deployments), *self._end_tasks_of_ended(deployments)]
         ended = self._ended_badly(deployments)
         deeds += [Deed(what="noted for an alert", run=run.name, why=_told(run)) for run in ended if alarm.note(run)]
         deeds += self._leave_one_late(deployments)
@@ -117,6 +118,7 @@ class Watchdog:
             state = self._end_of(run, attempts.get(str(run.id)))
             if state is not None and self._set(run, state):
                 yield Deed(what=f"set to {state.name}", run=run.name, why=state.message or "")
+                yield from self._end_tasks(run)
 
     def _end_of(self, run: FlowRun, attempt: Attempt | None) -> State[Any] | None:
         """The state of a run that the server believes under way but that is not; None where it is, or may be."""
@@ -149,21 +151,22 @@ class Watchdog:
             return _dead(run, f"it was stopped: {found}")
         return Completed(message=f"{attempt.outcome}: {attempt.published} (its process ended before it could say so)")
 
-    def _end_tasks_of_ended(self) -> Iterator[Deed]:
-        """End the task runs that still count as running although their run crashed."""
-        crashed = filters.FlowRunFilter(
-            state=_of_types((StateType.CRASHED, StateType.CANCELLED)),
-            end_time=filters.FlowRunFilterEndTime(
-                after_=_now() - RETRY_WITHIN, before_=_now() - datetime.timedelta(seconds=5) * self.grace
-            ),
-        )
-        lasting = filters.TaskRunFilter(
-            state=filters.TaskRunFilterState(type=filters.TaskRunFilterStateType(any_=[*UNDER_WAY]))
-        )
-        flow = filters.FlowFilter(name=filters.FlowFilterName(any_=[FLOW]))
-        for task in self.client.read_task_runs(flow_filter=flow, flow_run_filter=crashed, task_run_filter=lasting):
-            self.client.set_task_run_state(task.id, Crashed(message="The run crashed in this task."), force=True)
-            yield Deed(what="set to Crashed", run=task.name, why="its run crashed")
+    def _end_tasks_of_ended(self, deployments: set[UUID]) -> Iterator[Deed]:
+        """End the task runs that still count as running although their run crashed, whoever found that."""
+        before = _now() - TASK_GRACE * self.grace
+        ended = filters.FlowRunFilterEndTime(after_=_now() - RETRY_WITHIN, before_=before)
+        for run in self._runs(state=_of_types((StateType.CRASHED, StateType.CANCELLED)), end_time=ended):
+            if run.deployment_id in deployments or self._is_here(run):
+                yield from self._end_tasks(run)
+
+    def _end_tasks(self, run: FlowRun) -> Iterator[Deed]:
+        """End the task runs of a run that ended without them."""
+        of = filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[run.id]))
+        types = filters.TaskRunFilterStateType(any_=[*UNDER_WAY])
+        lasting = filters.TaskRunFilter(state=filters.TaskRunFilterState(type=types))
+        for task in self.client.read_task_runs(flow_run_filter=of, task_run_filter=lasting):
+            self.client.set_task_run_state(task.id, Crashed(message="Its run ended in the midst of it."), force=True)
+            yield Deed(what="set to Crashed", run=f"{run.name}, {task.name}", why="its run ended in the midst of it")
 
     def _ended_badly(self, deployments: set[UUID]) -> list[FlowRun]:
         """Our runs that failed or crashed of late."""
@@ -192,6 +195,7 @@ class Watchdog:
             crashes = self._crashes(run)
             if crashes > self.installation.retries or self._stood_for(run) or self._is_busy(deployment):
                 continue
+            yield from self._end_tasks(run)
             tried = f"try {crashes + 1} of {self.installation.retries + 1}" if crashes else "it was told to stop"
             if self._set(run, AwaitingRetry(scheduled_time=_now(), message=f"It goes on: {tried}.")):
                 busy.add(deployment)
