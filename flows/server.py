@@ -42,7 +42,7 @@ def settings_of(host: str, port: int) -> dict[str, str]:
 def server_command(host: str, port: int) -> list[str]:
     """The command of a server: as `prefect server start`, but for the application, which is the one below."""
     command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server:application", "--log-level", "warning"]
-    command += ["--app-dir", str(Path(__file__).resolve().parents[1]), "--timeout-graceful-shutdown", "1"]
+    command += ["--app-dir", str(Path(__file__).resolve().parents[1])]
     return [*command, "--host", host, "--port", str(port)]
 
 

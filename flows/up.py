@@ -7,6 +7,7 @@ stopped, then the worker, last the server, which was told. Not here: what keeps 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import signal
 import socket
@@ -89,7 +90,8 @@ class _Everything:
         environment = _environment(self.installation, self.host, self.port)
         python, pool = sys.executable, self.installation.work_pool
         worker = [python, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
-        self.server = Part("server", server_command(self.host, self.port), environment)
+        server = [*server_command(self.host, self.port), "--timeout-graceful-shutdown", "1"]
+        self.server = Part("server", server, environment)
         self.worker = Part("worker", [*worker, "--name", worker_name()], environment)
         self.watchdog = Part(
             "watchdog", [python, "-m", "flows.command", "watch", "--file", str(self.file)], environment
@@ -113,9 +115,10 @@ class _Everything:
                 say(str(item))
             for deed in Watchdog(client, self.installation).look_once():  # before anything new begins
                 say(f"left from before: {deed}")
+            began = datetime.datetime.now(datetime.UTC)
             self.worker.start()
             self.watchdog.start()
-            self._await_worker(client)
+            self._await_worker(client, began)
             for line in _next_runs(client, self.installation):
                 say(line)
 
@@ -162,11 +165,11 @@ class _Everything:
             "database_url names?",
         )
 
-    def _await_worker(self, client: SyncPrefectClient) -> None:
+    def _await_worker(self, client: SyncPrefectClient, began: datetime.datetime) -> None:
         pool, deadline = self.installation.work_pool, time.monotonic() + HEALTHY_WITHIN
         while time.monotonic() < deadline and self.worker.ended() is None:
-            names = {worker.name: worker.status for worker in client.read_workers_for_work_pool(pool)}
-            if names.get(worker_name()) == "ONLINE":
+            seen = {worker.name: worker.last_heartbeat_time for worker in client.read_workers_for_work_pool(pool)}
+            if (seen.get(worker_name()) or began) > began:  # a heartbeat of this one, not of the one before
                 say(f"worker: online for pool {pool}")
                 say("watchdog: running" if self.watchdog.ended() is None else "watchdog: not running")
                 return
@@ -237,8 +240,9 @@ def _require_free(host: str, port: int) -> None:
 
 def _database(environment: Mapping[str, str]) -> str:
     """What kind of database the server has, without its secrets."""
-    url = environment.get("PREFECT_SERVER_DATABASE_CONNECTION_URL") or str(
-        get_current_settings().server.database.connection_url or ""
+    configured = get_current_settings().server.database.connection_url
+    url = environment.get("PREFECT_SERVER_DATABASE_CONNECTION_URL") or (
+        configured.get_secret_value() if configured else ""
     )
     return url.partition("+")[0].partition(":")[0] or "sqlite"
 
@@ -252,7 +256,9 @@ def _next_runs(client: SyncPrefectClient, installation: Installation) -> Iterato
 
 def _next_run(client: SyncPrefectClient, deployment: DeploymentResponse) -> str:
     """When a deployment runs next; the server takes a few seconds to say so."""
+    now = datetime.datetime.now(datetime.UTC)
     waiting = filters.FlowRunFilter(
+        next_scheduled_start_time=filters.FlowRunFilterNextScheduledStartTime(after_=now),
         deployment_id=filters.FlowRunFilterDeploymentId(any_=[deployment.id]),
         state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
     )
