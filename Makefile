@@ -8,7 +8,7 @@ bin := .venv/bin
 uv_options := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fast lint bench lock clean run-environment dev-environment
+.PHONY: help run test fast soak lint bench lock clean run-environment dev-environment
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -22,6 +22,9 @@ test: dev-environment  ## run all tests, the fast tier first; what was skipped s
 
 fast: dev-environment  ## run the fast tests only
 	@$(bin)/python -m pytest -m 'not slow' $(ARGS)
+
+soak: dev-environment  ## kill 100 runs at random moments, then mend them; fewer: STEPWISE_KILLS=10 make soak
+	@STEPWISE_KILLS="$${STEPWISE_KILLS:-100}" $(bin)/python -m pytest -m soak -s tests/flows/test_kills.py $(ARGS)
 
 lint: dev-environment  ## check style, format, types and the import layers
 	@status=0; \

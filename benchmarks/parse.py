@@ -108,7 +108,7 @@ def _compressed(folder: Path, role: str, array: NDArray[Any]) -> Path:
 
 def _floor(images: Path, labels: Path, folder: Path) -> None:
     for file in (images, labels):
-        (folder / f"{file.stem}.raw").write_bytes(igzip.decompress(file.read_bytes()))
+        (folder / f"{file.stem}.raw").write_bytes(igzip.decompress(file.read_bytes()))  # type: ignore[no-untyped-call]
 
 
 def _product(images: Path, labels: Path, folder: Path, pixel_sum: int) -> None:

@@ -6,12 +6,17 @@ Imports are kept inside the commands, and help is plain text (its Markdown costs
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from schemas.errors import StepwiseError
+from flows.settings import prepare_environment, require_home
+from schemas.errors import ConfigurationError, StepwiseError
+
+if TYPE_CHECKING:
+    from schemas.configuration import RunConfiguration
 
 app = typer.Typer(
     name="stepwise",
@@ -30,6 +35,7 @@ Artifacts = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON value on standard output.")]
 DEFAULT_ARTIFACTS = Path(__file__).resolve().parents[1] / "artifacts"
+STAGES = ("download", "parse", "validate", "reshape", "train", "evaluate", "publish")
 
 
 Chosen = Annotated[
@@ -50,6 +56,22 @@ Catalogs = Annotated[
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, a part of it, or 'latest'.")]
 
 
+def _with_folder(
+    configuration: RunConfiguration, dataset: str | None, data: Path | None
+) -> tuple[RunConfiguration, Path | None]:
+    """Where a folder is given, it is the dataset, and the run bears its name from the beginning."""
+    if data is None:
+        return configuration, None
+    from schemas.catalog import dataset_of_folder
+
+    if dataset is not None:
+        raise ConfigurationError(
+            f"--dataset {dataset} and --data {data} were both given", "one of them", "Leave one of them out"
+        )
+    data = data.absolute()
+    return configuration.model_copy(update={"dataset": dataset_of_folder(data).name}), data
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")] = False,  # noqa: FBT002
@@ -67,6 +89,14 @@ def run(  # noqa: PLR0913 - one parameter an option
     settings: Settings = None,
     data: Data = None,
     catalog: Catalogs = None,
+    when_unchanged: Annotated[
+        str,
+        typer.Option(help="'skip' ends the run after the downloads where nothing changed; or 'go on'."),
+    ] = "go on",
+    budget_minutes: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Wall time for training; then it stops at a checkpoint, and the next run goes on."),
+    ] = None,
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
@@ -78,12 +108,18 @@ def run(  # noqa: PLR0913 - one parameter an option
     `stepwise run --data my-digits/ --set reshape.timesteps=14`, and `stepwise run --preset question-3750` to see how
     a reshape that loses its labels is stopped.
     """
+    from schemas.policy import policy_of
     from schemas.presets import configured
 
     configuration = configured(preset, config, settings or (), dataset)
+    policy = policy_of(when_unchanged=when_unchanged, budget_minutes=budget_minutes)
+    configuration, data = _with_folder(configuration, dataset, data)
+    require_home()
     from flows.running import Request, run_and_tell
 
-    run_and_tell(Request(configuration, data, tuple(catalog or ()), artifacts), as_json=as_json)
+    # Absolute, so that the run can be run again from any folder.
+    catalogs = tuple(path.absolute() for path in catalog or ())
+    run_and_tell(Request(configuration, data, catalogs, artifacts, policy), as_json=as_json)
 
 
 @app.command()
@@ -105,6 +141,7 @@ def plan(  # noqa: PLR0913 - one parameter an option
     from schemas.presets import configured
 
     configuration = configured(preset, config, settings or (), dataset)
+    configuration, data = _with_folder(configuration, dataset, data)
     from flows.planning import tell_plan
 
     tell_plan(configuration, data, tuple(catalog or ()), artifacts, as_json=as_json)
@@ -131,17 +168,22 @@ def rerun(
     from schemas.plan import stages_named
 
     stages = stages_named(task or ())
+    require_home()
     from flows.running import rerun_and_tell
 
     rerun_and_tell(artifacts, run_name, stages, only=only, as_json=as_json)
 
 
 @app.command()
-def runs(artifacts: Artifacts = DEFAULT_ARTIFACTS, as_json: AsJson = False) -> None:  # noqa: FBT002
-    """List the published runs, the newest first."""
-    from flows.runs import list_runs
+def runs(
+    every: Annotated[bool, typer.Option("--all", help="Failed ones too, and those that found nothing to do.")] = False,  # noqa: FBT002
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """List the published runs, the newest first; with --all everything that was tried."""
+    from flows.runs import list_attempts, list_runs
 
-    list_runs(artifacts, as_json=as_json)
+    (list_attempts if every else list_runs)(artifacts, as_json=as_json)
 
 
 @app.command()
@@ -206,6 +248,7 @@ def ui(
     """Serve the Prefect UI with all runs made so far, until Ctrl-C."""
     from flows.server import serve_ui
 
+    require_home()
     serve_ui(host, port)
 
 
@@ -254,22 +297,44 @@ def watch(file: InstallationFile = Path("stepwise.toml")) -> None:
 
 
 def main() -> None:
-    """Run the command; errors for people become one paragraph and an exit code."""
-    from flows.settings import prepare_environment
-
+    """Run the command; errors for people become one paragraph and an exit code, for programs one JSON value as well."""
     prepare_environment(debug="--debug" in sys.argv)
     try:
-        app()
-    except StepwiseError as error:
-        if _debug:
-            raise
-        typer.echo(f"stepwise: {error}", err=True)
+        sys.exit(app(standalone_mode=False))
+    except typer.TyperException as error:  # the command line itself is wrong
+        error.show()  # type: ignore[attr-defined] # whatever typer raises has it
+        _answer(StepwiseError(error.format_message(), "", "See `stepwise --help`"), error, error.exit_code)
         sys.exit(error.exit_code)
     except Exception as error:
+        known = error if isinstance(error, StepwiseError) else _unforeseen(error)
+        _answer(known, error, known.exit_code)
         if _debug:
             raise
-        typer.echo(f"stepwise: {type(error).__name__}: {error}. Run `stepwise --debug …` for a traceback.", err=True)
-        sys.exit(1)
+        typer.echo(f"stepwise: {known}", err=True)
+        sys.exit(known.exit_code)
+
+
+def _unforeseen(error: Exception) -> StepwiseError:
+    return StepwiseError(f"{type(error).__name__}: {error}", "", "Run `stepwise --debug …` for a traceback")
+
+
+def _answer(error: StepwiseError, raised: Exception, exit_code: int) -> None:
+    """Give a program that asked for JSON the failure as one value on standard output."""
+    if "--json" not in sys.argv:
+        return
+    from flows.runs import print_json
+
+    texts = {name: getattr(error, name) or None for name in ("found", "expected", "remedy", "file")}
+    print_json({"error": {**texts, "stage": stage_of(raised), "exit_code": exit_code}})
+
+
+def stage_of(error: BaseException) -> str | None:
+    """The stage in whose code an error arose; None where it was in none."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package, _, rest = str(frame.f_globals.get("__name__", "")).partition(".")
+        if package == "tasks" and (stage := rest.partition(".")[0]) in STAGES:
+            return stage
+    return None
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from schemas.plan import Planned, Verdict, differences
 from tasks.mirror import Mirror
-from tasks.stage import remembered
-from tasks.store import Store
+from tasks.stage import understood
+from tasks.store import Store, handles_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,6 +42,7 @@ class Foresight:
     def __init__(self, demands: Callable[[str], str | None] = lambda _: None) -> None:
         self.planned: list[Planned] = []
         self._demands = demands
+        self._coming: set[str] = set()  # places of outputs that will be there once their step has been reached
 
     def __call__(self, task: Task[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - a result or Unknown
         """Foresee one step."""
@@ -58,12 +59,16 @@ class Foresight:
         key = policy.key_of(**given)
         if key is None:
             self._note(step, "run", "tracked data is looked at each time")
-            return policy.foreseen(**given) or Unknown(step, _split_of(given))
+            foreseen = policy.foreseen(**given)
+            if foreseen is None:
+                return Unknown(step, _split_of(given))
+            self._coming |= {handle.place for handle in handles_in(foreseen.model_dump(mode="json"))}
+            return foreseen
         return self._judged(Store(given["artifacts"]), key, given["anew"]) or Unknown(step, _split_of(given))
 
     def _judged(self, store: Store, key: Key[Any], anew: str | None) -> Any:  # noqa: ANN401 - the stage's form
         """What the step will give where that is known, else None."""
-        output = remembered(store, key, looking=True)
+        output = understood(key, store.foretell(key.stage, key.digest, self._coming))
         record = store.record(key.stage, key.digest)
         demanded = anew is not None and not store.was_met(anew, key.step)
         if output is not None and not demanded:
@@ -74,7 +79,9 @@ class Foresight:
             self._note(key.step, "run", "its output is missing or damaged")
         else:
             self._note(key.step, "run", why(key, store.records(key.stage)))
-        return output or (key.adapt(key.form.model_validate(record.value)) if record else None)
+        if record is not None:
+            self._coming |= {handle.place for handle in record.handles}
+        return output or understood(dataclasses.replace(key, stands=lambda _: True), record.value if record else None)
 
     def _following(self, store: Store, stage: str, waits: Unknown) -> tuple[Verdict, str]:
         if not store.records(stage):  # whatever the earlier steps give

@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import logging
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,13 +21,15 @@ from flows.attempts import Attempt, Attempts, Problem
 from flows.dag import chain
 from flows.dossier import Journal, as_error, dossier, journal_kept
 from flows.plan import Foresight
+from flows.unchanged import NothingChangedError, require_change
 from schemas.catalog import Dataset, dataset_of_folder, load_catalog
 from schemas.configuration import RunConfiguration
-from schemas.handles import PublishedRun
+from schemas.handles import ROLES, SPLITS, PublishedRun
 from schemas.plan import STAGES, Planned, Stage
 from schemas.policy import Policy
 from tasks.publish import StageTiming, Subject
 from tasks.publish.cards import as_text, show_standing
+from tasks.stage import log
 from tasks.store import handles_in
 
 if TYPE_CHECKING:
@@ -36,9 +39,12 @@ if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
     from pydantic import BaseModel
 
+    from schemas.handles import SourceFile
+
 logging.getLogger("stepwise").setLevel(logging.INFO)  # Prefect forwards it to the server
 
 SIDE_BY_SIDE: Final = ("download", "parse", "reshape")
+DOWNLOADS: Final = len(SPLITS) * len(ROLES)
 
 
 def _flow_run_name() -> str:
@@ -73,7 +79,7 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
         data: A folder of IDX files to use in place of the named dataset.
         catalogs: Further dataset catalogs of the user's own.
         artifacts: Where outputs and published runs are kept.
-        policy: What to do about unchanged data, where training starts, how long it may take.
+        policy: What to do about unchanged data, and how long training may take.
         rerun: Stages to do again even though their outputs are there, and with them what hangs on them.
         rerun_only: Only those stages; what follows is done again only if they give something else than before.
         of: The run that this one runs again; a published one is never changed, this one becomes its revision.
@@ -100,7 +106,15 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
             if plan_only:
                 going.planned(foresight.planned)
                 return None
-            published: PublishedRun = chain(going, artifacts, dataset, configuration, subject, going.timings)
+            if policy.when_unchanged == "skip" and not rerun:
+                going.before_parsing = partial(require_change, artifacts, configuration)
+            try:
+                published: PublishedRun = chain(
+                    going, artifacts, dataset, configuration, subject, going.timings, policy.budget_minutes
+                )
+            except NothingChangedError as nothing:
+                going.skipped(nothing.run)
+                return None
             going.published(published, foresight.planned, artifacts)
             return published
 
@@ -116,10 +130,13 @@ class _Going:
         self.timings = _Timings(journal)
         self._futures: list[PrefectFuture[Any]] = []
         self._results: list[BaseModel] = []
+        self.before_parsing: Callable[[list[SourceFile]], None] = lambda _: None
 
     def __call__(self, task: Task[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - a future or a result
         """Do one step: side by side with its kind where there are several, else here and now."""
         anew = self.demands(task.name)
+        if task.name == "parse" and len(self._futures) == DOWNLOADS:
+            self.before_parsing([future.result() for future in self._futures])
         if task.name in SIDE_BY_SIDE:
             future = task.submit(*arguments, anew=anew)
             self._futures.append(future)
@@ -161,6 +178,13 @@ class _Going:
         if stood:
             show_standing(artifacts / published.place)
         self._end(outcome="unchanged" if stood else "published", published=published.run)
+
+    def skipped(self, run: str) -> None:
+        """Say that nothing changed, and which run stands."""
+        told = f"Nothing changed since {run}: no file's digest and no setting. The run was skipped, as its policy says."
+        create_markdown_artifact(key="run-summary", markdown=f"{told}\n\n`{run}` stands.", description=told)
+        log.info(told)
+        self._end(outcome="skipped", published=run)
 
     def _end(self, **changes: object) -> None:
         self._attempts.keep(self._attempt.model_copy(update={"ended": _now(), "problem": None, **changes}))

@@ -20,6 +20,7 @@ from flows.runs import ledger_table, print_json
 from schemas.configuration import RunConfiguration
 from schemas.ledger import Ledger
 from schemas.policy import Policy
+from schemas.steps import place
 from tasks.stage import Advanced, Finished, listening, log
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ def run_and_tell(request: Request, *, as_json: bool) -> None:
     finished: list[Finished] = []
     with _told(console, finished), tags(dataset.name, configuration.preset):
         published = retrain(**vars(request))
+    if published is None:  # skipped, as the log has said
+        if as_json:
+            print_json({"run": None, "outcome": "skipped"})
+        return
     folder = artifacts.absolute() / published.place
     if as_json:
         print_json({**published.model_dump(mode="json"), "folder": str(folder)})
@@ -139,7 +144,7 @@ def _summarise(
     times = Table("step", title="Where the time went", title_justify="left")
     times.add_column("seconds", justify="right")
     times.add_column("")
-    for event in finished:
+    for event in sorted(finished, key=lambda event: place(event.step)):
         times.add_row(event.step, f"{event.seconds:.1f}", "reused" if event.reused else "")
     console.print(times)
     console.print(ledger_table(Ledger.model_validate_json((folder / "ledger.json").read_bytes())))

@@ -7,8 +7,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from flows.attempts import Attempts
 from schemas.errors import ConfigurationError
 from schemas.ledger import Ledger
 from tasks.seals import sha256_file
@@ -57,6 +59,22 @@ def list_runs(artifacts: Path, *, as_json: bool) -> None:
         low, high = manifest["interval"]
         row = (folder.name, manifest["dataset"], manifest["preset"])
         table.add_row(*row, f"{manifest['accuracy']:.2%}", f"{low:.2%} to {high:.2%}")
+    Console().print(table)
+
+
+def list_attempts(artifacts: Path, *, as_json: bool) -> None:
+    """Print everything that was tried: what became of it, and where it stopped."""
+    known = Attempts(artifacts).all()
+    if as_json:
+        print_json([attempt.model_dump(mode="json") for attempt in known])
+        return
+    table = Table(title=f"{len(known)} runs", title_justify="left")
+    for name in ("run", "became", "published", "stopped at"):
+        table.add_column(name, overflow="fold")
+    for attempt in known:
+        problem = attempt.problem
+        where = f"{problem.step or 'its beginning'}: {problem.found}" if problem else ""
+        table.add_row(attempt.run, attempt.outcome, attempt.published or "", escape(where))
     Console().print(table)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+from schemas.errors import StorageError
 
 _DEFAULTS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
@@ -19,7 +22,6 @@ _DEFAULTS = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_CLI_PROMPT": "false",
     "TF_CPP_MIN_LOG_LEVEL": "2",
-    "TF_ENABLE_ONEDNN_OPTS": "0",  # its choice of kernels would make equal runs differ between machines
 }
 
 
@@ -41,3 +43,25 @@ def prepare_environment(*, debug: bool) -> None:
     """Set what the user has not set; when debugging, let Prefect's own logs and tracebacks through."""
     for name, value in {**_DEFAULTS, **(_DEBUGGING if debug else {})}.items():
         os.environ.setdefault(name, value)
+
+
+def require_home() -> None:
+    """Make the folder of Prefect's records; where it cannot be written, Prefect would wait for minutes and not say why.
+
+    Raises:
+        StorageError: it cannot be made or written.
+    """
+    import tempfile
+
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise StorageError(
+            f"Prefect's records cannot be kept here: {error.strerror}",
+            "a folder that can be written",
+            "Name another with the variable PREFECT_HOME",
+            str(home),
+        ) from error

@@ -57,6 +57,10 @@ class PromotionRefusedError(StepwiseError):
     exit_code = 6
 
 
+class BudgetSpentError(StepwiseError):
+    """The wall time that was given is over; what was done is kept, and a rerun goes on from there."""
+
+
 def _sentence(text: str) -> str:
     text = text.strip()
     return text if text.endswith((".", "!", "?")) else f"{text}."

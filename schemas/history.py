@@ -28,3 +28,6 @@ class History(Frozen):
     parameters: int
     seconds_to_first_step: float = Field(description="Imports, tracing and compiling, before the first step ended.")
     engine: str = Field(description="The path that trained: devices, compiled or not.")
+    resumed: tuple[str, ...] = Field(
+        default=(), description="Where training was taken up from a checkpoint after interruptions, in order."
+    )

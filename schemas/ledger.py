@@ -200,4 +200,7 @@ def probable_cause(equation: Equation, left: int, right: int) -> str:
 
 def _ratio(left: int, right: int) -> str:
     small, large = sorted((left, right))
-    return f", a ratio of {large / small:.4g}" if small else ""
+    ratio = f"{large / small:.4g}" if small else ""
+    if ratio == "1":  # 2,999 against 3,000 is no ratio that a person would see
+        return f", a difference of {large - small:,}"
+    return f", a ratio of {ratio}" if ratio else ""

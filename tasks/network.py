@@ -37,7 +37,9 @@ def quiet_tensorflow() -> None:
     """
     if "tensorflow" in sys.modules:
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # noqa: TID251 - the only way TensorFlow takes this setting
+    # The only way TensorFlow takes these. oneDNN's choice of kernels would let equal runs differ.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # noqa: TID251
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # noqa: TID251
     with tempfile.TemporaryFile() as said:
         stderr = os.dup(2)
         os.dup2(said.fileno(), 2)

@@ -14,7 +14,7 @@ from prefect import task
 
 from schemas.errors import DataError
 from schemas.handles import SourceFile, Split, Station, Table
-from schemas.ledger import Ledger
+from schemas.ledger import CountsBrokenError, Ledger
 from schemas.tables import FILE_NAME, METADATA_KEY, TableFacts, arrow_schema, table_digest
 from tasks.idx import IdxReader, open_idx
 from tasks.mirror import Mirror
@@ -96,7 +96,12 @@ def to_table(
     image_path = store.open(images.idx, images.name)
     label_path = store.open(labels.idx, labels.name)
     with store.staging() as folder:
-        parsed = write_table(image_path, label_path, folder / FILE_NAME, split, label_column, progress)
+        try:
+            parsed = write_table(image_path, label_path, folder / FILE_NAME, split, label_column, progress)
+        except CountsBrokenError as error:
+            raise CountsBrokenError(
+                error.found, error.expected, error.remedy, f"{images.name}, {labels.name}", error.equation
+            ) from error
         handle = store.commit(
             folder,
             kind="table",

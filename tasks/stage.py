@@ -155,14 +155,15 @@ def once(store: Store, key: Key[Output], make: Callable[[], Output], anew: str |
     return output
 
 
-def remembered(store: Store, key: Key[Output], anew: str | None = None, *, looking: bool = False) -> Output | None:
-    """The output that the store holds whole for a key; None where there is none, or where it shall be made anew.
-
-    Whoever is only looking leaves damaged outputs where they are.
-    """
+def remembered(store: Store, key: Key[Output], anew: str | None = None) -> Output | None:
+    """The output that the store holds whole for a key; None where there is none, or where it shall be made anew."""
     if anew and not store.was_met(anew, key.step):
         return None
-    value = store.recall(key.stage, key.digest, looking=looking)
+    return understood(key, store.recall(key.stage, key.digest))
+
+
+def understood(key: Key[Output], value: dict[str, Any] | None) -> Output | None:
+    """The output of a key, from what the store remembers of it."""
     try:
         output = None if value is None else key.form.model_validate(value)
     except ValidationError:  # a damaged record is a miss like any other

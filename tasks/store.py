@@ -7,7 +7,7 @@ Layout under the artifacts root:
     store/keys/<stage>/<key>.json          key -> what the stage returned, and what the key was made of
     store/met/<demand>/                    which steps were made again on whose demand
     store/checked/                         which files were compared with their seal, so that it need not be repeated
-    store/staging/, store/partial/         half-made outputs (removed at exit) and resumable downloads
+    store/staging/, store/partial/         half-made outputs (removed at exit); downloads and trainings to go on with
     store/damaged/                         what was set aside because its bytes were not what was committed
 """
 
@@ -32,7 +32,7 @@ from schemas.handles import Handle, Kind
 from tasks.seals import Checked, seal_files, sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from pydantic import BaseModel
 
@@ -50,13 +50,16 @@ class Record:
     step: str
     components: dict[str, dict[str, Any]]
     value: dict[str, Any]
+    handles: tuple[Handle, ...]
     made: int
 
 
 def _read_record(path: Path) -> Record | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return Record(path.stem, content["step"], content["components"], content["value"], path.stat().st_mtime_ns)
+        value = dict(content["value"])
+        handles = tuple(handles_in(value))
+        return Record(path.stem, content["step"], content["components"], value, handles, path.stat().st_mtime_ns)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -96,7 +99,7 @@ class Store:
         Returns:
             The handle of what is in the place: the existing output's, where one of this digest is whole.
         """
-        place = f"store/objects/{kind}/{digest[:2]}/{digest}"
+        place = place_of(kind, digest)
         handle = Handle(
             kind=kind, place=place, digest=digest, rows=rows, shape=shape, dtype=dtype, files=seal_files(folder)
         )
@@ -114,7 +117,7 @@ class Store:
 
     def find(self, kind: Kind, digest: str) -> Handle | None:
         """The handle of an output by its content, where it is there and whole."""
-        place = self.root / f"store/objects/{kind}/{digest[:2]}/{digest}"
+        place = self.root / place_of(kind, digest)
         try:
             handle = Handle.model_validate_json((place / _HANDLE).read_bytes())
         except (FileNotFoundError, ValueError):
@@ -138,21 +141,24 @@ class Store:
             )
         return path
 
-    def recall(self, stage: str, key: str, *, looking: bool = False) -> dict[str, Any] | None:
-        """What a stage returned for a key, if every output it names is whole.
-
-        Damaged ones are set aside and reported, unless somebody is only looking.
-        """
-        record = self._key_path(stage, key)
-        try:
-            value = json.loads(record.read_text(encoding="utf-8"))["value"]
-            handles = list(handles_in(value))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+    def recall(self, stage: str, key: str) -> dict[str, Any] | None:
+        """What a stage returned for a key, if every output it names is whole; damaged ones are set aside."""
+        record = self.record(stage, key)
+        if record is None:
             return None
-        if looking:
-            return value if isinstance(value, dict) and not any(map(self._damages, handles)) else None
-        whole = [self.is_whole(handle) for handle in handles]
-        return value if isinstance(value, dict) and all(whole) else None
+        whole = [self.is_whole(handle) for handle in record.handles]
+        return record.value if all(whole) else None
+
+    def foretell(self, stage: str, key: str, coming: Collection[str]) -> dict[str, Any] | None:
+        """As `recall`, for somebody who only looks: nothing is set aside, and outputs at these places count as there.
+
+        They are those that steps before this one are going to make.
+        """
+        record = self.record(stage, key)
+        if record is None:
+            return None
+        missing = (handle for handle in record.handles if handle.place not in coming and self._damages(handle))
+        return None if any(missing) else record.value
 
     def remember(self, stage: str, key: str, origin: dict[str, Any], value: BaseModel) -> None:
         """Record what a stage returned for a key, and what the key was made of."""
@@ -316,6 +322,11 @@ def handles_in(value: object) -> Iterator[Handle]:
             yield from handles_in(part)
 
 
+def place_of(kind: Kind, digest: str) -> str:
+    """Where an output is, relative to the artifacts root."""
+    return f"store/objects/{kind}/{digest[:2]}/{digest}"
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a small file so that its name shows the old content or the whole new one, never a part."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as temporary:
@@ -325,6 +336,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(temporary.fileno())
             Path(temporary.name).chmod(0o644)
             Path(temporary.name).replace(path)
+            sync_folder(path.parent)
         except BaseException:
             Path(temporary.name).unlink(missing_ok=True)
             raise

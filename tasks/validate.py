@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from prefect import task
@@ -25,9 +25,12 @@ from tasks.store import Store
 from tasks.table import Batch, TableReader
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 FIRST_ROWS = 5
+MOST_CLASSES = 1000
+GAP_CHECK = "labels leave no gap"
 ROW_CHECKS = (INDEX_CHECK, LABEL_CHECK, MISSING_CHECK)
 
 
@@ -79,12 +82,14 @@ class Findings:
 
     wrong: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
 
     def check(self, name: str, table: Table, rows: int, detail: str, *, holds: bool, found: str = "") -> None:
-        """Record a check; where it does not hold, what was found."""
+        """Record a check; where it does not hold, what was found, and in which file if it is about labels."""
         self.checks.append(Check(name=name, split=table.split, rows=rows, detail=detail))
         if not holds:
             self.wrong.append(f"{table.split}: {name}: {found} (expected {detail})")
+            self.files += [table.labels.name] if name in {LABEL_CHECK, GAP_CHECK} else []
 
     def require_none(self, dataset: Dataset) -> None:
         """Raise all findings as one error.
@@ -98,6 +103,7 @@ class Findings:
                 f"{count} in the data of '{dataset.name}': {'; '.join(self.wrong)}",
                 "rows that keep their contract",
                 "Mend the files and rerun: nothing was reshaped or trained",
+                ", ".join(dict.fromkeys(self.files)) or None,
             )
 
 
@@ -109,6 +115,8 @@ def validated(store: Store, dataset: Dataset, tables: tuple[Table, Table], progr
     """
     findings = Findings()
     labels = _labels(store, dataset, tables)
+    if dataset.classes is None:
+        _check_gaps(findings, store, labels, tables)
     ledger = Ledger()
     for table in tables:
         counts = _Reading(findings, dataset, labels, table).read(store, progress)
@@ -244,12 +252,41 @@ def _labels(store: Store, dataset: Dataset, tables: tuple[Table, Table]) -> Labe
     return Labels(first=first, classes=classes, names=names)
 
 
-def _label_range(store: Store, table: Table) -> tuple[int, int]:
-    import pyarrow.compute as pc
+def _check_gaps(findings: Findings, store: Store, labels: Labels, tables: tuple[Table, Table]) -> None:
+    """Where nobody stated the classes, a number that no sample has, between two labels, is a sign of wrong labels.
+
+    The rows that are named are those on the rarer side of the first gap.
+    """
+    stored: list[Any] = [_label_column(store, table) for table in tables]
+    columns = [column.fill_null(labels.first).to_numpy() for column in stored]
+    seen = np.unique(np.concatenate(columns))
+    gaps = np.flatnonzero(np.diff(seen) > 1)
+    edge = seen[gaps[0]] if len(gaps) else seen[-1]
+    above = [column > edge for column in columns]
+    rarer_above = 2 * sum(map(np.count_nonzero, above)) <= sum(map(len, columns))
+    for table, column, beyond in zip(tables, columns, above, strict=True):
+        rows = np.flatnonzero(beyond == rarer_above) if len(gaps) else gaps
+        named = "; ".join(f"row {row} has label {column[row]}" for row in rows[:FIRST_ROWS])
+        findings.check(
+            GAP_CHECK,
+            table,
+            len(column),
+            f"each of {labels.first} to {seen[-1]}, unless a catalog states the number of classes",
+            holds=not len(rows),
+            found=f"no sample has label {edge + 1}; across this gap: {len(rows):,} rows, the first: {named}",
+        )
+
+
+def _label_column(store: Store, table: Table) -> pa.ChunkedArray[Any]:
     import pyarrow.parquet as pq
 
-    column = pq.read_table(store.open(table.table, FILE_NAME), columns=["label"]).column("label")
-    low, high = (value.as_py() for value in pc.min_max(column).values())
+    return pq.read_table(store.open(table.table, FILE_NAME), columns=["label"]).column("label")
+
+
+def _label_range(store: Store, table: Table) -> tuple[int, int]:
+    import pyarrow.compute as pc
+
+    low, high = (value.as_py() for value in pc.min_max(_label_column(store, table)).values())
     if low is None:
         raise DataError(f"the {table.split} split has no samples", "at least one", "Give files that hold data")
     if low < 0 or high - low > MOST_CLASSES:
@@ -260,9 +297,6 @@ def _label_range(store: Store, table: Table) -> tuple[int, int]:
             table.labels.name,
         )
     return low, high
-
-
-MOST_CLASSES = 1000
 
 
 def _receipt(

@@ -1,4 +1,4 @@
-"""What all tests share: their order, and the report of what was skipped."""
+"""What all tests share: their order, how many examples are generated, and the report of what was skipped."""
 
 from __future__ import annotations
 
@@ -18,6 +18,17 @@ CHROMIUM_OPTIONS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+
+FEWER_EXAMPLES = 30  # in the fast tier, of Hypothesis' 100; the tests count theirs in parts or multiples of it
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Generate fewer examples where only the fast tier runs, and the full number wherever the slow one does as well."""
+    if "not slow" in config.option.markexpr:
+        from hypothesis import settings  # only where something is set
+
+        settings.register_profile("fast", max_examples=FEWER_EXAMPLES)
+        settings.load_profile("fast")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

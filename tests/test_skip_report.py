@@ -1,4 +1,4 @@
-"""The report of skips that `conftest.py` prints, read from a session of its own."""
+"""The report of skips that `conftest.py` prints, read from a session of its own, inside this process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 def test_every_skip_is_named_before_the_closing_line(session: pytest.Pytester) -> None:
     session.makepyfile("import pytest\ndef test_a(): pass\ndef test_b(): pytest.skip('no oven')")
-    result = session.runpytest_subprocess("-p", "no:cacheprovider")
+    result = session.runpytest_inprocess("-p", "no:cacheprovider")
     assert result.ret == pytest.ExitCode.OK
     assert [line.strip() for line in result.outlines[-3:-1]] == [
         "skipped: 1",
@@ -37,7 +37,7 @@ def test_a_skip_fails_where_none_is_allowed(
 ) -> None:
     monkeypatch.setenv("STEPWISE_NO_SKIPS", "1")
     session.makepyfile(test_whole="def test_a(): pass", test_skipping=f"import pytest\n{skip}")
-    result = session.runpytest_subprocess("-p", "no:cacheprovider")
+    result = session.runpytest_inprocess("-p", "no:cacheprovider")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "skipped: 1 (STEPWISE_NO_SKIPS=1: that fails the session)" in result.outlines
 
@@ -45,12 +45,12 @@ def test_a_skip_fails_where_none_is_allowed(
 def test_nothing_skipped_is_said_too_and_passes(session: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEPWISE_NO_SKIPS", "1")
     session.makepyfile("def test_a(): pass")
-    result = session.runpytest_subprocess("-p", "no:cacheprovider")
+    result = session.runpytest_inprocess("-p", "no:cacheprovider")
     assert result.ret == pytest.ExitCode.OK
     assert result.outlines[-2] == "skipped: none"
 
 
 def test_the_fast_tier_runs_first(session: pytest.Pytester) -> None:
     session.makepyfile("import pytest\n@pytest.mark.slow\ndef test_late(): pass\ndef test_early(): pass")
-    result = session.runpytest_subprocess("-p", "no:cacheprovider", "-v")
+    result = session.runpytest_inprocess("-p", "no:cacheprovider", "-v")
     result.stdout.fnmatch_lines(["*::test_early PASSED*", "*::test_late PASSED*"])

@@ -33,7 +33,7 @@ from tasks.download.npm import fetch_npm
 from tasks.idx import IdxHeader, open_idx
 from tasks.mirror import Mirror
 from tasks.stage import Key, Progress, log, once, progress_of, timed
-from tasks.store import Store
+from tasks.store import Store, place_of
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State, TaskRun
@@ -250,10 +250,13 @@ def _no_source(dataset: Dataset, file: DataFile, failures: list[tuple[Source, So
     answers = tuple(f"{source}: {failure}" for source, failure in failures)
     listed = "; ".join(f"({number}) {answer}" for number, answer in enumerate(answers, 1))
     digest = f"payload sha256 {file.payload_sha256}" if file.payload_sha256 else "an IDX file"
+    remedy = "Check the network and the proxy settings, or put the four files into a folder and give it with --data"
+    if failures and all(isinstance(source, FolderSource) for source, _ in failures):
+        remedy = "Put the right file there, and run again"
     return NoSourceError(
         f"no source gave {file.name} of {dataset.name}: {listed}",
         digest if not file.containers or file.payload_sha256 else "the published file by its digest",
-        "Check the network and the proxy settings, or put the four files into a folder and give it with --data",
+        remedy,
         file.name,
         answers,
         may_heal=any(failure.may_heal for _, failure in failures),
@@ -279,7 +282,7 @@ def foreseen(
     name = f"{file.name}{verified.suffix}"
     kept = Store(artifacts).find("idx", verified.digest) or Handle(
         kind="idx",
-        place="",
+        place=place_of("idx", verified.digest),
         digest=verified.digest,
         rows=verified.header.items,
         shape=verified.header.shape,

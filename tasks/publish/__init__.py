@@ -28,6 +28,7 @@ from schemas.errors import StorageError
 from schemas.handles import Evaluation, FileSeal, Frozen, PublishedRun, Sequences, Table, TrainedModel
 from schemas.history import History
 from schemas.metrics import Metrics
+from schemas.steps import place
 from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
 from tasks.mirror import Mirror
@@ -128,6 +129,18 @@ def stands(store: Store, published: PublishedRun) -> bool:
     return not any(store.checked.damage_of(folder / name, seal) for name, seal in seals.items())
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A run that is being assembled: the staging folder it grows in, and all that goes into it."""
+
+    folder: Path
+    store: Store
+    subject: Subject
+    outcome: Outcome
+    receipt: Receipt
+    timings: tuple[StageTiming, ...]
+
+
 @task(
     name="publish",
     description="Writes model, metrics, predictions, report, ledger and receipt into a staging folder, tries the model "
@@ -156,6 +169,7 @@ def published_run(store: Store, subject: Subject, outcome: Outcome, timings: tup
         StorageError: the model answers differently in a fresh process, or the run cannot be written.
     """
     receipt = closed_receipt(store, outcome)
+    timings = tuple(sorted(timings, key=lambda timing: place(timing.step)))  # they come as the steps ended
     final = store.root / "runs" / subject.run
     with writing(final):
         final.parent.mkdir(exist_ok=True)
@@ -167,8 +181,9 @@ def published_run(store: Store, subject: Subject, outcome: Outcome, timings: tup
                 str(final),
             )
         with store.staging() as folder:
-            _fill(folder, store, subject, outcome, receipt, timings)
-            manifest = _seal(folder, subject, outcome)
+            draft = Draft(folder, store, subject, outcome, receipt, timings)
+            _fill(draft)
+            manifest = _seal(draft)
             folder.chmod(0o755)
             folder.rename(final)
     log.info("published %s", final)
@@ -203,50 +218,40 @@ def environment() -> dict[str, str]:
     return {"stepwise": metadata.version("stepwise"), **machine, **versions}
 
 
-def _fill(
-    folder: Path,
-    store: Store,
-    subject: Subject,
-    outcome: Outcome,
-    receipt: Receipt,
-    timings: tuple[StageTiming, ...],
-) -> None:
+def _fill(draft: Draft) -> None:
     from tasks.network import MODEL_FILE, load
     from tasks.publish.serving import export
 
-    model_path = store.open(outcome.trained.model, MODEL_FILE)
+    folder, store, configuration = draft.folder, draft.store, draft.subject.configuration
+    model, evaluation = draft.outcome.trained.model, draft.outcome.evaluation.evaluation
+    model_path = store.open(model, MODEL_FILE)
     shutil.copyfile(model_path, folder / MODEL_FILE)
-    export(load(model_path), subject.configuration.reshape, receipt, folder / "saved_model")
+    export(load(model_path), configuration.reshape, draft.receipt, folder / "saved_model")
     for name in ("metrics.json", "predictions.parquet"):
-        shutil.copyfile(store.open(outcome.evaluation.evaluation, name), folder / name)
-    shutil.copyfile(store.open(outcome.trained.model, "history.json"), folder / "history.json")
-    _write_json(folder / "ledger.json", receipt.ledger)
-    _write_json(folder / "receipt.json", receipt)
-    _write_json(folder / "configuration.json", subject.configuration)
+        shutil.copyfile(store.open(evaluation, name), folder / name)
+    shutil.copyfile(store.open(model, "history.json"), folder / "history.json")
+    _write_json(folder / "ledger.json", draft.receipt.ledger)
+    _write_json(folder / "receipt.json", draft.receipt)
+    _write_json(folder / "configuration.json", configuration)
     (folder / "environment.json").write_text(json.dumps(environment(), indent=1), encoding="utf-8")
     (folder / "timings.json").write_text(
-        json.dumps([timing.model_dump() for timing in timings], indent=1), encoding="utf-8"
+        json.dumps([timing.model_dump() for timing in draft.timings], indent=1), encoding="utf-8"
     )
-    with _trial(folder, store, outcome):
-        _write_report(folder, store, subject, outcome, receipt, timings)
+    with _trial(draft):
+        _write_report(draft)
 
 
 def _write_json(path: Path, value: Frozen) -> None:
     path.write_text(value.model_dump_json(indent=1), encoding="utf-8")
 
 
-def _write_report(
-    folder: Path,
-    store: Store,
-    subject: Subject,
-    outcome: Outcome,
-    receipt: Receipt,
-    timings: tuple[StageTiming, ...],
-) -> None:
+def _write_report(draft: Draft) -> None:
     from tasks.publish.report import ReportContents, render
 
+    folder, store, subject, receipt = draft.folder, draft.store, draft.subject, draft.receipt
     metrics = Metrics.model_validate_json((folder / "metrics.json").read_bytes())
-    x, _ = open_arrays(store, outcome.sequences[1])
+    test_table, test_sequences = draft.outcome.tables[1], draft.outcome.sequences[1]
+    x, _ = open_arrays(store, test_sequences)
     contents = ReportContents(
         run=subject.run,
         created=subject.created,
@@ -257,11 +262,11 @@ def _write_report(
         ledger=receipt.ledger,
         metrics=metrics,
         history=History.model_validate_json((folder / "history.json").read_bytes()),
-        pictures=pictures(store, outcome.tables[1], [mistake.index for mistake in metrics.worst], subject.orientation),
+        pictures=pictures(store, test_table, [mistake.index for mistake in metrics.worst], subject.orientation),
         sequence=np.asarray(x[0]),
-        sequence_picture=pictures(store, outcome.tables[1], [0], subject.orientation)[0],
-        timings={timing.step: timing.seconds for timing in timings},
-        reused=frozenset(timing.step for timing in timings if timing.reused),
+        sequence_picture=pictures(store, test_table, [0], subject.orientation)[0],
+        timings={timing.step: timing.seconds for timing in draft.timings},
+        reused=frozenset(timing.step for timing in draft.timings if timing.reused),
         environment=environment(),
         files={path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()},
     )
@@ -286,16 +291,16 @@ def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> N
 
 
 @contextlib.contextmanager
-def _trial(folder: Path, store: Store, outcome: Outcome) -> Iterator[None]:
+def _trial(draft: Draft) -> Iterator[None]:
     """Have a fresh interpreter load both forms of the model and answer, while the report is drawn."""
-    sequences = outcome.sequences[1]
-    x, targets = open_arrays(store, sequences)
+    folder, store = draft.folder, draft.store
+    x, targets = open_arrays(store, draft.outcome.sequences[1])
     each = x.shape[1] if targets.ndim == 2 else 1
     count = min(len(x), -(-CHECKED_IMAGES // each))
     questions = folder / ".trial"
     questions.mkdir()
     np.save(questions / "sequences.npy", np.asarray(x[:count]), allow_pickle=False)
-    np.save(questions / "images.npy", _first_images(store, outcome.tables[1], count * each), allow_pickle=False)
+    np.save(questions / "images.npy", _first_images(store, draft.outcome.tables[1], count * each), allow_pickle=False)
     command = [sys.executable, "-m", "tasks.publish.fresh", str(folder)]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
@@ -323,8 +328,9 @@ def _first_images(store: Store, table: Table, count: int) -> NDArray[Any]:
     return batch.pixels.view(np.dtype(table.table.dtype)).reshape(-1, *table.table.shape[1:])
 
 
-def _seal(folder: Path, subject: Subject, outcome: Outcome) -> str:
+def _seal(draft: Draft) -> str:
     """Write the manifest: digests of all files; a folder without one is no run."""
+    folder, subject, outcome = draft.folder, draft.subject, draft.outcome
     files = {
         path.relative_to(folder).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact
@@ -76,6 +77,7 @@ def summary(run: Path, metrics: Metrics, history: History) -> str:
     manifest = json.loads((run / "manifest.json").read_bytes())
     report = (run / "report.html").as_uri()
     low, high = metrics.interval
+    options = [f"--run {run.name}", f"--artifacts {shlex.quote(str(run.parents[1]))}".replace("~~~", "")]
     rows = {
         "Test images": f"{metrics.correct:,} of {metrics.samples:,} right",
         "95 % interval": f"{low:.2%} to {high:.2%}",
@@ -98,7 +100,7 @@ def summary(run: Path, metrics: Metrics, history: History) -> str:
             "",
             "**Use the model**",
             "",
-            f"~~~text\nstepwise predict IMAGES -o OUT.parquet \\\n  --run {run.name}\n~~~",
+            "~~~text\n" + " \\\n  ".join(["stepwise predict IMAGES -o OUT.parquet", *options]) + "\n~~~",
         ]
     )
 

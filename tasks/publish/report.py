@@ -6,6 +6,7 @@ The page carries a content security policy under which a browser would refuse to
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shlex
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Literal
 
+    from jinja2 import Template
     from numpy.typing import NDArray
 
     from schemas.configuration import RunConfiguration
@@ -104,9 +106,15 @@ def render(contents: ReportContents) -> str:
     Raises:
         CountsBrokenError: the ledger is not closed, so that the page's first claim would be false.
     """
+    contents.ledger.verify_complete()
+    return _template().render(_view(contents))
+
+
+@functools.cache
+def _template() -> Template:
+    """The page's template: compiling it takes as long as drawing a figure, so it is compiled once a process."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # only where a page is made
 
-    contents.ledger.verify_complete()
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -116,7 +124,7 @@ def render(contents: ReportContents) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "seconds": seconds, "number": number, "literal": _literal}
-    return environment.get_template(_TEMPLATE).render(_view(contents))
+    return environment.get_template(_TEMPLATE)
 
 
 def percent(share: float, decimals: int = 1) -> str:

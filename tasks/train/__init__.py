@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import platform
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from prefect import task
 
-from schemas.configuration import Network, Reshape, Training
 from schemas.errors import DataError
 from schemas.handles import Sequences, TrainedModel
 from tasks.arrays import open_arrays
@@ -18,23 +18,34 @@ from tasks.mirror import Mirror
 from tasks.receipts import demand_seal
 from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import Store
+from tasks.train.checkpoint import Checkpoints
+from tasks.train.standing import Continuity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from schemas.configuration import Network, Reshape, Training
     from schemas.handles import Station
     from schemas.history import History
 
 HISTORY_FILE: Final = "history.json"
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """The parts of the configuration that training reads; of `reshape` the layout alone."""
+
+    reshape: Reshape
+    network: Network
+    training: Training
+
+
 def key_of(
     artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
     sequences: Sequences,
-    reshape: Reshape,
-    network: Network,
-    training: Training,
+    recipe: Recipe,
     processors: int,
+    budget_minutes: float | None = None,  # noqa: ARG001 - when it stops changes nothing that it makes
     anew: str | None = None,  # noqa: ARG001
 ) -> Key[TrainedModel]:
     """What the weights depend on: the sequences, the recipe, and the machine, to the byte."""
@@ -49,9 +60,9 @@ def key_of(
             "targets": sequences.targets.digest,
         },
         settings={
-            "reshape": {"layout": reshape.layout},
-            "network": network.model_dump(mode="json"),
-            "training": training.model_dump(mode="json"),
+            "reshape": {"layout": recipe.reshape.layout},
+            "network": recipe.network.model_dump(mode="json"),
+            "training": recipe.training.model_dump(mode="json"),
         },
         libraries=("tensorflow", "keras", "numpy"),
         machine={
@@ -74,17 +85,31 @@ def key_of(
 def train(
     artifacts: Path,
     sequences: Sequences,
-    reshape: Reshape,
-    network: Network,
-    training: Training,
+    recipe: Recipe,
     processors: int,
+    budget_minutes: float | None = None,
     anew: str | None = None,
 ) -> TrainedModel:
-    """Train on one split's sequences, or reuse the model of the same sequences, recipe and machine."""
+    """Train on one split's sequences, or reuse the model of the same sequences, recipe and machine.
+
+    An interrupted training goes on from its last checkpoint. Its checkpoints go when its model is kept and remembered.
+
+    Args:
+        artifacts: Where outputs are kept.
+        sequences: The training split's.
+        recipe: How they were shaped, what is trained, and how.
+        processors: How many may be used.
+        budget_minutes: Wall time after which training stops at a checkpoint and says so; None: never.
+        anew: A demand to train again even though the model is there.
+    """
     store = Store(artifacts)
-    key = key_of(artifacts, sequences, reshape, network, training, processors)
-    progress = progress_of(key.step)
-    return once(store, key, lambda: trained(store, sequences, reshape, network, training, processors, progress), anew)
+    key = key_of(artifacts, sequences, recipe, processors)
+    checkpoints = Checkpoints(store.partial(f"train-{key.digest}"), key.digest)
+    deadline = time.monotonic() + 60 * budget_minutes if budget_minutes else None
+    continuity, progress = Continuity(checkpoints, deadline), progress_of(key.step)
+    model = once(store, key, lambda: trained(store, sequences, recipe, processors, progress, continuity), anew)
+    checkpoints.remove()
+    return model
 
 
 def replicas_on(processors: int) -> int:
@@ -95,19 +120,20 @@ def replicas_on(processors: int) -> int:
 def trained(
     store: Store,
     sequences: Sequences,
-    reshape: Reshape,
-    network: Network,
-    training: Training,
+    recipe: Recipe,
     processors: int,
     progress: Progress,
+    continuity: Continuity,
 ) -> TrainedModel:
     """Train, check that the optimiser saw every sequence in every epoch, and keep the model.
 
     Raises:
+        BudgetSpentError: the deadline has passed; training can go on from its last checkpoint.
         DataError: the sequences are not the ones that reshape sealed.
         CountsBrokenError: an epoch's count is not that of the fitted sequences.
     """
     began = time.monotonic()
+    reshape, network, training = recipe.reshape, recipe.network, recipe.training
     receipt = demand_seal(store, sequences)
     x, y = open_arrays(store, sequences)
     require_fit(x, y, reshape)
@@ -118,7 +144,7 @@ def trained(
     moments = Moments.of(x, training.scaling)
     model = build(network, reshape, training, (x.shape[1], x.shape[2]), receipt.labels.classes, moments)
     examples = Examples(x, y, fitted, validation, receipt.labels.classes)
-    history = fit(model, examples, training, replicas_on(processors), began, progress)
+    history = fit(model, examples, training, replicas_on(processors), began, progress, continuity)
     counts: dict[Station, int] = {
         "fitted": len(fitted),
         "validation": len(validation),

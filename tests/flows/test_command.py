@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -15,12 +16,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from flow_support import environment_of
 
+from flows.command import main
 from flows.runs import damaged_files
 from tasks.idx import write_idx
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.flows.conftest import SmokeRun
+
+    Command = Callable[..., subprocess.CompletedProcess[str]]
 
 STEPWISE = [sys.executable, "-m", "flows.command"]
 
@@ -33,25 +40,43 @@ def stepwise(*arguments: object, home: Path, **more: str) -> subprocess.Complete
     )
 
 
+@pytest.fixture(params=["called", pytest.param("in a process", marks=pytest.mark.slow)])
+def command(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Command:
+    """The command both ways: called here, where the imports are made already, and as a process of its own."""
+    if request.param == "in a process":
+        return functools.partial(stepwise, home=tmp_path)
+
+    def called(*arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(os, "environ", environment_of(tmp_path))  # the command adds to it
+        monkeypatch.setattr(sys, "argv", ["stepwise", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said, complained = capfd.readouterr()
+        return subprocess.CompletedProcess(sys.argv, ended.value.code or 0, said, complained)
+
+    return called
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["run", "--preset", "rowz"], "Did you mean 'rows'?"),
         (["run", "--set", "training.epoch=3"], "there is no key 'training.epoch'. Did you mean 'epochs'?"),
-        pytest.param(["run", "--set", "training.epochs=0"], "training.epochs = 0", marks=pytest.mark.slow),
-        pytest.param(["run", "--set", "reshape.scan=row"], "Did you mean 'rows'?", marks=pytest.mark.slow),
+        (["run", "--set", "training.epochs=0"], "training.epochs = 0"),
+        (["run", "--set", "reshape.scan=row"], "Did you mean 'rows'?"),
         (["run", "--set", "reshape.timesteps=15"], "one of 1, 2, 4, 7, 8, 14, 16, 28, 49, 56, 98, 112, 196, 392, 784"),
         (["run", "--dataset", "mnits"], "Did you mean mnist"),
-        pytest.param(["run", "--config", "none.toml"], "none.toml: the file cannot be read", marks=pytest.mark.slow),
-        pytest.param(["run", "--data", "nowhere"], "this is not a folder", marks=pytest.mark.slow),
+        (["run", "--config", "none.toml"], "none.toml: the file cannot be read"),
+        (["run", "--data", "nowhere"], "this is not a folder"),
         (["show", "latest"], "no published run"),
     ],
 )
 def test_a_wrong_command_is_refused_at_once_with_the_right_word(
-    arguments: list[str], said: str, tmp_path: Path
+    command: Command, arguments: list[str], said: str, tmp_path: Path
 ) -> None:
-    place = ["--artifacts", tmp_path / "artifacts"]
-    answer = stepwise(*arguments, *place, home=tmp_path)
+    answer = command(*arguments, "--artifacts", tmp_path / "artifacts")
     assert answer.returncode == 2
     assert said in answer.stderr
     assert "Traceback" not in answer.stderr
@@ -69,13 +94,13 @@ def test_inspect_tells_what_a_file_is_and_what_it_is_not(tmp_path: Path) -> None
     assert "page.gz" in refused.stderr
 
 
-def test_convert_writes_a_table_that_common_readers_read(tmp_path: Path) -> None:
+def test_convert_writes_a_table_that_common_readers_read(command: Command, tmp_path: Path) -> None:
     duckdb, pandas, polars = (pytest.importorskip(name) for name in ("duckdb", "pandas", "polars"))
     images = np.random.default_rng(3).integers(0, 256, (50, 28, 28), dtype=np.uint8)
     write_idx(tmp_path / "images", images)
     write_idx(tmp_path / "labels", np.arange(50, dtype=np.uint8) % 10)
     output = tmp_path / "samples.parquet"
-    assert stepwise("convert", tmp_path / "images", tmp_path / "labels", "-o", output, home=tmp_path).returncode == 0
+    assert command("convert", tmp_path / "images", tmp_path / "labels", "-o", output).returncode == 0
     table = pq.read_table(output)
     read = {
         "pyarrow": np.frombuffer(b"".join(table["pixels"].to_pylist()), np.uint8).reshape(-1, 28, 28),
@@ -90,10 +115,10 @@ def test_convert_writes_a_table_that_common_readers_read(tmp_path: Path) -> None
     assert counted == [(label, 5) for label in range(10)]
 
 
-def test_convert_of_a_broken_file_leaves_nothing(tmp_path: Path) -> None:
+def test_convert_of_a_broken_file_leaves_nothing(command: Command, tmp_path: Path) -> None:
     write_idx(tmp_path / "images", np.zeros((5, 4, 4), np.uint8))
     write_idx(tmp_path / "labels", np.zeros(4, np.uint8))
-    answer = stepwise("convert", tmp_path / "images", tmp_path / "labels", "-o", tmp_path / "o.parquet", home=tmp_path)
+    answer = command("convert", tmp_path / "images", tmp_path / "labels", "-o", tmp_path / "o.parquet")
     assert answer.returncode == 3
     assert "4 (label header) against 5 (image header)" in answer.stderr
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".pre")) == ["images", "labels"]
@@ -176,10 +201,13 @@ def test_a_second_machine_folder_gives_equal_weights_and_a_second_run_reuses(
     folder = Path(json.loads(fresh.stdout)["folder"])
     assert json.loads((folder / "manifest.json").read_bytes())["weights"] == weights
     again = stepwise("run", "--preset", "smoke", "--artifacts", tmp_path / "a", "--json", home=tmp_path)
-    second = Path(json.loads(again.stdout)["folder"])
-    assert second != folder
-    timings = json.loads((second / "timings.json").read_bytes())
-    assert all(timing["reused"] for timing in timings), timings
+    assert Path(json.loads(again.stdout)["folder"]) == folder, "nothing changed, so the run stands"
+    assert "train: nothing changed, reused" in again.stderr
+    changed = ("--set", "evaluation.calibration_bins=5", "--artifacts", tmp_path / "a", "--json")
+    third = Path(json.loads(stepwise("run", "--preset", "smoke", *changed, home=tmp_path).stdout)["folder"])
+    assert third != folder
+    timings = json.loads((third / "timings.json").read_bytes())
+    assert [timing["step"] for timing in timings if not timing["reused"]] == ["evaluate"]
 
 
 @pytest.mark.slow

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import re
-import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -19,13 +18,14 @@ import psutil
 import pytest
 from flow_support import environment_of, run_command
 
-from flows.retrain import command_of, failure_card
+from flows.attempts import Attempt
+from flows.dossier import Journal, dossier
 from schemas.errors import DataError
-from schemas.presets import configured
 from tasks.publish.cards import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from playwright.sync_api import Browser, Page
 
@@ -182,41 +182,29 @@ def test_a_failed_run_leaves_what_was_found_and_the_command_to_run_again(tmp_pat
         assert {name for name, state in states.items() if state == "Failed"} == {"reshape train", "reshape test"}
         assert set(states.values()) == {"Completed", "Failed"}
         [failure] = kept_artifacts(address).values()
-    assert (failure["key"], failure["flow_run_id"]) == ("failure", run["id"])
+    assert (failure["key"], failure["flow_run_id"]) == ("dossier", run["id"])
     assert failure["description"] == "reshape, train split: 750 (sequences) against 12,000 (targets), a ratio of 16"
     assert as_text("750 (sequences) against 12,000 (targets)") in failure["data"]
     assert "Probably 16 consecutive images were grouped into one sequence" in failure["data"]
-    for option in ("--preset question-3750", "--dataset glyphs", "--set training.epochs=2"):
-        assert option in failure["data"]
+    assert re.search(r"stepwise rerun \d{8}-\d{6}-glyphs-question-3750-\w{4} --artifacts /", failure["data"])
+    assert "| table, 12,000 rows |" in failure["data"]
+    assert "parse train: done in" in failure["data"]
 
 
 def test_texts_from_data_cannot_be_markup() -> None:
     hostile = "<img src=x onerror=alert(1)> [a](javascript:b) `c` ~~~\n# heading | cell & &lt; \\<b>"
-    card = failure_card(DataError(hostile, hostile, "", "~~~\n<b>"), "stepwise run --dataset '~~~'")
-    texts, _, command = card.partition("### Run again")
-    plain = re.sub(r"\\[!-/:-@\[-`{-~]", "", texts.replace("\\\n", "\n"))
-    assert set(re.findall(r"[!-/:-@\[-`{-~]", plain)) == {"#"}  # the card's own headings
-    assert command.count("~~~") == 2
-
-
-@pytest.mark.parametrize(
-    ("preset", "settings"),
-    [
-        ("rows", []),
-        ("question-3750", ["training.epochs=2"]),
-        ("smoke", ["reshape.scan=permuted", "reshape.targets=one per image", "network.layers=[{units=8}, {units=4}]"]),
-        ("answer-frames", ["reshape.remainder=drop", "training.learning_rate=0.5", "training.clip_norm=2"]),
-        ("rows", ["training.early_stopping={patience=2}"]),
-    ],
-)
-def test_the_command_to_run_again_makes_the_same_configuration(preset: str, settings: list[str]) -> None:
-    configuration = configured(preset, None, settings)
-    command = command_of(configuration, None, (Path("my sets.toml"),), Path("/some where"))
-    words = shlex.split(command)
-    told = [(words[place], words[place + 1]) for place in range(2, len(words), 2)]
-    again = configured(
-        dict(told)["--preset"], None, [value for name, value in told if name == "--set"], dict(told)["--dataset"]
+    attempt = Attempt(
+        run="a-run",
+        flow_run="",
+        created=datetime.datetime.now(datetime.UTC),
+        dataset="~~~",
+        preset="rows",
+        parameters={"artifacts": "~~~"},
     )
-    assert again == configuration
-    assert ("--catalog", "my sets.toml") in told
-    assert ("--artifacts", "/some where") in told
+    journal = Journal(begun={"<b>": None})
+    journal.lines.append(hostile)
+    card = dossier(DataError(hostile, hostile, "", "~~~\n<b>"), attempt, journal, {})
+    texts, _, rest = card.partition("### Run again")
+    plain = re.sub(r"\\[!-/:-@\[-`{-~]", "", texts.replace("\\\n", "\n"))
+    assert set(re.findall(r"[!-/:-@\[-`{-~]", plain)) == {"#", "*", "`", "-", ","}  # the card's own
+    assert rest.count("~~~") == 4, "two fences of the card's own"

@@ -235,8 +235,9 @@ def test_a_local_zip_and_a_file_url(tmp_path: Path) -> None:
 def test_local_files_that_are_none(tmp_path: Path, make: Callable[[Path], None], answer: str) -> None:
     make(tmp_path / "train-labels")
     dataset = dataset_of(FolderSource(path=str(tmp_path / "{name}")))
-    with pytest.raises(NoSourceError, match=answer):
+    with pytest.raises(NoSourceError, match=answer) as raised:
         fetch(dataset, "train", "labels", Store(tmp_path / "root"), quiet, Hosts())
+    assert raised.value.remedy == "Put the right file there, and run again"  # no network has to do with it
 
 
 def test_a_file_url_of_another_machine_is_refused(tmp_path: Path) -> None:

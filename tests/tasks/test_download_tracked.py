@@ -10,7 +10,6 @@ import pytest
 
 from schemas.catalog import dataset_of_folder
 from schemas.handles import ROLES, SPLITS
-from schemas.receipt import FileStatement
 from tasks.download import fetch
 from tasks.idx import write_idx
 from tasks.store import Store
@@ -38,17 +37,6 @@ def seen(folder: Path, store: Store) -> dict[str, SourceFile]:
     }
 
 
-def statement(file: SourceFile) -> FileStatement:
-    return FileStatement(
-        split=file.split,
-        role=file.role,
-        name=file.name,
-        payload_sha256=file.idx.digest,
-        verified=file.verified,
-        previous=file.previous,
-    )
-
-
 def test_growing_data_is_noticed_and_never_called_verified(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -57,12 +45,12 @@ def test_growing_data_is_noticed_and_never_called_verified(
     assert {file.verified for file in first.values()} == {"recorded"}
     assert {file.previous for file in first.values()} == {None}
     again = seen(folder, store)
-    assert not any(statement(file).changed for file in again.values())
+    assert not any(file.changed for file in again.values())
     write_idx(folder / "train-images-idx3-ubyte", np.zeros((7, 3, 3), np.uint8))
     write_idx(folder / "train-labels-idx1-ubyte", np.arange(7, dtype=np.uint8) % 2)
     with caplog.at_level(logging.WARNING, "stepwise"):
         grown = seen(folder, store)
-    changed = {name for name, file in grown.items() if statement(file).changed}
+    changed = {name for name, file in grown.items() if file.changed}
     assert changed == {"train images", "train labels"}
     assert grown["train images"].previous == first["train images"].idx.digest
     assert "train-images-idx3-ubyte has changed since it was last seen" in caplog.text

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CODES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 CONTAINERS = ("raw", "gzip", "xz", "zip", "zip of gzip", "zip of xz", "gzip members", "xz streams")
+BLOCKS = np.random.default_rng(5).integers(0, 256, (4000, 20, 13), np.uint8)
 ROOT = Path(__file__).parents[2]
 
 # One folder serves all examples of a property: each writes the same names anew.
@@ -97,16 +98,21 @@ def test_batches_are_what_numpy_reads(
     assert b"".join(batch.tobytes() for batch in batches) == oracle.tobytes()
 
 
-@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.fixture(scope="module", params=CONTAINERS)
+def many_blocks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A container and a file in it: 4,000 items of random bytes, so that there are many blocks however compressed."""
+    path = tmp_path_factory.mktemp("blocks") / "file"
+    store(path, spell(0x08, BLOCKS), request.param)
+    return request.param, path
+
+
 @pytest.mark.parametrize("items", [1, 300, 1000, 2000, 3500, 10_000])
-def test_files_of_many_blocks_come_through_whole(tmp_path: Path, container: str, items: int) -> None:
-    array = np.random.default_rng(5).integers(0, 256, (4000, 20, 13), np.uint8)
-    data = spell(0x08, array)
-    store(tmp_path / "file", data, container)
-    with open_idx(tmp_path / "file", member=member_of(container)) as reader:
+def test_files_of_many_blocks_come_through_whole(many_blocks: tuple[str, Path], items: int) -> None:
+    container, path = many_blocks
+    with open_idx(path, member=member_of(container)) as reader:
         # Pieces are let go as a stage would, while their digest may still be under way.
-        assert b"".join(batch.tobytes() for batch in reader.batches(items)) == array.tobytes()
-        assert reader.payload_sha256() == hashlib.sha256(data).hexdigest()
+        assert b"".join(batch.tobytes() for batch in reader.batches(items)) == BLOCKS.tobytes()
+        assert reader.payload_sha256() == hashlib.sha256(spell(0x08, BLOCKS)).hexdigest()
 
 
 @given(case=arrays(), size=st.integers(1, 4000))

@@ -72,7 +72,7 @@ def test_the_table_holds_the_rows_of_the_files(store: Store, dtype: str, compres
     assert (table.table.rows, table.table.shape, table.table.dtype) == (30, (30, 3, 5), stored.str)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=settings.default.max_examples // 3, deadline=None)
 @given(
     n=st.integers(0, 30),
     item=st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple),
@@ -171,6 +171,7 @@ def test_images_and_labels_that_differ_in_number(store: Store, images: int, labe
     assert isinstance(error, CountsBrokenError)
     assert error.found.startswith(f"parse, train split: {labels} (label header) against {images} (image header)")
     assert error.expected == "label header = image header"
+    assert error.file == "train-images, train-labels"
     assert error.remedy == (
         "Probably the label file belongs to another split or another version of the images: fetch both again"
     )

@@ -28,6 +28,7 @@ from tasks.publish.report import (
     stops,
 )
 
+KANA = ("お", "き", "す", "つ", "な", "は", "ま", "や", "れ", "を")
 VOID = {"meta", "link", "br", "img"}
 HOSTILE = "<script>alert('x')</script>\" onload='y' &amp; \u202eabc $\\frac{$ \x00"
 HOSTILE_SHOWN = "<script>alert('x')</script>\" onload='y' &amp; [U+202E]abc $\\frac{$ [U+0000]"
@@ -81,6 +82,23 @@ def html(contents: ReportContents) -> str:
 @pytest.fixture(scope="module")
 def page(html: str) -> Page:
     return Page(html)
+
+
+@pytest.fixture(scope="module")
+def other_page() -> Page:
+    """Of a run that differs in much: frames, some dropped, tracked files, kana, nothing against overfitting."""
+    reshape = Reshape(layout="frames", timesteps=16)
+    plain = {"network": Network(dropout_head=0.0), "training": Training(label_smoothing=0.0)}
+    contents = contents_of(
+        KANA,
+        reshape=reshape,
+        samples=(60_010, 10_003),
+        mode="tracked",
+        configuration=RunConfiguration(reshape=reshape, **plain),
+    )
+    files = tuple(file.model_copy(update={"verified": "recorded"}) for file in contents.receipt.files)
+    receipt = contents.receipt.model_copy(update={"mode": "tracked", "files": files})
+    return Page(render(dataclasses.replace(contents, receipt=receipt)))
 
 
 def test_nothing_is_loaded_from_anywhere(html: str, page: Page) -> None:
@@ -146,6 +164,7 @@ def test_provenance_is_complete(contents: ReportContents, page: Page) -> None:
     assert all(digest in page.words for digest in contents.files.values())
     assert "training.learning_rate" in page.words
     assert f"stepwise predict IMAGES -o predictions.parquet --run {contents.run}" in page.words
+    assert f"stepwise rerun {contents.run}" in page.words
 
 
 def test_a_ledger_that_does_not_close_is_not_reported(contents: ReportContents) -> None:
@@ -157,8 +176,8 @@ def test_a_ledger_that_does_not_close_is_not_reported(contents: ReportContents) 
         render(dataclasses.replace(contents, ledger=wrong))
 
 
-def test_dropped_images_are_said_and_not_hidden() -> None:
-    words = Page(render(contents_of(reshape=Reshape(layout="frames", timesteps=16), samples=(60_010, 10_003)))).words
+def test_dropped_images_are_said_and_not_hidden(other_page: Page) -> None:
+    words = other_page.words
     assert "No sample was lost" not in words
     assert "Every sample is accounted for" in words
     assert "13 images did not fill a last sequence" in words
@@ -188,10 +207,8 @@ def test_hostile_names_are_shown_and_do_nothing() -> None:
     html.encode("utf-8")
 
 
-def test_scripts_of_other_languages_are_drawn() -> None:
-    names = ("お", "き", "す", "つ", "な", "は", "ま", "や", "れ", "を")
-    words = Page(render(contents_of(names))).words
-    assert all(words.count(name) >= 3 for name in names)
+def test_scripts_of_other_languages_are_drawn(other_page: Page) -> None:
+    assert all(other_page.words.count(name) >= 3 for name in KANA)
 
 
 def test_equal_contents_make_equal_bytes(contents: ReportContents, html: str) -> None:
@@ -200,6 +217,10 @@ def test_equal_contents_make_equal_bytes(contents: ReportContents, html: str) ->
 
 def test_size_is_modest(html: str) -> None:
     assert len(html.encode()) < 300_000
+
+
+@pytest.mark.slow
+def test_size_is_modest_with_many_classes() -> None:
     many = contents_of(tuple(f"class {k}" for k in range(62)))
     assert len(render(many).encode()) < 600_000
 
@@ -226,19 +247,15 @@ def test_few_things_are_said_too() -> None:
     assert "There are none: every answer was right." in words
 
 
-def test_tracked_data_are_not_called_verified(contents: ReportContents) -> None:
-    files = tuple(file.model_copy(update={"verified": "recorded"}) for file in contents.receipt.files)
-    receipt = contents.receipt.model_copy(update={"mode": "tracked", "files": files})
-    words = Page(render(dataclasses.replace(contents, mode="tracked", receipt=receipt))).words
+def test_tracked_data_are_not_called_verified(other_page: Page) -> None:
+    words = other_page.words
     assert "The files are recorded, not vouched for" in words
     assert words.count("recorded only") == 4
     assert "expected ones" not in words
 
 
-@pytest.mark.parametrize("scan", ["rows", "columns", "permuted"])
-@pytest.mark.parametrize("turned", [False, True])
-def test_steps_of_pixels_are_those_of_the_sequence(scan: str, *, turned: bool) -> None:
-    """Reading the picture's pixels of step t gives the t-th row of the sequence, up to their order."""
+def turned_and_scanned(scan: str, *, turned: bool) -> ReportContents:
+    """The contents of a report whose first picture was read in this order, stored upright or turned."""
     reshape = Reshape.model_validate({"timesteps": 16, "scan": scan, "scan_seed": 5})
     stored = digit(3, 1)
     places = np.arange(784)
@@ -246,27 +263,41 @@ def test_steps_of_pixels_are_those_of_the_sequence(scan: str, *, turned: bool) -
         places = np.concatenate([np.arange(c, 784, 28) for c in range(28)])
     if scan == "permuted":
         places = np.argsort(np.random.PCG64(5).random_raw(784), kind="stable")
-    sequence = stored.reshape(-1)[places].reshape(16, 49)
-    picture = stored.T if turned else stored
-    contents = contents_of(configuration=RunConfiguration(reshape=reshape), sequence=sequence, sequence_picture=picture)
+    return contents_of(
+        configuration=RunConfiguration(reshape=reshape),
+        sequence=stored.reshape(-1)[places].reshape(16, 49),
+        sequence_picture=stored.T if turned else stored,
+    )
+
+
+@pytest.mark.parametrize("scan", ["rows", "columns", "permuted"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_steps_of_pixels_are_those_of_the_sequence(scan: str, *, turned: bool) -> None:
+    """Reading the picture's pixels of step t gives the t-th row of the sequence, up to their order."""
+    contents = turned_and_scanned(scan, turned=turned)
     steps = step_of_pixel(contents)
     assert steps is not None
     for t in range(16):
-        assert sorted(picture[steps == t].tolist()) == sorted(sequence[t].tolist())
+        assert sorted(contents.sequence_picture[steps == t].tolist()) == sorted(contents.sequence[t].tolist())
     assert step_of_pixel(dataclasses.replace(contents, sequence_picture=digit(8))) is None
-    assert 'class="mark"' in render(contents)
 
 
-def test_words_about_training_follow_the_configuration() -> None:
-    assert "Training has dropout and smoothed labels against it" in Page(render(contents_of())).words
-    plain = RunConfiguration(network=Network(dropout_head=0.0), training=Training(label_smoothing=0.0))
-    assert "against it" not in Page(render(contents_of(configuration=plain))).words
+@pytest.mark.parametrize(
+    "scan", [*(pytest.param(scan, marks=pytest.mark.slow) for scan in ("rows", "columns")), "permuted"]
+)
+@pytest.mark.parametrize("turned", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_one_step_is_marked_in_both_pictures(scan: str, *, turned: bool) -> None:
+    assert render(turned_and_scanned(scan, turned=turned)).count('class="mark"') == 2
 
 
-def test_frames_show_their_images() -> None:
-    page = Page(render(contents_of(reshape=Reshape(layout="frames", timesteps=16))))
-    assert "3,750 sequences still carry one label for every image" in page.words
-    assert [alt for alt in page.values("alt") if alt.startswith("Step")] == [f"Step {k}" for k in range(1, 17)]
+def test_words_about_training_follow_the_configuration(page: Page, other_page: Page) -> None:
+    assert "Training has dropout and smoothed labels against it" in page.words
+    assert "against it" not in other_page.words
+
+
+def test_frames_show_their_images(other_page: Page) -> None:
+    assert "3,750 sequences still carry one label for every image" in other_page.words
+    assert [alt for alt in other_page.values("alt") if alt.startswith("Step")] == [f"Step {k}" for k in range(1, 17)]
 
 
 def test_stops_follow_the_samples() -> None:
@@ -312,6 +343,7 @@ def test_the_rerun_command_gives_the_same_configuration() -> None:
     assert configured(named["--preset"], settings=settings, dataset=named["--dataset"]) == configuration
 
 
+@pytest.mark.slow
 def test_the_module_is_cheap_to_import() -> None:
     program = "import sys, tasks.publish.report, json; print(json.dumps(sorted(sys.modules)))"
     modules = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import re
 from xml.etree import ElementTree as ET
@@ -15,6 +16,22 @@ from report_contents import digit, history_of, metrics_of
 from tasks.publish import figures
 
 DIGITS = tuple("0123456789")
+NAMES = {"digits": DIGITS, "undrawable": ("字", "\u202e"), "many": tuple(f"class {k}" for k in range(62))}
+
+
+@pytest.fixture(scope="module")
+def curves() -> str:
+    return figures.learning_curves(history_of())
+
+
+@pytest.fixture(scope="module")
+def reliability() -> str:
+    return figures.reliability(metrics_of(DIGITS))
+
+
+@functools.cache
+def confusion_png(names: tuple[str, ...]) -> bytes:
+    return figures.confusion_png(metrics_of(names))
 
 
 def texts(svg: str) -> list[str]:
@@ -22,8 +39,8 @@ def texts(svg: str) -> list[str]:
     return [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
-def test_curves_show_training_validation_and_the_kept_epoch() -> None:
-    loss, accuracy = re.findall(r"<svg.*?</svg>", figures.learning_curves(history_of()), flags=re.DOTALL)
+def test_curves_show_training_validation_and_the_kept_epoch(curves: str) -> None:
+    loss, accuracy = re.findall(r"<svg.*?</svg>", curves, flags=re.DOTALL)
     for svg, name in ((loss, "loss"), (accuracy, "accuracy, %")):
         assert {"training", "validation", "kept: epoch 8", "epoch", name} <= set(texts(svg))
     alone = figures.learning_curves(history_of(1, validation=False))
@@ -35,14 +52,12 @@ def test_confusion_writes_numbers_only_where_they_can_be_read() -> None:
     shown = texts(figures.confusion(metrics))
     assert sorted(t for t in shown if t in {f"{n:,}" for row in metrics.confusion for n in row if n})
     assert all(f"{metrics.confusion[k][k]:,}" in shown for k in range(10))
-    many = metrics_of([f"c{k}" for k in range(47)])
-    assert sorted(texts(figures.confusion(many))) == sorted(
-        ["answered", "true class"] + [f"c{k}" for k in range(47)] * 2
-    )
+    many = [f"c{k}" for k in range(figures.MOST_CLASSES_WITH_NUMBERS + 1)]
+    assert sorted(texts(figures.confusion(metrics_of(many)))) == sorted(["answered", "true class", *many, *many])
 
 
-def test_colours_and_fonts_are_the_pages() -> None:
-    drawn = figures.learning_curves(history_of()) + figures.reliability(metrics_of(DIGITS))
+def test_colours_and_fonts_are_the_pages(curves: str, reliability: str) -> None:
+    drawn = curves + reliability
     assert "font-family" not in drawn
     assert set(re.findall(r"(?:fill|stroke): ?(#\w+)", drawn)) == set()
     assert "var(--first, #0d6f78)" in drawn
@@ -54,26 +69,34 @@ def test_long_and_strange_names_stay_in_bounds() -> None:
     assert {"$\\frac{", "<b>&\"'", "[U+202E]abc", "[U+0007]", "字"} <= set(texts(svg))
 
 
-@pytest.mark.parametrize("names", [DIGITS, ("字", "\u202e"), tuple(f"class {k}" for k in range(62))])
-def test_pngs_are_drawn(names: tuple[str, ...]) -> None:
-    metrics = metrics_of(names)
-    for png in (
-        figures.confusion_png(metrics),
-        figures.reliability_png(metrics),
-        figures.learning_curves_png(history_of()),
-    ):
-        picture = imread(io.BytesIO(png), format="png")
-        assert min(picture.shape[:2]) > 200
-        assert picture[0, 0, :3].tolist() == [1, 1, 1]
-        assert 0.2 < picture[..., :3].mean() < 1
-        assert b"Software" not in png
+def require_picture(png: bytes) -> None:
+    picture = imread(io.BytesIO(png), format="png")
+    assert min(picture.shape[:2]) > 200
+    assert picture[0, 0, :3].tolist() == [1, 1, 1]
+    assert 0.2 < picture[..., :3].mean() < 1
+    assert b"Software" not in png
 
 
-def test_equal_input_gives_equal_bytes() -> None:
-    metrics, history = metrics_of(DIGITS), history_of()
-    assert figures.confusion_png(metrics) == figures.confusion_png(metrics)
-    assert figures.learning_curves(history) == figures.learning_curves(history)
-    assert figures.reliability(metrics) == figures.reliability(metrics)
+@pytest.mark.parametrize("kind", ["digits", "undrawable", pytest.param("many", marks=pytest.mark.slow)])
+def test_a_png_of_the_confusions_is_drawn(kind: str) -> None:
+    require_picture(confusion_png(NAMES[kind]))
+
+
+@pytest.mark.parametrize(
+    "kind", ["digits", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("undrawable", "many"))]
+)
+def test_a_png_of_the_reliability_is_drawn(kind: str) -> None:
+    require_picture(figures.reliability_png(metrics_of(NAMES[kind])))
+
+
+def test_a_png_of_the_learning_curves_is_drawn() -> None:
+    require_picture(figures.learning_curves_png(history_of()))
+
+
+def test_equal_input_gives_equal_bytes(curves: str, reliability: str) -> None:
+    assert figures.confusion_png(metrics_of(DIGITS)) == confusion_png(DIGITS)
+    assert figures.learning_curves(history_of()) == curves
+    assert figures.reliability(metrics_of(DIGITS)) == reliability
 
 
 def test_pictures_keep_every_pixel() -> None:

@@ -120,7 +120,7 @@ def small_cases(draw: st.DrawFn) -> tuple[tuple[int, ...], int, str, Reshape]:
     return item, n, draw(st.sampled_from(TYPES)), chosen
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings.default.max_examples // 4, deadline=None)
 @given(case=small_cases(), seed=st.integers(0, 99))
 def test_any_shape_type_and_t(tmp_path_factory: pytest.TempPathFactory, case: Any, seed: int) -> None:  # noqa: ANN401
     item, n, dtype, chosen = case

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import json
 import logging
 import shutil
 import subprocess
@@ -14,22 +15,34 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from samples import drawn, source_file
 
-import tasks.stage
+import tasks.code
 from schemas.handles import Frozen
-from tasks.stage import Advanced, Finished, Key, code_digest, listening, once, progress_of, timed
+from tasks.code import code_digests
+from tasks.stage import Advanced, Finished, Key, listening, once, progress_of, timed
 from tasks.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parent.parent.parent
-KEY = Key("parse", "tasks.parse", ("a" * 64, "b" * 64), {"label_column": None}, ("numpy",), {"threads": "2"})
 
 
 class Output(Frozen):
     """What the steps of these tests return."""
 
     value: int
+
+
+KEY = Key(
+    step="a step",
+    stage="parse",
+    form=Output,
+    module="tasks.parse",
+    inputs={"images": "a" * 64, "labels": "b" * 64},
+    settings={"label_column": None},
+    libraries=("numpy",),
+    machine={"threads": "2"},
+)
 
 
 @pytest.fixture
@@ -42,9 +55,10 @@ def store(tmp_path: Path) -> Store:
     [
         {"stage": "reshape"},
         {"module": "tasks.reshape"},
-        {"inputs": ("a" * 64, "c" * 64)},
-        {"inputs": ("b" * 64, "a" * 64)},
-        {"inputs": ("a" * 64,)},
+        {"module": None},
+        {"inputs": {"images": "a" * 64, "labels": "c" * 64}},
+        {"inputs": {"images": "b" * 64, "labels": "a" * 64}},
+        {"inputs": {"images": "a" * 64}},
         {"settings": {"label_column": 0}},
         {"settings": {}},
         {"libraries": ("numpy", "pyarrow")},
@@ -58,11 +72,15 @@ def test_a_key_changes_with_each_of_its_parts(change: dict[str, Any]) -> None:
     assert dataclasses.replace(KEY).digest == KEY.digest
 
 
+def test_what_a_step_is_called_does_not_count() -> None:
+    assert dataclasses.replace(KEY, step="another").digest == KEY.digest
+
+
 def test_a_key_changes_with_a_library_s_version(monkeypatch: pytest.MonkeyPatch) -> None:
     before = KEY.digest
-    assert KEY.components()["libraries"] == {"numpy": importlib.metadata.version("numpy")}
+    assert KEY.components["libraries"] == {"numpy": importlib.metadata.version("numpy")}
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.0.1")
-    assert KEY.digest != before
+    assert dataclasses.replace(KEY).digest != before
 
 
 def test_the_order_of_settings_does_not_count() -> None:
@@ -71,16 +89,16 @@ def test_the_order_of_settings_does_not_count() -> None:
 
 
 def test_a_stage_s_code_is_its_own_and_all_that_it_imports() -> None:
-    reached = set(tasks.stage._reached("tasks.parse"))
+    reached = set(tasks.code._reached("tasks.parse"))
     assert reached >= {"tasks.parse", "tasks.idx", "tasks.idx.reader", "tasks.idx.header", "schemas.tables", "tasks"}
     assert not reached & {"tasks.reshape", "tasks.witness", "tasks.train"}
-    assert {"tasks.witness", "tasks.scan"} <= set(tasks.stage._reached("tasks.reshape"))
+    assert {"tasks.witness", "tasks.scan"} <= set(tasks.code._reached("tasks.reshape"))
     assert all(name.partition(".")[0] in {"tasks", "schemas"} for name in reached)
 
 
 # --- changes of the code, over a copy of the project
 
-MAIN = "import sys; from tasks.stage import code_digest; print(code_digest(sys.argv[1]))"
+MAIN = "import json, sys; from tasks.code import code_digests; print(json.dumps(code_digests(sys.argv[1])))"
 
 
 @pytest.fixture
@@ -90,17 +108,17 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
-def digest_in(place: Path, monkeypatch: pytest.MonkeyPatch, module: str = "tasks.parse") -> str:
-    """What the code's digest would be if a module's files lay in the copy."""
-    find = tasks.stage._source
+def digests_in(place: Path, monkeypatch: pytest.MonkeyPatch, module: str = "tasks.parse") -> dict[str, str]:
+    """What the code's digests would be if a module's files lay in the copy."""
+    find = tasks.code._source
 
     def moved(name: str) -> Path | None:
         path = find(name)
         return path and place / path.relative_to(ROOT)
 
     with monkeypatch.context() as patched:
-        patched.setattr(tasks.stage, "_source", moved)
-        return code_digest.__wrapped__(module)
+        patched.setattr(tasks.code, "_source", moved)
+        return code_digests.__wrapped__(module)
 
 
 def appended(text: str) -> Callable[[Path], None]:
@@ -143,12 +161,14 @@ def test_code_counts_and_words_do_not(
     before = (copy / file).read_text()
     change(copy / file)
     assert (copy / file).read_text() != before
-    assert (digest_in(copy, monkeypatch) != code_digest("tasks.parse")) == counts
+    here, there = code_digests("tasks.parse"), digests_in(copy, monkeypatch)
+    changed = {name for name in here if here[name] != there[name]}
+    assert changed == ({file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")} if counts else set())
 
 
 def test_a_checkout_elsewhere_has_the_same_digest(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the place nor the process counts."""
-    assert digest_in(copy, monkeypatch) == code_digest("tasks.parse")
+    assert digests_in(copy, monkeypatch) == code_digests("tasks.parse")
     command = [sys.executable, "-c", MAIN, "tasks.parse"]
     done = subprocess.run(
         command,
@@ -158,7 +178,7 @@ def test_a_checkout_elsewhere_has_the_same_digest(copy: Path, monkeypatch: pytes
         check=True,
         timeout=120,
     )
-    assert done.stdout.decode().strip() == code_digest("tasks.parse")
+    assert json.loads(done.stdout) == code_digests("tasks.parse")
 
 
 # --- reuse and events
@@ -168,7 +188,7 @@ def test_once_makes_reuses_and_tells(store: Store, caplog: pytest.LogCaptureFixt
     heard: list[Finished | Advanced] = []
     values = iter([1, 2])
     with listening(heard.append), caplog.at_level(logging.INFO, "stepwise"):
-        made = [once(store, "a step", KEY, Output, lambda: Output(value=next(values))) for _ in range(2)]
+        made = [once(store, KEY, lambda: Output(value=next(values))) for _ in range(2)]
     assert made == [Output(value=1)] * 2
     assert [(event.step, event.reused) for event in heard if isinstance(event, Finished)] == [
         ("a step", False), ("a step", True),
@@ -176,16 +196,16 @@ def test_once_makes_reuses_and_tells(store: Store, caplog: pytest.LogCaptureFixt
     assert [record.message.rpartition(" in ")[0] for record in caplog.records] == [
         "a step: done", "a step: nothing changed, reused",
     ]  # fmt: skip
-    other = dataclasses.replace(KEY, inputs=())
-    assert once(store, "a step", other, Output, lambda: Output(value=next(values))) == Output(value=2)
+    other = dataclasses.replace(KEY, inputs={})
+    assert once(store, other, lambda: Output(value=next(values))) == Output(value=2)
 
 
 def test_what_a_failed_step_made_is_not_remembered(store: Store) -> None:
     heard: list[Finished | Advanced] = []
     with listening(heard.append), pytest.raises(ZeroDivisionError):
-        once(store, "a step", KEY, Output, lambda: Output(value=1 // 0))
+        once(store, KEY, lambda: Output(value=1 // 0))
     assert heard == [Advanced("a step", 0, None, "")], "it began, and never finished"
-    assert once(store, "a step", KEY, Output, lambda: Output(value=3)) == Output(value=3)
+    assert once(store, KEY, lambda: Output(value=3)) == Output(value=3)
 
 
 def test_listeners_hear_progress_while_they_listen() -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{HERE.parent.parent}:{HERE}"}
-KEY = Key("model", "tasks.arrays", ("a" * 64,))
+KEY = Key(step="a step", stage="model", form=Handle, module="tasks.arrays", inputs={"it": "a" * 64})
 
 
 @pytest.fixture
@@ -128,11 +128,11 @@ def test_damage_is_a_miss_set_aside_and_made_again(store: Store, damage: Callabl
         made.append(1)
         return kept(store)
 
-    handle = once(store, "a step", KEY, Handle, make)
-    assert once(store, "a step", KEY, Handle, make) == handle
+    handle = once(store, KEY, make)
+    assert once(store, KEY, make) == handle
     assert len(made) == 1
     damage(store.root / handle.place / "file")
-    assert once(store, "a step", KEY, Handle, make) == handle
+    assert once(store, KEY, make) == handle
     assert len(made) == 2
     assert store.open(handle, "file").read_bytes() == b"content"
     aside = list((store.place / "damaged").glob("*/*"))
@@ -151,13 +151,13 @@ def test_damage_is_set_aside_when_the_same_is_committed_again(store: Store, name
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"null", b"[]", b"{}", b"3", b'{"kind": 1}'])
 def test_a_damaged_record_is_a_miss(store: Store, content: bytes) -> None:
-    handle = once(store, "a step", KEY, Handle, lambda: kept(store))
+    handle = once(store, KEY, lambda: kept(store))
     (record,) = (store.place / "keys" / "model").iterdir()
     record.write_bytes(content)
     made = []
-    assert once(store, "a step", KEY, Handle, lambda: made.append(1) or kept(store)) == handle  # type: ignore[func-returns-value]
+    assert once(store, KEY, lambda: made.append(1) or kept(store)) == handle  # type: ignore[func-returns-value]
     assert made == [1]
-    record.write_text(json.dumps({**handle.model_dump(mode="json"), "rows": -1}))
+    record.write_text(json.dumps({"value": {**handle.model_dump(mode="json"), "rows": -1}}))
     assert store.recall("model", KEY.digest) is None
 
 
@@ -169,7 +169,7 @@ def test_handles_are_found_wherever_they_stand(store: Store) -> None:
 
 def test_a_record_with_one_output_damaged_is_a_miss_as_a_whole(store: Store) -> None:
     table = both(store, 20)[0]
-    store.remember("parse", "k", table)
+    store.remember("parse", "k", {"step": "parse train", "components": {}}, table)
     assert store.recall("parse", "k") is not None
     truncate(store.root / table.labels.idx.place / table.labels.name)
     assert store.recall("parse", "k") is None
@@ -260,30 +260,28 @@ def test_a_root_that_only_others_may_write(begun: bool) -> None:
 FILE_LIMIT = """
 import resource, sys
 from pathlib import Path
-from samples import *
 from schemas.errors import StorageError
-from tasks.store import Store
-from tasks.parse import parse, to_table
-store = Store(Path(sys.argv[1]))
-files = source_file(store, "train", "images", drawn(20_000)), source_file(store, "train", "labels", labels_of(20_000))
-before = objects(store)
+from schemas.handles import SourceFile
+from tasks.parse import parse
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 try:
-    parse.fn(store.root, "train", *files, None)
+    parse.fn(Path(sys.argv[1]), "train", *map(SourceFile.model_validate_json, sys.argv[2:]), None)
 except StorageError as error:
     print(error.exit_code, error)
-print(objects(store) == before, staged(store), len(list((store.place / "keys").glob("*/*"))))
 """
 
 
-def test_a_file_that_may_not_grow_leaves_nothing(tmp_path: Path) -> None:
+def test_a_file_that_may_not_grow_leaves_nothing(store: Store) -> None:
     """What a full disk does, for those who may not mount one: the write fails half-way."""
-    said = child(FILE_LIMIT, tmp_path / "root").communicate(timeout=60)[0].splitlines()
-    assert said[0].startswith("5 "), said
-    assert (
-        "cannot write: File too large. Expected: a folder that can be written and has room. Raise the limit" in said[0]
-    )
-    assert said[1] == "True [] 0"
+    n = 20_000
+    files = source_file(store, "train", "images", drawn(n)), source_file(store, "train", "labels", labels_of(n))
+    before = objects(store)
+    said, _ = child(FILE_LIMIT, store.root, *(file.model_dump_json() for file in files)).communicate(timeout=60)
+    assert said.startswith("5 "), said
+    assert "cannot write: File too large. Expected: a folder that can be written and has room. Raise the limit" in said
+    assert objects(store) == before
+    assert staged(store) == []
+    assert not list((store.place / "keys").glob("*/*"))
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
@@ -325,19 +323,21 @@ def test_a_small_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatc
 MAKER = """
 import sys, time
 from pathlib import Path
-from test_store import KEY, kept
 from schemas.handles import Handle
-from tasks.stage import once
+from tasks.stage import Key, once
 from tasks.store import Store
 store = Store(Path(sys.argv[1]))
 def make():
     with (store.root / "made").open("a") as log:
         log.write("x")
     time.sleep(0.4)
-    return kept(store)
+    with store.staging() as folder:
+        (folder / "file").write_bytes(b"content")
+        return store.commit(folder, kind="model", digest="d" * 64, rows=1, shape=(1,), dtype="|u1")
 print("ready", flush=True)
 sys.stdin.readline()
-print(once(store, "a step", KEY, Handle, make).digest)
+key = Key(step="a step", stage="model", form=Handle, module="tasks.arrays", inputs={"it": "a" * 64})
+print(once(store, key, make).digest)
 """
 
 
@@ -363,7 +363,7 @@ def test_two_threads_make_one_key_once(store: Store) -> None:
         time.sleep(0.1)
         return kept(store)
 
-    threads = [threading.Thread(target=once, args=(store, "a step", KEY, Handle, make)) for _ in range(4)]
+    threads = [threading.Thread(target=once, args=(store, KEY, make)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -405,12 +405,12 @@ def test_a_lock_ends_with_its_owner_and_half_an_output_is_none(store: Store) -> 
     assert names(store.place / "staging") != []  # what a kill leaves lies in staging and nowhere else
 
 
-@pytest.mark.parametrize("step", ["_sync_folder", "rename"])
+@pytest.mark.parametrize("step", ["sync_folder", "rename"])
 def test_a_crash_before_the_rename_leaves_no_object(store: Store, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(*((Path, "rename") if step == "rename" else ("tasks.store._sync_folder",)), crash)
+    monkeypatch.setattr(*((Path, "rename") if step == "rename" else ("tasks.store.sync_folder",)), crash)
     with pytest.raises(KeyboardInterrupt):
         kept(store)
     assert not objects(store)
@@ -425,10 +425,10 @@ def test_a_crash_after_the_rename_costs_the_record_only(store: Store, monkeypatc
 
     monkeypatch.setattr(Store, "remember", crash)
     with pytest.raises(KeyboardInterrupt):
-        once(store, "a step", KEY, Handle, lambda: kept(store))
+        once(store, KEY, lambda: kept(store))
     assert len(objects(store)) == 1
     monkeypatch.undo()
-    assert store.is_whole(once(store, "a step", KEY, Handle, lambda: kept(store)))
+    assert store.is_whole(once(store, KEY, lambda: kept(store)))
     assert len(objects(store)) == 1
 
 

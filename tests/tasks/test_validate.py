@@ -133,6 +133,7 @@ def test_a_bad_label_is_found_with_its_row(store: Store) -> None:
     )
     assert error.expected == "rows that keep their contract"
     assert error.remedy == "Mend the files and rerun: nothing was reshaped or trained"
+    assert error.file == "train-labels"
 
 
 def test_at_most_five_rows_are_named_and_all_are_counted(store: Store) -> None:
@@ -233,6 +234,28 @@ def test_classes_of_a_tracked_dataset_are_inferred(store: Store) -> None:
     tables = parsed(store, drawn(N), train), parsed(store, drawn(60, seed=7), test, "test")
     labels = receipt_of(store, tables, classes=None).labels
     assert labels == Labels(first=3, classes=4, names=("3", "4", "5", "6"))
+
+
+def test_a_gap_between_labels_is_a_finding_where_nobody_states_the_classes(store: Store) -> None:
+    labels = planted((17, 77), (30, 200), (119, 11))
+    error = refused(store, with_labels(store, labels), classes=None)
+    assert error.found == (
+        "1 finding in the data of 'small': train: labels leave no gap: no sample has label 10; across this gap: 3 "
+        "rows, the first: row 17 has label 77; row 30 has label 200; row 119 has label 11 "
+        "(expected each of 0 to 200, unless a catalog states the number of classes)"
+    )
+    assert error.file == "train-labels"
+    stated = receipt_of(store, with_labels(store, labels), classes=201)
+    assert stated.labels.classes == 201
+
+
+def test_the_rarer_side_of_a_gap_is_named(store: Store) -> None:
+    labels = labels_of(N) + 5
+    labels[40] = 0
+    test = parsed(store, drawn(60, seed=7), labels_of(60, 7) + 5, "test")
+    found = refused(store, (parsed(store, drawn(N), labels), test), classes=None).found
+    assert "train: labels leave no gap: no sample has label 1; across this gap: 1 rows, the first: row 40 has" in found
+    assert "test: labels leave no gap" not in found
 
 
 def test_labels_that_cannot_be_classes(store: Store) -> None:

@@ -1,0 +1,251 @@
+"""The learner: the one place that knows how learning is made fast. Not here: epochs and their records (engine).
+
+A batch is cut into equal replicas; each is one XLA program for its loss and gradient, and TensorFlow runs them side by
+side, one a core. One more program adds the gradients and updates the weights. The loop over the batches is a graph too,
+so Python is entered once a segment: then progress moves, and what was learned can be kept.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from tasks.network import forward
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import keras
+    import tensorflow as tf
+    from numpy.typing import NDArray
+
+    from schemas.configuration import Training
+
+FIRST_SEGMENT_STEPS = 8
+SEGMENT_SECONDS = 1.0
+WARM_UP: Final = 0.3
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What is learned from.
+
+    Attributes:
+        x: (N, T, F) raw values, may be memory-mapped.
+        y: (N,) or (N, T) int32 class indices.
+        fitted: Rows that the optimiser may see.
+        validation: Rows held out.
+        classes: C.
+    """
+
+    x: NDArray[Any]
+    y: NDArray[np.int32]
+    fitted: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    classes: int
+
+
+class Learner:
+    """The compiled programs of one training, the order of the samples, and all variables that learning changes."""
+
+    def __init__(self, model: keras.Model, examples: Examples, training: Training, replicas: int) -> None:
+        import tensorflow as tf
+
+        self.model, self.training = model, training
+        self.fitted, self.replicas = examples.fitted, replicas
+        self.part = math.ceil(training.batch_size / replicas)
+        self.steps = math.ceil(len(examples.fitted) / training.batch_size)
+        self.labels_each = int(np.prod(examples.y.shape[1:]))
+        self.classes = examples.classes
+        native = np.asarray(examples.x).astype(examples.x.dtype.newbyteorder("="), copy=False)
+        self._x, self._y = tf.constant(native), tf.constant(np.asarray(examples.y).astype(np.int32))
+        self._optimizer = _optimizer(training, self.rate_at)
+        self._optimizer.build(model.trainable_variables)
+        self._gradient = tf.function(self._replica_gradient, jit_compile=True)
+        self._update = tf.function(self._apply, jit_compile=True)
+        self._segment = tf.function(self._run_segment)
+        self._segment_steps, self._compiled = FIRST_SEGMENT_STEPS, False
+        self._best: list[NDArray[Any]] = []
+
+    def epoch(
+        self, number: int, start: int, sums: tuple[float, float, float]
+    ) -> Iterator[tuple[int, tuple[float, float, float]]]:
+        """Run an epoch, or what is left of it, in segments.
+
+        The sums are carried through the steps one by one, so that no result depends on where segments end.
+
+        Args:
+            number: The epoch, from 1.
+            start: Steps of it that are done.
+            sums: Loss, hits and labels of those steps.
+
+        Yields:
+            The steps done and their sums, after every segment.
+        """
+        import tensorflow as tf
+
+        rows, weights = self._order(number)
+        while start < self.steps:
+            stop = min(start + self._segment_steps, self.steps)
+            began = time.monotonic()
+            bounds = (tf.constant(bound) for bound in (start, stop, number))
+            loss, hits, labels = self._segment(
+                tf.constant(rows), tf.constant(weights), *bounds, tf.constant(sums, tf.float64)
+            ).numpy()
+            sums = float(loss), float(hits), float(labels)
+            seconds = time.monotonic() - began
+            if self._compiled:  # the first segment's time is that of compiling
+                self._segment_steps = max(1, round((stop - start) * SEGMENT_SECONDS / max(seconds, 1e-3)))
+            self._compiled = True
+            start = stop
+            yield stop, sums
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything that learning has changed: weights, the optimiser's variables, the weights kept as the best."""
+        own = {name: variable.numpy() for name, variable in self._variables().items()}
+        return own | {f"best/{position}": weight for position, weight in enumerate(self._best)}
+
+    def objection(self, arrays: dict[str, NDArray[Any]]) -> str:
+        """Why these arrays are not this learner's; empty where they are."""
+        wanted = {name: (tuple(each.shape), each.dtype) for name, each in self._variables().items()}
+        best = {f"best/{position}": (tuple(each.shape), each.dtype) for position, each in enumerate(self.model.weights)}
+        found = {name: (value.shape, value.dtype.name) for name, value in arrays.items()}
+        if found in (wanted, wanted | best):
+            return ""
+        odd = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != (wanted | best).get(name))
+        return f"it holds other variables than this network and optimiser ({', '.join(odd[:3]) or 'best'})"
+
+    def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Take up what `arrays` gave, to which there is no objection."""
+        for name, variable in self._variables().items():
+            variable.assign(arrays[name])
+        names = (f"best/{position}" for position in range(len(self.model.weights)))
+        self._best = [arrays[name] for name in names if name in arrays]
+
+    def keep_weights(self) -> None:
+        """Keep the weights as they are now: the best so far."""
+        self._best = self.model.get_weights()
+
+    def return_to_kept(self) -> bool:
+        """Go back to the weights that were kept, if any were."""
+        if self._best:
+            self.model.set_weights(self._best)
+        return bool(self._best)
+
+    def _variables(self) -> dict[str, keras.Variable]:
+        """All variables by name; the optimiser's own name, which Keras numbers, is left out."""
+        weights = {f"model/{variable.path}": variable for variable in self.model.weights}
+        slots = {f"optimizer/{variable.path.partition('/')[2]}": variable for variable in self._optimizer.variables}
+        return weights | slots
+
+    def rate(self, step: int) -> float:
+        """The learning rate at a step, as a number."""
+        return float(self.rate_at(np.float32(step)))
+
+    def rate_at(self, step: Any) -> Any:  # noqa: ANN401 - a tensor inside the program, a number outside
+        """One-cycle (Smith and Topin 2018, cosine form): warm up over the first part, then anneal to almost 0."""
+        import tensorflow as tf
+
+        peak = self.training.learning_rate
+        if self.training.schedule == "constant":
+            return tf.constant(peak, tf.float32)
+        share = tf.cast(step, tf.float32) / float(self.training.epochs * self.steps)
+        rise = 0.04 + 0.96 * (1 - tf.cos(math.pi * share / WARM_UP)) / 2
+        fall = 1e-4 + (1 - 1e-4) * (1 + tf.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
+        return peak * tf.where(share < WARM_UP, rise, fall)
+
+    def _order(self, number: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Rows (steps, replicas, part) in this epoch's order; weight 0 for what only fills the last batch."""
+        generator = np.random.Generator(np.random.PCG64([self.training.seed, number]))
+        order = generator.permutation(self.fitted)
+        batch, padded = self.training.batch_size, self.part * self.replicas
+        rows = np.zeros((self.steps, padded), np.int32)
+        weights = np.zeros((self.steps, padded), np.float32)
+        flat = np.zeros(self.steps * batch, np.int32)
+        flat[: len(order)] = order
+        rows[:, :batch] = flat.reshape(self.steps, batch)
+        weights[:, :batch] = (np.arange(self.steps * batch) < len(order)).reshape(self.steps, batch)
+        shape = (self.steps, self.replicas, self.part)
+        return rows.reshape(shape), weights.reshape(shape)
+
+    def _run_segment(
+        self,
+        rows: tf.Tensor,
+        weights: tf.Tensor,
+        start: tf.Tensor,
+        stop: tf.Tensor,
+        number: tf.Tensor,
+        sums: tf.Tensor,
+    ) -> tf.Tensor:
+        import tensorflow as tf
+
+        def step(t: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            parts = [
+                self._gradient(
+                    self._x, self._y, rows[t, k], weights[t, k], tf.stack([number * 1_000_003 + t, 1000 * (k + 1)])
+                )
+                for k in range(self.replicas)
+            ]
+            totals = tf.add_n([part[0] for part in parts])
+            self._update([part[1] for part in parts], totals[2])
+            return t + 1, sums + tf.cast(totals, tf.float64)
+
+        return tf.while_loop(lambda t, _: t < stop, step, (start, sums), parallel_iterations=1)[1]
+
+    def _replica_gradient(
+        self, x: tf.Tensor, y: tf.Tensor, rows: tf.Tensor, weights: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Sums of loss, hits and labels over one part of a batch, and the gradient of the summed loss."""
+        import tensorflow as tf
+
+        variables = [variable.value for variable in self.model.trainable_variables]
+        true = tf.gather(y, rows)
+        weight = tf.broadcast_to(tf.reshape(weights, [-1] + [1] * (len(true.shape) - 1)), tf.shape(true))
+        with tf.GradientTape() as tape:
+            logits = forward(self.model, tf.gather(x, rows), seed)
+            loss = tf.reduce_sum(weight * loss_of(self.training, logits, true, self.classes))
+        gradient = tape.gradient(loss, variables)
+        hits = tf.cast(tf.argmax(logits, -1, output_type=tf.int32) == true, tf.float32)
+        return tf.stack([loss, tf.reduce_sum(weight * hits), tf.reduce_sum(weight)]), gradient
+
+    def _apply(self, gradients: list[list[tf.Tensor]], labels: tf.Tensor) -> None:
+        import tensorflow as tf
+
+        mean = [tf.add_n(list(same)) / labels for same in zip(*gradients, strict=True)]
+        if self.training.clip_norm:
+            mean, _ = tf.clip_by_global_norm(mean, self.training.clip_norm)
+        self._optimizer.apply(mean, self.model.trainable_variables)
+
+
+def loss_of(training: Training, logits: tf.Tensor, true: tf.Tensor, classes: int) -> tf.Tensor:
+    """The configured loss of every label, as Keras has it: cross-entropy in nats, or the mean square over classes."""
+    import tensorflow as tf
+
+    smoothing = training.label_smoothing
+    wanted = tf.one_hot(true, classes) * (1 - smoothing) + smoothing / classes
+    if training.loss == "mean-squared-error":
+        return tf.reduce_mean(tf.square(tf.nn.softmax(logits) - wanted), axis=-1)
+    return -tf.reduce_sum(wanted * tf.nn.log_softmax(logits), axis=-1)
+
+
+def _optimizer(training: Training, rate: Any) -> keras.Optimizer:  # noqa: ANN401 - a method as schedule
+    import keras
+
+    class Rate(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+        def __call__(self, step: Any) -> Any:  # noqa: ANN401
+            return rate(step)
+
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
+    make = {
+        "adam": keras.optimizers.Adam,
+        "rmsprop": keras.optimizers.RMSprop,
+        "sgd": lambda learning_rate: keras.optimizers.SGD(learning_rate, momentum=0.9),
+        "adamw": lambda learning_rate: keras.optimizers.AdamW(learning_rate, weight_decay=training.weight_decay),
+    }[training.optimizer]
+    return make(learning_rate=Rate())

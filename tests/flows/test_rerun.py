@@ -1,0 +1,120 @@
+"""Running again: after a failure only what failed and what hangs on it; one chosen stage; nothing published changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from flow_support import run_command
+
+from tasks.idx import write_idx
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.flows.conftest import SmokeRun
+
+pytestmark = pytest.mark.slow
+
+FINISHED = re.compile(r"^([a-z ]+): (done|nothing changed, reused) in", re.MULTILINE)
+
+
+@pytest.fixture
+def made(smoke_run: SmokeRun, tmp_path: Path) -> Path:
+    """A home with a copy of a finished run, and with Prefect's records of it."""
+    home = tmp_path / "home"
+    shutil.copytree(smoke_run.home, home, symlinks=True)
+    return home
+
+
+def steps(said: str) -> dict[str, str]:
+    """What became of each step, as the command told it."""
+    return {step: what.split()[0].rstrip(",") for step, what in FINISHED.findall(said)}
+
+
+def executed(said: str) -> list[str]:
+    return [step for step, what in steps(said).items() if what == "done"]
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Digests of all files below a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def attempts(home: Path) -> list[dict[str, Any]]:
+    answer = run_command(home, "runs", "--all", "--json", "--artifacts", home / "artifacts")
+    known: list[dict[str, Any]] = json.loads(answer.stdout)
+    return known
+
+
+def test_a_run_in_which_nothing_changed_publishes_nothing_new(made: Path) -> None:
+    answer = run_command(made, "run", "--preset", "smoke", "--artifacts", made / "artifacts")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert executed(answer.stdout) == []
+    assert len(steps(answer.stdout)) == 12
+    [run] = (made / "artifacts" / "runs").iterdir()
+    again, before = attempts(made)
+    assert (again["outcome"], again["published"]) == ("unchanged", run.name)
+    assert (before["outcome"], before["run"], before["published"]) == ("published", run.name, run.name)
+
+
+def test_one_stage_again_and_what_hangs_on_it(made: Path) -> None:
+    runs = made / "artifacts" / "runs"
+    [parent] = runs.iterdir()
+    before = content(parent)
+    answer = run_command(made, "rerun", "latest", "--task", "evaluate", "--artifacts", made / "artifacts")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert executed(answer.stdout) == ["evaluate", "publish"]
+    assert content(parent) == before
+    [revision] = set(runs.iterdir()) - {parent}
+    manifests = [json.loads((run / "manifest.json").read_bytes()) for run in (parent, revision)]
+    assert [manifest["parent"] for manifest in manifests] == [None, parent.name]
+    assert manifests[0]["weights"] == manifests[1]["weights"]
+    assert json.loads((revision / "metrics.json").read_bytes()) == json.loads((parent / "metrics.json").read_bytes())
+    # The stage alone: what it gives is what it gave, so nothing follows.
+    only = run_command(made, "rerun", revision.name, "--task", "evaluate", "--only", "--artifacts", made / "artifacts")
+    assert only.returncode == 0, only.stdout + only.stderr
+    assert executed(only.stdout) == ["evaluate"]
+    assert set(runs.iterdir()) == {parent, revision}
+
+
+def test_after_a_failure_only_the_rest_is_done(tmp_path: Path) -> None:
+    data, artifacts = tmp_path / "digits", tmp_path / "artifacts"
+    data.mkdir()
+    draw = np.random.default_rng(0)
+    for split, rows in (("train", 300), ("t10k", 60)):
+        write_idx(data / f"{split}-images-idx3-ubyte", draw.integers(0, 256, (rows, 7, 4), np.uint8))
+        write_idx(data / f"{split}-labels-idx1-ubyte", (np.arange(rows) % 3).astype("u1"))
+    labels = (data / "t10k-labels-idx1-ubyte").read_bytes()
+    write_idx(data / "t10k-labels-idx1-ubyte", (np.arange(59) % 3).astype("u1"))
+    options = ("--preset", "smoke", "--set", "reshape.timesteps=7", "--set", "training.epochs=1")
+    failed = run_command(tmp_path, "run", *options, "--data", data, "--artifacts", artifacts)
+    assert failed.returncode == 3, failed.stdout + failed.stderr
+    [attempt] = attempts(tmp_path)
+    assert (attempt["outcome"], attempt["problem"]["step"]) == ("failed", "parse test")
+    assert "59 (label header) against 60" in attempt["problem"]["found"]
+    (data / "t10k-labels-idx1-ubyte").write_bytes(labels)
+    mended = run_command(tmp_path, "rerun", attempt["run"], "--artifacts", artifacts)
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert steps(mended.stdout)["parse train"] == "nothing"
+    looked_at = {f"download {split} {role}" for split in ("train", "test") for role in ("images", "labels")}
+    rest = {"parse test", "validate", "reshape train", "reshape test", "train", "evaluate", "publish"}
+    assert set(executed(mended.stdout)) == looked_at | rest
+    assert [each["outcome"] for each in attempts(tmp_path)] == ["published", "failed"]
+
+
+def test_a_name_that_no_run_has_is_told_with_those_there_are(made: Path) -> None:
+    answer = run_command(made, "rerun", "nonsense", "--artifacts", made / "artifacts")
+    assert answer.returncode == 2
+    [run] = (made / "artifacts" / "runs").iterdir()
+    assert "no run by the name 'nonsense'" in answer.stderr
+    assert run.name in answer.stderr
+    wrong = run_command(made, "rerun", "latest", "--task", "evalute", "--artifacts", made / "artifacts")
+    assert wrong.returncode == 2
+    assert "Did you mean 'evaluate'?" in wrong.stderr
