@@ -262,6 +262,7 @@ def deploy(file: InstallationFile = Path("stepwise.toml")) -> None:
     The server is the one at PREFECT_API_URL, else the one of `stepwise ui` and `stepwise run`. Each item is told:
     unchanged, created, or what changed. Again changes nothing.
     """
+    require_home()
     from flows.deploy import deploy_and_tell
 
     deploy_and_tell(file)
@@ -280,6 +281,7 @@ def up(
     The database is SQLite, or Postgres where database_url of the file or PREFECT_SERVER_DATABASE_CONNECTION_URL names
     one; PREFECT_SERVER_API_AUTH_STRING=user:password asks everybody for a password.
     """
+    require_home()
     from flows.up import up as start
 
     start(file, host, port)

@@ -24,7 +24,6 @@ _DEFAULTS = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
 
-
 # What a run needs wherever a worker starts it: these stand in its deployment.
 OF_RUNS = {
     name: _DEFAULTS[name]
@@ -32,7 +31,6 @@ OF_RUNS = {
         "PREFECT_LOGGING_EXTRA_LOGGERS",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY",
         "TF_CPP_MIN_LOG_LEVEL",
-        "TF_ENABLE_ONEDNN_OPTS",
     )
 } | {"PREFECT_CLIENT_MAX_RETRIES": "6"}  # twice the default's minute without a server
 
