@@ -78,11 +78,18 @@ class Alarm:
         self._client, self._to = client, installation.alerts
         self._artifacts = installation.artifacts
         self._folder = installation.artifacts / "store" / "alerts"
-        self._retries = installation.retries
+
+    def begin(self) -> None:
+        """Remember when alerts began here, the first time: what ended before is history and not told."""
+        path = self._folder / "since"
+        if self._tells and not path.exists():
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, _now().isoformat().encode())
 
     def note(self, run: FlowRun) -> bool:
-        """Note the bad end of a run; tells whether it is new. What ended before the first look is history."""
-        if not (self._to.webhook or self._to.block) or run.state is None:
+        """Note the bad end of a run; tells whether it is new."""
+        if not self._tells or run.state is None:
             return False
         path = self._folder / f"{run.id}-{run.state.id}.json"
         if run.state.timestamp < self._since() or path.exists():
@@ -94,7 +101,7 @@ class Alarm:
 
     def deliver(self) -> Iterator[tuple[str, str, str]]:
         """Tell what is due; yields run, what was done and why."""
-        if not (self._to.webhook or self._to.block):
+        if not self._tells:
             return
         for path in sorted(self._folder.glob("*-*.json")):
             with contextlib.suppress(ValidationError, FileNotFoundError):
@@ -115,12 +122,12 @@ class Alarm:
 
     def _since(self) -> datetime.datetime:
         """When alerts began here."""
-        path = self._folder / "since"
-        if not path.exists():
-            with writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, _now().isoformat().encode())
-        return datetime.datetime.fromisoformat(path.read_text(encoding="utf-8"))
+        return datetime.datetime.fromisoformat((self._folder / "since").read_text(encoding="utf-8"))
+
+    @property
+    def _tells(self) -> bool:
+        """Whether there is anybody to tell."""
+        return bool(self._to.webhook or self._to.block)
 
     def _keep(self, path: Path, record: Record) -> None:
         with writing(path):

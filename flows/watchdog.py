@@ -100,6 +100,7 @@ class Watchdog:
         """Do whatever is to be done now; a second look at once finds nothing more."""
         deployments = {found.id for found in owned_deployments(self.client, self.installation.work_pool)}
         alarm = Alarm(self.client, self.installation)
+        alarm.begin()
         deeds = [*self._end_dead(deployments), *self._end_tasks_of_ended(deployments)]
         ended = self._ended_badly(deployments)
         deeds += [Deed(what="noted for an alert", run=run.name, why=_told(run)) for run in ended if alarm.note(run)]
@@ -154,17 +155,21 @@ class Watchdog:
     def _end_tasks_of_ended(self, deployments: set[UUID]) -> Iterator[Deed]:
         """End the task runs that still count as running although their run crashed, whoever found that."""
         before = _now() - TASK_GRACE * self.grace
-        ended = filters.FlowRunFilterEndTime(after_=_now() - RETRY_WITHIN, before_=before)
-        for run in self._runs(state=_of_types((StateType.CRASHED, StateType.CANCELLED)), end_time=ended):
-            if run.deployment_id in deployments or self._is_here(run):
+        conditions = {
+            "state": _of_types((StateType.CRASHED, StateType.CANCELLED)),
+            "end_time": filters.FlowRunFilterEndTime(after_=_now() - RETRY_WITHIN, before_=before),
+        }
+        ended = filters.FlowRunFilter(**conditions)
+        lasting = self.client.read_task_runs(flow_run_filter=ended, task_run_filter=_lasting())
+        of = {task.flow_run_id for task in lasting}
+        for run in self._runs(**conditions) if of else ():
+            if run.id in of and (run.deployment_id in deployments or self._is_here(run)):
                 yield from self._end_tasks(run)
 
     def _end_tasks(self, run: FlowRun) -> Iterator[Deed]:
         """End the task runs of a run that ended without them."""
         of = filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[run.id]))
-        types = filters.TaskRunFilterStateType(any_=[*UNDER_WAY])
-        lasting = filters.TaskRunFilter(state=filters.TaskRunFilterState(type=types))
-        for task in self.client.read_task_runs(flow_run_filter=of, task_run_filter=lasting):
+        for task in self.client.read_task_runs(flow_run_filter=of, task_run_filter=_lasting()):
             self.client.set_task_run_state(task.id, Crashed(message="Its run ended in the midst of it."), force=True)
             yield Deed(what="set to Crashed", run=f"{run.name}, {task.name}", why="its run ended in the midst of it")
 
@@ -292,6 +297,11 @@ def _told(run: FlowRun) -> str:
 
 def _of_types(types: Sequence[StateType]) -> filters.FlowRunFilterState:
     return filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[*types]))
+
+
+def _lasting() -> filters.TaskRunFilter:
+    types = filters.TaskRunFilterStateType(any_=[*UNDER_WAY])
+    return filters.TaskRunFilter(state=filters.TaskRunFilterState(type=types))
 
 
 def _now() -> datetime.datetime:
