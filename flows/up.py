@@ -44,8 +44,12 @@ if TYPE_CHECKING:
 HOME: Final = Path(__file__).resolve().parents[1]
 HEALTHY_WITHIN: Final = 240.0
 LOOK_SECONDS: Final = 0.5
-FLOW_SECONDS: Final = 5.5  # of the ten that a stop may take
-PART_SECONDS: Final = 1.5
+# Seconds after a stop began, by which each has to be gone: ten are allowed for all.
+WATCHDOG_BY: Final = 0.8
+RUNS_BY: Final = 5.5
+WORKER_BY: Final = 7.5
+SERVER_BY: Final = 9.0
+REST_BY: Final = 9.5
 LOCK: Final = "up"
 
 
@@ -141,14 +145,15 @@ class _Everything:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
             say("stopping")
-            self.watchdog.stop(PART_SECONDS)
+            began = time.monotonic()
+            self.watchdog.stop(WATCHDOG_BY)
             flows = [process for process in below(os.getpid()) if flow_run_of(process)]
-            made = stop(flows, FLOW_SECONDS)
+            made = stop(flows, began + RUNS_BY - time.monotonic())
             if flows:
                 say(f"runs: {len(flows) - made} stopped, {made} had to be killed; they go on at the next start")
-            self.worker.stop(PART_SECONDS)
-            self.server.stop(PART_SECONDS)
-            stop(below(os.getpid()), PART_SECONDS / 3)
+            self.worker.stop(began + WORKER_BY - time.monotonic())
+            self.server.stop(began + SERVER_BY - time.monotonic())
+            stop(below(os.getpid()), began + REST_BY - time.monotonic())
 
     def _await_server(self) -> None:
         address = f"{address_of(self.host, self.port)}/api/health"
