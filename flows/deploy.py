@@ -15,15 +15,14 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
-from pydantic import Field
 from rich.console import Console
 
-from flows.owned import FLOW, OWNED, owned_deployments
+from flows.automations import put_automations
+from flows.owned import FLOW, OWNED, Item, owned_deployments
 from flows.reach import server_client
 from flows.retrain import dataset_for, require_timesteps, retrain
 from flows.settings import OF_RUNS
 from schemas.errors import ConfigurationError
-from schemas.handles import Frozen
 from schemas.installation import Deployment, Installation, load_installation
 
 if TYPE_CHECKING:
@@ -38,18 +37,6 @@ if TYPE_CHECKING:
 ENTRYPOINT: Final = "flows.retrain.retrain"  # a module, so that a worker finds it wherever stepwise is installed
 SCHEDULE: Final = "stepwise"  # the slug of the schedule that the file describes
 _LONGEST: Final = 120
-
-
-class Item(Frozen):
-    """One thing on the server, and what was done about it."""
-
-    name: str
-    done: str = Field(description="unchanged, created, changed or removed.")
-    changes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        """One line a person reads."""
-        return f"{self.name}: {self.done}" + (f": {'; '.join(self.changes)}" if self.changes else "")
 
 
 def deploy_and_tell(file: Path) -> None:
@@ -69,8 +56,6 @@ def deploy(client: SyncPrefectClient, installation: Installation) -> list[Item]:
         ConfigurationError: a deployment cannot run as it is described, or a name belongs to somebody else; then
             nothing was written.
     """
-    from flows.automations import put_automations
-
     for deployment in installation.deployments.values():
         configuration = deployment.run_configuration()
         require_timesteps(configuration, dataset_for(configuration, deployment.data, deployment.catalogs))

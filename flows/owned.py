@@ -7,6 +7,9 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from prefect.client.schemas import filters
+from pydantic import Field
+
+from schemas.handles import Frozen
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -14,6 +17,18 @@ if TYPE_CHECKING:
 
 FLOW: Final = "retrain"
 OWNED: Final = "stepwise"
+
+
+class Item(Frozen):
+    """One thing on the server, and what was done about it."""
+
+    name: str
+    done: str = Field(description="unchanged, created, changed or removed.")
+    changes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """One line a person reads."""
+        return f"{self.name}: {self.done}" + (f": {'; '.join(self.changes)}" if self.changes else "")
 
 
 def owned_deployments(client: SyncPrefectClient, pool: str) -> list[DeploymentResponse]:

@@ -6,20 +6,22 @@ import contextlib
 import http.server
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
+import pytest
 from flow_support import environment_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from prefect.client.orchestration import SyncPrefectClient
 
@@ -61,14 +63,14 @@ def is_healthy(address: str) -> bool:
 
 
 @contextlib.contextmanager
-def served(home: Path) -> Iterator[str]:
-    """The address of a server with a home of its own, as `stepwise ui` starts it."""
+def served(home: Path, **more: str) -> Iterator[str]:
+    """The address of a server with a home of its own, as `stepwise ui` starts it; with more in its environment."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     with (home / "server.log").open("w") as log:
         process = subprocess.Popen(
             [*STEPWISE, "ui", "--port", str(port)],
-            env=environment_of(home), stdout=log, stderr=log, start_new_session=True,
+            env=environment_of(home) | more, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
         until(lambda: process.poll() is not None or is_healthy(address), 180, "a server")
@@ -92,6 +94,43 @@ def client_of(address: str, password: str | None = None) -> Iterator[SyncPrefect
     settings = {PREFECT_API_URL: f"{address}/api", PREFECT_API_AUTH_STRING: password}
     with temporary_settings(settings), get_client(sync_client=True) as client:
         yield client
+
+
+@contextlib.contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """A Postgres of this machine with an empty database: its address for Prefect."""
+    port, data = free_port(), folder / "data"
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian keeps them off the path
+    found = shutil.which("initdb") or (str(programs[-1] / "initdb") if programs else None)
+    if found is None:
+        pytest.skip("no Postgres on this machine")
+    program = Path(found).resolve().parent
+    as_other: dict[str, Any] = {}
+    if os.geteuid() == 0:  # it refuses to be root
+        as_other = {"user": "postgres", "group": "postgres", "extra_groups": [], "cwd": "/"}
+        shutil.chown(folder, "postgres")
+        for parent in folder.parents:
+            if parent.stat().st_mode & 0o001 == 0:
+                parent.chmod(parent.stat().st_mode | 0o001)
+    made = [str(program / "initdb"), "-D", str(data), "-U", "stepwise", "--auth=trust", "--no-sync", "--no-locale"]
+    subprocess.run([*made, "-E", "UTF8"], check=True, stdout=subprocess.DEVNULL, **as_other)
+    options = ["-c", f"unix_socket_directories={folder}", "-c", "fsync=off", "-c", "listen_addresses=127.0.0.1"]
+    with (folder / "postgres.log").open("w") as log:
+        process = subprocess.Popen(
+            [str(program / "postgres"), "-D", str(data), "-p", str(port), *options], stdout=log, stderr=log, **as_other
+        )
+    try:
+        until(lambda: _listens(port), 60, "a Postgres")
+        yield f"postgresql+asyncpg://stepwise@127.0.0.1:{port}/postgres"
+    finally:
+        process.send_signal(signal.SIGINT)  # fast: without waiting for who is connected
+        process.wait(30)
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 class Receiver:
