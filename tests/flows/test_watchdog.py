@@ -19,6 +19,7 @@ from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Runn
 
 from flows.attempts import Attempt, Attempts, Problem
 from flows.deploy import deploy
+from flows.events import tell
 from flows.owned import owned_deployments
 from flows.watchdog import Watchdog
 from schemas.installation import Alerts, Installation, load_installation
@@ -343,3 +344,25 @@ def test_a_block_that_is_not_there_is_asked_for_again_later(
     look(client, telling)
     failed(client, telling)
     assert look(client, telling)[-1].startswith("alert not taken: ValueError; again at ")
+
+
+def test_what_happens_at_a_station_is_an_event_of_the_server(
+    client: SyncPrefectClient, installation: Installation
+) -> None:
+    from prefect.events.worker import EventsWorker
+
+    run = began(client, installation)
+    tell("stepwise.model.published", attempt_of(run), {"accuracy": 0.99})
+    EventsWorker.instance().drain()
+    wanted = {"filter": {"event": {"name": ["stepwise.model.published"]}}}
+    deadline = time.monotonic() + 30
+    found: list[dict[str, object]] = []
+    while not found and time.monotonic() < deadline:
+        found = client._client.post("/events/filter", json=wanted).json()["events"]
+        time.sleep(0.2)
+    [event] = found
+    assert event["payload"] == {"accuracy": 0.99}
+    assert event["resource"] == {
+        "prefect.resource.id": f"stepwise.run.{attempt_of(run).run}", "prefect.resource.name": attempt_of(run).run,
+        "stepwise.dataset": "glyphs", "stepwise.preset": "smoke",
+    }  # fmt: skip
