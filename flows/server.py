@@ -31,12 +31,15 @@ def address_of(host: str, port: int) -> str:
 
 
 def settings_of(host: str, port: int) -> dict[str, str]:
-    """The environment of a server: its pages call the port they are served at."""
-    return {
+    """The environment of a server: its pages call the port they are served at, by whichever name they were reached."""
+    settings = {
         "PREFECT_SERVER_API_HOST": host,
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_API_URL": f"{address_of(host, port)}/api",
     }
+    if host not in {"127.0.0.1", "localhost"}:
+        settings["PREFECT_UI_API_URL"] = os.environ.get("PREFECT_UI_API_URL", "/api")
+    return settings
 
 
 def server_command(host: str, port: int) -> list[str]:
