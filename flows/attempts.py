@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, StorageError
 from schemas.handles import Frozen
 from tasks.store import Store, write_atomically, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+UPKEEP: Final = "upkeep"  # held shared by every run, and alone by whoever removes things
 
 Outcome = Literal["running", "published", "unchanged", "skipped", "planned", "failed", "stopped", "died"]
 
@@ -63,7 +65,7 @@ class Attempts:
         """Keep an attempt's record and its lock while it runs; a retry of the same flow run goes on with its record."""
         known = self.of_flow_run(attempt.flow_run)
         running = known.model_copy(update={"outcome": "running", "tries": known.tries + 1}) if known else attempt
-        with self._store.lock(_lock(running)):
+        with self._store.lock(UPKEEP, shared=True), self._store.lock(_lock(running)):
             self.keep(running)
             yield running
 
@@ -73,6 +75,29 @@ class Attempts:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, attempt.model_dump_json(indent=1).encode())
+
+    @contextlib.contextmanager
+    def none_running(self) -> Iterator[None]:
+        """Keep runs from beginning, for as long as things are removed.
+
+        Raises:
+            StorageError: a run is going on.
+        """
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(self._store.lock(UPKEEP, wait=False))
+            except BlockingIOError:
+                going = ", ".join(attempt.run for attempt in self.all() if attempt.outcome == "running")
+                raise StorageError(
+                    f"a run is going on ({going or 'it has just begun'})",
+                    "no run under way while things are removed",
+                    "Wait for its end and try again; nothing was removed",
+                ) from None
+            yield
+
+    def forget(self, attempt: Attempt) -> None:
+        """Remove a record."""
+        (self._folder / f"{attempt.run}.json").unlink(missing_ok=True)
 
     def all(self) -> list[Attempt]:
         """Every attempt, the newest first; what says that it runs but whose owner is gone is called dead."""

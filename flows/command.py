@@ -187,6 +187,32 @@ def runs(
 
 
 @app.command()
+def clean(
+    keep_runs: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Keep so many published runs of each dataset and preset."),
+    ] = None,
+    keep_days: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=0, help="Keep those younger than so many days."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only say what would go.")] = False,  # noqa: FBT002
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Remove old runs with all that only they needed: files, outputs in the store, Prefect's rows and results.
+
+    What either rule keeps stays, the newest run of each dataset and preset in any case, and so does work younger than a
+    day. Nothing is removed while a run goes on.
+    """
+    require_home()
+    from flows.clean import Keeping
+    from flows.clean import clean as removed
+
+    removed(artifacts, Keeping(keep_runs, keep_days), really=yes, as_json=as_json)
+
+
+@app.command()
 def show(
     run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, a part of it, or 'latest'.")],
     artifacts: Artifacts = DEFAULT_ARTIFACTS,

@@ -68,8 +68,13 @@ def run_and_tell(request: Request, *, as_json: bool) -> None:
     require_timesteps(configuration, dataset)  # before Prefect takes its seconds
     console = Console(stderr=as_json)
     finished: list[Finished] = []
-    with _told(console, finished), tags(dataset.name, configuration.preset):
-        published = retrain(**vars(request))
+    try:
+        with _told(console, finished), tags(dataset.name, configuration.preset):
+            published = retrain(**vars(request))
+    except KeyboardInterrupt:
+        console.print("Stopped. What was finished is kept, and training goes on from its last checkpoint:")
+        console.print("stepwise rerun latest", soft_wrap=True)
+        raise
     if published is None:  # skipped, as the log has said
         if as_json:
             print_json({"run": None, "outcome": "skipped"})

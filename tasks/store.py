@@ -162,7 +162,7 @@ class Store:
 
     def remember(self, stage: str, key: str, origin: dict[str, Any], value: BaseModel) -> None:
         """Record what a stage returned for a key, and what the key was made of."""
-        record = self._key_path(stage, key)
+        record = self.key_path(stage, key)
         with writing(record):
             record.parent.mkdir(parents=True, exist_ok=True)
             content = {**origin, "value": value.model_dump(mode="json")}
@@ -170,7 +170,7 @@ class Store:
 
     def record(self, stage: str, key: str) -> Record | None:
         """What was remembered for a key, whether its outputs are still there or not."""
-        return _read_record(self._key_path(stage, key))
+        return _read_record(self.key_path(stage, key))
 
     def records(self, stage: str) -> list[Record]:
         """What was ever remembered for a stage, the newest first; a record that cannot be read is passed over."""
@@ -213,13 +213,20 @@ class Store:
             return self._folder("partial") / name
 
     @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """Hold a lock among processes and threads; the kernel frees it when its owner dies."""
+    def lock(self, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
+        """Hold a lock among processes and threads; the kernel frees it when its owner dies.
+
+        Several may hold it shared at once.
+
+        Raises:
+            BlockingIOError: somebody else holds it, and there is to be no waiting.
+        """
         with writing(self.place):
             path = self._folder("locks") / _lock_name(name)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(descriptor, how if wait else how | fcntl.LOCK_NB)
             yield
         finally:
             os.close(descriptor)
@@ -287,7 +294,8 @@ class Store:
             with contextlib.suppress(FileNotFoundError):  # another process set it aside first
                 source.rename(target)
 
-    def _key_path(self, stage: str, key: str) -> Path:
+    def key_path(self, stage: str, key: str) -> Path:
+        """Where the record of a key is."""
         return self.place / "keys" / stage / f"{key}.json"
 
     def _folder(self, name: str) -> Path:

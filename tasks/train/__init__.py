@@ -104,10 +104,14 @@ def train(
     """
     store = Store(artifacts)
     key = key_of(artifacts, sequences, recipe, processors)
+    progress = progress_of(key.step)
     checkpoints = Checkpoints(store.partial(f"train-{key.digest}"), key.digest)
-    deadline = time.monotonic() + 60 * budget_minutes if budget_minutes else None
-    continuity, progress = Continuity(checkpoints, deadline), progress_of(key.step)
-    model = once(store, key, lambda: trained(store, sequences, recipe, processors, progress, continuity), anew)
+
+    def make() -> TrainedModel:
+        deadline = None if budget_minutes is None else time.monotonic() + 60 * budget_minutes
+        return trained(store, sequences, recipe, processors, progress, Continuity(checkpoints, deadline))
+
+    model = once(store, key, make, anew)
     checkpoints.remove()
     return model
 

@@ -72,7 +72,7 @@ def fit(
         keeper.visit(standing)
     log.debug("training kept %s", keeper.told())
     if standing.resumed:
-        log.info("training was taken up %d times: at %s", len(standing.resumed), "; ".join(standing.resumed))
+        log.info("training was interrupted and went on from: %s", "; ".join(standing.resumed))
     returned = learner.return_to_kept()
     return History(
         epochs=standing.epochs,

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import tasks.code
+import tasks.publish
 from flows.dag import chain
 from flows.plan import Foresight
 from schemas.catalog import dataset_of_folder
@@ -111,6 +112,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
         return path and current[-1].code / path.relative_to(ROOT)
 
     monkeypatch.setattr(tasks.code, "_source", source)
+    monkeypatch.setattr(tasks.publish, "show_run", lambda _: None)  # pages of a server that these tests do without
 
     def fresh(*, whole: bool) -> Workshop:
         place = tmp_path / str(next(number))
@@ -271,13 +273,7 @@ def test_the_plan_is_what_happens_whatever_is_edited(workshop: Callable[..., Wor
 
 @pytest.mark.slow
 def test_the_plan_is_what_happens_to_the_end(workshop: Callable[..., Workshop]) -> None:
-    edits: list[Edit] = [
-        ("comment", "tasks/train/engine.py"),
-        ("configuration", ("evaluation", {"calibration_bins": 5})),
-        ("damage", ("model", True)),
-        ("damage", ("evaluation", False)),
-        ("configuration", ("reshape", {"timesteps": 6})),
-    ]
+    edits: list[Edit] = [("damage", ("model", True)), ("configuration", ("evaluation", {"calibration_bins": 5}))]
     held(workshop(whole=True), edits)
 
 

@@ -82,6 +82,16 @@ def test_one_stage_again_and_what_hangs_on_it(made: Path) -> None:
     assert only.returncode == 0, only.stdout + only.stderr
     assert executed(only.stdout) == ["evaluate"]
     assert set(runs.iterdir()) == {parent, revision}
+    # Old runs go, with all that only they needed; what is left still answers for everything.
+    keep = ("clean", "--keep-runs", "1", "--artifacts", made / "artifacts")
+    looked = run_command(made, *keep)
+    assert (looked.returncode, parent.exists()) == (0, True), looked.stdout + looked.stderr
+    assert parent.name in looked.stdout
+    assert "Nothing was removed" in looked.stdout
+    assert run_command(made, *keep, "--yes").returncode == 0
+    assert list(runs.iterdir()) == [revision]
+    again = run_command(made, "run", "--preset", "smoke", "--artifacts", made / "artifacts")
+    assert (again.returncode, executed(again.stdout)) == (0, []), again.stdout + again.stderr
 
 
 def test_after_a_failure_only_the_rest_is_done(tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ def smoke_ui(smoke_run: SmokeRun) -> Iterator[tuple[str, psutil.Process]]:
 def test_a_run_is_shown_with_every_task_in_its_final_state(smoke_ui: tuple[str, psutil.Process]) -> None:
     address, _ = smoke_ui
     [run] = asked(address, "flow_runs")
-    assert (run["name"], run["state_name"]) == ("retrain glyphs smoke", "Completed")
+    assert re.fullmatch(r"glyphs smoke \d{4}-\d\d-\d\d \d\d:\d\d", run["name"])
+    assert (run["state_name"], set(run["tags"])) == ("Completed", {"glyphs", "smoke"})
     tasks = asked(address, "task_runs")
     assert {task["flow_run_id"] for task in tasks} == {run["id"]}
     # A task that states no name of its own has a short random end on it.
@@ -115,8 +116,10 @@ def test_the_artifacts_say_what_they_are(smoke_run: SmokeRun, smoke_ui: tuple[st
     address, _ = smoke_ui
     artifacts = kept_artifacts(address)
     assert {key: artifact["type"] for key, artifact in artifacts.items()} == dict.fromkeys(
-        ("run-summary", "sample-ledger", "confusion-matrix", "learning-curves"), "markdown"
+        ("run-summary", "sample-ledger", "confusion-matrix", "learning-curves", "plan"), "markdown"
     )
+    assert artifacts["plan"]["description"] == "12 to run, 0 that follow from them, 0 to reuse"
+    assert artifacts["plan"]["data"].count("| run | never made before | ran |") == 12
     assert re.match(r"\d\d\.\d\d% right on 2,000 test images", artifacts["run-summary"]["description"])
     assert artifacts["sample-ledger"]["description"].startswith("No sample lost, duplicated or moved")
     assert "| table rows | 12,000 | 2,000 | validate |" in artifacts["sample-ledger"]["data"]

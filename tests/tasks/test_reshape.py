@@ -306,7 +306,8 @@ from schemas.handles import SourceFile
 from tasks.idx import IdxWriter
 from tasks.parse import to_table
 from tasks.reshape import sealed
-from tasks.store import Store, sha256_file
+from tasks.seals import sha256_file
+from tasks.store import Store
 from tasks.validate import validated
 store, n = Store(Path(sys.argv[1])), int(sys.argv[2])
 def streamed(role, item, block):

@@ -1,0 +1,57 @@
+"""Upkeep: which runs stay, and that nothing is removed while a run goes on."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.attempts import Attempt, Attempts
+from flows.clean import Keeping, clean
+from schemas.errors import ConfigurationError, StorageError
+
+NOW = datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC)
+
+
+def known(*runs: tuple[str, str, float]) -> list[tuple[Path, dict[str, Any]]]:
+    """Published runs: name, preset, age in days; the newest first."""
+    return [
+        (
+            Path(name),
+            {"dataset": "d", "preset": preset, "created": (NOW - datetime.timedelta(days=days)).isoformat()},
+        )
+        for name, preset, days in runs
+    ]
+
+
+RUNS = known(("a", "rows", 1), ("b", "smoke", 2), ("c", "rows", 8), ("d", "rows", 9), ("e", "smoke", 40))
+
+
+@pytest.mark.parametrize(
+    ("keeping", "kept"),
+    [
+        (Keeping(runs=1, days=None), "ab"),
+        (Keeping(runs=2, days=None), "abce"),
+        (Keeping(runs=None, days=8.5), "abc"),
+        (Keeping(runs=None, days=0.1), "ab"),
+        (Keeping(runs=2, days=100), "abcde"),
+    ],
+)
+def test_either_rule_keeps_and_the_newest_of_each_kind_stays(keeping: Keeping, kept: str) -> None:
+    assert keeping.kept(RUNS, NOW) == set(kept)
+
+
+def test_something_has_to_say_what_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="nothing says what is kept"):
+        clean(tmp_path, Keeping(None, None), really=True, as_json=False)
+
+
+def test_nothing_is_removed_while_a_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    attempt = Attempt(run="a-run", flow_run="x", created=NOW, dataset="d", preset="rows", parameters={})
+    with Attempts(tmp_path).held(attempt), pytest.raises(StorageError, match=r"a run is going on \(a-run\)"):
+        clean(tmp_path, Keeping(1, None), really=False, as_json=False)
+    clean(tmp_path, Keeping(1, None), really=False, as_json=False)
+    assert "Nothing was removed" in capsys.readouterr().out
+    assert [each.outcome for each in Attempts(tmp_path).all()] == ["died"], "its owner is gone"
