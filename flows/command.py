@@ -278,6 +278,52 @@ def ui(
     serve_ui(host, port)
 
 
+InstallationFile = Annotated[Path, typer.Option("--file", help="The installation: what is deployed when.")]
+
+
+@app.command()
+def deploy(file: InstallationFile = Path("stepwise.toml")) -> None:
+    """Put the installation's work pool, deployments, schedules and limits onto the Prefect server.
+
+    The server is the one at PREFECT_API_URL, else the one of `stepwise ui` and `stepwise run`. Each item is told:
+    unchanged, created, or what changed. Again changes nothing.
+    """
+    require_home()
+    from flows.deploy import deploy_and_tell
+
+    deploy_and_tell(file)
+
+
+@app.command()
+def up(
+    file: InstallationFile = Path("stepwise.toml"),
+    port: Annotated[int, typer.Option(help="Port of the server.")] = 4200,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; others than localhost show it to the network.")
+    ] = "127.0.0.1",
+) -> None:
+    """Start everything on this machine and keep it running: server, deployments, worker, watchdog. Ctrl-C stops all.
+
+    The database is SQLite, or Postgres where database_url of the file or PREFECT_SERVER_DATABASE_CONNECTION_URL names
+    one; PREFECT_SERVER_API_AUTH_STRING=user:password asks everybody for a password.
+    """
+    require_home()
+    from flows.up import up as start
+
+    start(file, host, port)
+
+
+@app.command()
+def watch(file: InstallationFile = Path("stepwise.toml")) -> None:
+    """Watch over runs whose worker `stepwise up` did not start, on that worker's machine, until Ctrl-C.
+
+    Dead runs are marked as crashed, crashed ones tried again, missed ones made up for by one, failures told.
+    """
+    from flows.watchdog import watch as keep_watching
+
+    keep_watching(file)
+
+
 def main() -> None:
     """Run the command; errors for people become one paragraph and an exit code, for programs one JSON value as well."""
     prepare_environment(debug="--debug" in sys.argv)

@@ -18,19 +18,35 @@ OWN_SERVER_ONLY = "connect-src 'self'; frame-src 'self'; form-action 'self'; obj
 
 def serve_ui(host: str, port: int) -> None:
     """Become a Prefect server with the same home, its pages calling the port they are served at."""
-    shown = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - compared, not bound
-    environment = {
-        **os.environ,
-        "PREFECT_SERVER_API_HOST": host,
-        "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_API_URL": f"{shown}/api",
-    }
+    shown = address_of(host, port)
     sys.stdout.write(f"Prefect UI: {shown} (artifacts: {shown}/v2/artifacts; Ctrl-C ends it)\n")
     sys.stdout.flush()
-    # As `prefect server start` does it, but for the application, which is the one below.
+    environment = {**os.environ, **settings_of(host, port)}
+    os.execve(sys.executable, server_command(host, port), environment)  # noqa: S606 - no shell is wanted
+
+
+def address_of(host: str, port: int) -> str:
+    """The address at which this machine reaches a server."""
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - compared, not bound
+
+
+def settings_of(host: str, port: int) -> dict[str, str]:
+    """The environment of a server: its pages call the port they are served at, by whichever name they were reached."""
+    settings = {
+        "PREFECT_SERVER_API_HOST": host,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_API_URL": f"{address_of(host, port)}/api",
+    }
+    if host not in {"127.0.0.1", "localhost"}:
+        settings["PREFECT_UI_API_URL"] = os.environ.get("PREFECT_UI_API_URL", "/api")
+    return settings
+
+
+def server_command(host: str, port: int) -> list[str]:
+    """The command of a server: as `prefect server start`, but for the application, which is the one below."""
     command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server:application", "--log-level", "warning"]
     command += ["--app-dir", str(Path(__file__).resolve().parents[1])]
-    os.execve(sys.executable, [*command, "--host", host, "--port", str(port)], environment)  # noqa: S606 - no shell is wanted
+    return [*command, "--host", host, "--port", str(port)]
 
 
 def application() -> FastAPI:

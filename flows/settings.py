@@ -16,11 +16,23 @@ _DEFAULTS = {
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
+    # In memory, Prefect's default, a server that starts again forgets who holds a deployment's slot, and Prefect ends
+    # a run that can no longer renew its lease.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_CLI_PROMPT": "false",
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
 
+# What a run needs wherever a worker starts it: these stand in its deployment.
+OF_RUNS = {
+    name: _DEFAULTS[name]
+    for name in (
+        "PREFECT_LOGGING_EXTRA_LOGGERS",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY",
+        "TF_CPP_MIN_LOG_LEVEL",
+    )
+} | {"PREFECT_CLIENT_MAX_RETRIES": "6"}  # twice the default's minute without a server
 
 _DEBUGGING = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO"}
 

@@ -32,8 +32,9 @@ def configured(
     file: Path | None = None,
     settings: Iterable[str] = (),
     dataset: str | None = None,
+    values_over: Mapping[str, Any] | None = None,
 ) -> RunConfiguration:
-    """The configuration of a preset, with a file's values over it, and `key=value` settings over both.
+    """The configuration of a preset, with a file's values over it, then plain values, then `key=value` settings.
 
     Raises:
         ConfigurationError: a name, key or value is unknown or out of bounds; the nearest right one is given.
@@ -41,6 +42,7 @@ def configured(
     values = _preset(preset)
     if file is not None:
         values = _laid_over(values, _file_values(file))
+    values = _laid_over(values, dict(values_over or {}))
     for setting in settings:
         values = _laid_over(values, _setting(setting))
     if dataset is not None:
@@ -57,7 +59,7 @@ def validated(values: Mapping[str, Any], file: str | None = None) -> RunConfigur
     try:
         return RunConfiguration.model_validate(values)
     except ValidationError as error:
-        problems = [_problem(problem) for problem in error.errors(include_url=False)]
+        problems = [problem_told(problem, RunConfiguration) for problem in error.errors(include_url=False)]
         raise ConfigurationError(
             f"the configuration is wrong: {'; '.join(problems)}",
             "keys and values as `stepwise run --help` and the README list them",
@@ -118,21 +120,23 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _problem(problem: Mapping[str, Any]) -> str:
+def problem_told(problem: Mapping[str, Any], form: type[BaseModel]) -> str:
+    """One finding of pydantic's about values of a form, with the nearest right name where one is unknown."""
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        known = _fields(problem["loc"][:-1])
+        known = _fields(problem["loc"][:-1], form)
         return f"there is no key '{place}'. {_nearest(str(problem['loc'][-1]), known)}"
     near = ""
     if problem["type"] == "literal_error":
         expected = problem["ctx"]["expected"].replace("' or '", "', '").strip("'").split("', '")
         near = f". {_nearest(str(problem['input']), expected)}"
-    return f"{place} = {problem['input']!r}: {problem['msg']}{near}"
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"{place} = {problem['input']!r}: {said}{near}"
 
 
-def _fields(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that may stand at a place of the configuration."""
-    model: Any = RunConfiguration
+def _fields(location: tuple[int | str, ...], form: type[BaseModel]) -> list[str]:
+    """The keys that may stand at a place of a form."""
+    model: Any = form
     for part in location:
         if isinstance(part, str) and part in model.model_fields:
             inner = model.model_fields[part].annotation

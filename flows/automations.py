@@ -1,0 +1,164 @@
+"""Automations on the server that do what the watchdog does, for a server whose worker none watches.
+
+A run whose heartbeats stopped has crashed; a crashed one is tried again, counted by the server; failures and crashes
+are told. They are known by their names, so that they can be put there again and again. They need Postgres: with SQLite
+the server's own events lock its database. Not here: the watchdog, which knows a dead process from a silent one.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from prefect.blocks.webhook import Webhook
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import CallWebhook, ChangeFlowRunState, SendNotification
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
+from pydantic import SecretStr
+
+from flows.owned import OWNED, Item
+from schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.events.schemas.automations import Automation
+
+    from schemas.installation import Installation
+
+HEARTBEATS_WITHIN: Final = datetime.timedelta(seconds=90)  # three of them
+RETRY_AFTER: Final = datetime.timedelta(seconds=20)
+HEARTBEAT: Final = "prefect.flow-run.heartbeat"
+CRASHED: Final = "prefect.flow-run.Crashed"
+FAILED: Final = "prefect.flow-run.Failed"
+ENDED: Final = {CRASHED, FAILED, "prefect.flow-run.Completed", "prefect.flow-run.Cancelled"}
+DEAD, AGAIN, TOLD = (f"{OWNED}: {what}" for what in ("dead runs crash", "crashed runs go on", "failures are told"))
+WORDS: Final = "{{ flow_run.name }}: {{ flow_run.state.name }}. {{ flow_run.state.message }} {{ flow_run|ui_url }}"
+
+
+def put_automations(client: SyncPrefectClient, installation: Installation) -> Iterator[Item]:
+    """Have the server do it, where the installation says so; else take away what is there under these names."""
+    there = {found.name: found for found in client.read_automations() if found.name in {DEAD, AGAIN, TOLD}}
+    wanted = _wanted(client, installation) if installation.automations else {}
+    for name, automation in wanted.items():
+        yield _put(client, automation, there.pop(name, None))
+    for name, found in there.items():
+        client.delete_automation(found.id)
+        yield Item(name=f"automation '{name}'", done="removed")
+
+
+def _put(client: SyncPrefectClient, wanted: AutomationCore, found: Automation | None) -> Item:
+    told = f"automation '{wanted.name}'"
+    if found is None:
+        client.create_automation(wanted)
+        return Item(name=told, done="created")
+    before, after = _essence(found), _essence(wanted)
+    if before == after:
+        return Item(name=told, done="unchanged")
+    client.update_automation(found.id, wanted)
+    changed = tuple(sorted(key for key in after if before.get(key) != after[key]))
+    return Item(name=told, done="changed", changes=changed)
+
+
+def _wanted(client: SyncPrefectClient, installation: Installation) -> dict[str, AutomationCore]:
+    wanted = [_dead_runs_crash()]
+    if installation.retries:
+        wanted.append(_crashed_runs_go_on(installation.retries))
+    if installation.alerts.webhook or installation.alerts.block:
+        wanted.append(_failures_are_told(client, installation))
+    return {automation.name: automation for automation in wanted}
+
+
+def _dead_runs_crash() -> AutomationCore:
+    trigger = EventTrigger(
+        **_of_ours(),
+        posture=Posture.Proactive,
+        after={HEARTBEAT},
+        expect={HEARTBEAT, *ENDED},
+        for_each={"prefect.resource.id"},
+        threshold=1,
+        within=HEARTBEATS_WITHIN,
+    )
+    message = f"No heartbeat for {HEARTBEATS_WITHIN.seconds} s: the process that ran it is gone."
+    action = ChangeFlowRunState(state=StateType.CRASHED, message=message)
+    return AutomationCore(name=DEAD, description=f"Put there by {OWNED}.", trigger=trigger, actions=[action])
+
+
+def _crashed_runs_go_on(retries: int) -> AutomationCore:
+    """Proactive: what reacts to a crash at once reacts to its own doing as well, for ever."""
+    trigger = EventTrigger(
+        **_of_ours(**{"prefect.run-count": [str(count) for count in range(1, retries + 1)]}),
+        posture=Posture.Proactive,
+        after={CRASHED},
+        expect={"prefect.flow-run.AwaitingRetry", "prefect.flow-run.Pending", "prefect.flow-run.Running"},
+        for_each={"prefect.resource.id"},
+        threshold=1,
+        within=RETRY_AFTER,
+    )
+    action = ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message="It crashed, and goes on.")
+    return AutomationCore(name=AGAIN, description=f"Put there by {OWNED}.", trigger=trigger, actions=[action])
+
+
+def _failures_are_told(client: SyncPrefectClient, installation: Installation) -> AutomationCore:
+    trigger = EventTrigger(
+        **_of_ours(), posture=Posture.Reactive, expect={FAILED, CRASHED}, for_each={"prefect.resource.id"}, threshold=1
+    )
+    alerts = installation.alerts
+    action: SendNotification | CallWebhook
+    if alerts.block:
+        block = _document(client, alerts.block)
+        action = SendNotification(block_document_id=block, subject="stepwise: {{ flow_run.name }}", body=WORDS)
+    else:
+        payload = json.dumps({"text": WORDS, "run": "{{ flow_run.name }}", "state": "{{ flow_run.state.name }}"})
+        action = CallWebhook(block_document_id=_webhook(client, alerts.webhook or ""), payload=payload)
+    return AutomationCore(name=TOLD, description=f"Put there by {OWNED}.", trigger=trigger, actions=[action])
+
+
+def _of_ours(**labels: list[str]) -> dict[str, Any]:
+    """What makes an event one of our flow runs."""
+    return {
+        "match": {"prefect.resource.id": "prefect.flow-run.*", **labels},
+        "match_related": {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{OWNED}"},
+    }
+
+
+def _webhook(client: SyncPrefectClient, address: str) -> UUID:
+    """The block that calls an address; written only where it calls another."""
+    try:
+        found = client.read_block_document_by_name(OWNED, "webhook")
+        if found.data.get("url") == address:
+            return found.id
+    except ObjectNotFound:
+        pass
+    Webhook(url=SecretStr(address)).save(OWNED, overwrite=True)
+    return client.read_block_document_by_name(OWNED, "webhook").id
+
+
+def _document(client: SyncPrefectClient, block: str) -> UUID:
+    kind, _, name = block.partition("/")
+    try:
+        return client.read_block_document_by_name(name, kind).id
+    except ObjectNotFound as error:
+        raise ConfigurationError(
+            f"there is no block '{block}' on the server", "a notification block", "Make it in the UI, under Blocks"
+        ) from error
+
+
+def _essence(automation: AutomationCore) -> dict[str, Any]:
+    """What an automation says, without what the server adds; sets in one order."""
+    plain = automation.model_dump(mode="json", include={"name", "description", "enabled", "trigger", "actions"})
+    essence: dict[str, Any] = _ordered(plain)
+    return essence
+
+
+def _ordered(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, dict):
+        return {key: _ordered(part) for key, part in value.items() if key != "id"}
+    if isinstance(value, list):
+        parts = [_ordered(part) for part in value]
+        return sorted(parts) if all(isinstance(part, str) for part in parts) else parts
+    return value

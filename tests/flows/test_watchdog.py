@@ -1,0 +1,368 @@
+"""The watchdog on a real server: dead runs, tries, late runs and alerts, look by look; the dead are really killed."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from install_support import TOY, Receiver, client_of, served
+from prefect.client.schemas import filters
+from prefect.client.schemas.objects import StateType
+from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running
+
+from flows.attempts import Attempt, Attempts, Problem
+from flows.deploy import deploy
+from flows.events import tell
+from flows.owned import owned_deployments
+from flows.watchdog import Watchdog
+from schemas.installation import Alerts, Installation, load_installation
+from tasks.store import Store
+from tasks.train import train
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from uuid import UUID
+
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+
+pytestmark = pytest.mark.slow
+
+# What a run does first: it takes its attempt's lock and writes its record.
+HOLDER = """
+import sys, time
+from pathlib import Path
+from flows.attempts import Attempt, Attempts
+attempt = Attempt.model_validate_json(sys.argv[2])
+with Attempts(Path(sys.argv[1])).held(attempt):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    home = tmp_path_factory.mktemp("watchdog home")
+    with served(home) as address:
+        yield address, home
+
+
+@pytest.fixture
+def client(server: tuple[str, Path]) -> Iterator[SyncPrefectClient]:
+    with client_of(server[0]) as client:
+        yield client
+        for run in client.read_flow_runs():
+            client.delete_flow_run(run.id)
+        for found in client.read_deployments():
+            client.delete_deployment(found.id)
+
+
+@pytest.fixture
+def installation(client: SyncPrefectClient, tmp_path: Path) -> Installation:
+    path = tmp_path / "stepwise.toml"
+    path.write_text(TOY)
+    installation = load_installation(path)
+    deploy(client, installation)
+    return installation
+
+
+def began(client: SyncPrefectClient, installation: Installation) -> FlowRun:
+    """A run of the deployment, as a worker makes it begin."""
+    [deployment] = owned_deployments(client, installation.work_pool)
+    run = client.create_flow_run_from_deployment(deployment.id)
+    return begun(client, run.id)
+
+
+def begun(client: SyncPrefectClient, run: UUID) -> FlowRun:
+    client.set_flow_run_state(run, Pending())
+    client.set_flow_run_state(run, Running())
+    return client.read_flow_run(run)
+
+
+def attempt_of(run: FlowRun, **more: object) -> Attempt:
+    return Attempt(
+        run=f"20260101-000000-glyphs-smoke-{str(run.id)[:4]}",
+        flow_run=str(run.id),
+        created=datetime.datetime.now(datetime.UTC),
+        dataset="glyphs",
+        preset="smoke",
+        parameters={"artifacts": run.parameters["artifacts"]},
+        **more,  # type: ignore[arg-type] # fields of it
+    )
+
+
+class Process:
+    """A process that holds a run's attempt, until it is killed."""
+
+    def __init__(self, installation: Installation, run: FlowRun) -> None:
+        command = [sys.executable, "-c", HOLDER, str(installation.artifacts), attempt_of(run).model_dump_json()]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "held\n"
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.communicate()
+
+
+def look(client: SyncPrefectClient, installation: Installation, grace: float = 1.0) -> list[str]:
+    return [f"{deed.what}: {deed.why}" for deed in Watchdog(client, installation, grace).look_once()]
+
+
+def state_of(client: SyncPrefectClient, run: FlowRun) -> tuple[str, str]:
+    state = client.read_flow_run(run.id).state
+    assert state is not None
+    return state.name or "", state.message or ""
+
+
+def test_a_run_whose_process_is_killed_is_tried_again_up_to_a_bound(
+    client: SyncPrefectClient, installation: Installation
+) -> None:
+    run = began(client, installation)
+    for left in (2, 1, 0):
+        process = Process(installation, run)
+        task = client.create_task_run(train, run.id, dynamic_key=str(left), name="train", state=Running())
+        assert look(client, installation) == []  # alive, and the look disturbs nothing
+        assert state_of(client, run)[0] == "Running"
+        process.kill()
+        told = look(client, installation)
+        assert told[0].startswith("set to Crashed: Found by the watchdog on ")
+        assert told[0].endswith(": the process that ran it is gone.")
+        assert told[1] == "set to Crashed: its run ended in the midst of it"
+        assert client.read_task_run(task.id).state.type is StateType.CRASHED
+        if left:
+            assert told[2:] == [f"set to AwaitingRetry: try {4 - left} of 3"]
+            assert look(client, installation) == []  # once each
+            run = begun(client, run.id)
+    assert told[2:] == []
+    assert look(client, installation) == []
+    assert state_of(client, run)[0] == "Crashed"
+    assert client.read_flow_run(run.id).run_count == 3
+
+
+def test_a_slot_is_free_again_after_a_crash(client: SyncPrefectClient, installation: Installation) -> None:
+    run = began(client, installation)
+    [deployment] = owned_deployments(client, installation.work_pool)
+    second = client.create_flow_run_from_deployment(deployment.id)
+    client.set_flow_run_state(second.id, Pending())
+    assert state_of(client, second) == ("Cancelled", "Deployment concurrency limit reached.")
+    process = Process(installation, run)
+    process.kill()
+    look(client, installation.model_copy(update={"retries": 0}))
+    third = begun(client, client.create_flow_run_from_deployment(deployment.id).id)
+    assert state_of(client, third)[0] == "Running"
+
+
+def test_a_finished_run_is_never_overwritten(client: SyncPrefectClient, installation: Installation) -> None:
+    run = began(client, installation)
+    process = Process(installation, run)
+    process.kill()
+    client.set_flow_run_state(run.id, Completed(message="by itself"))
+    assert look(client, installation) == []
+    stale = run  # as a look has it that read the server a moment before the run finished
+    assert not Watchdog(client, installation)._set(stale, Crashed())
+    assert client.set_flow_run_state(run.id, Crashed()).status.value == "ABORT"  # and the server would refuse it too
+    assert state_of(client, run) == ("Completed", "by itself")
+
+
+def test_a_run_that_ended_and_could_not_say_so_ends_as_its_record_says(
+    client: SyncPrefectClient, installation: Installation
+) -> None:
+    run = began(client, installation)
+    attempts = Attempts(installation.artifacts)
+    Store(installation.artifacts)
+    ended = datetime.datetime.now(datetime.UTC)
+    attempts.keep(attempt_of(run, outcome="published", published="the-run", ended=ended))
+    assert look(client, installation) == []  # it may be about to say so
+    told = look(client, installation, grace=0)
+    assert told == ["set to Completed: published: the-run (its process ended before it could say so)"]
+
+
+def test_a_run_that_was_taken_up_but_never_began_is_tried_again(
+    client: SyncPrefectClient, installation: Installation
+) -> None:
+    [deployment] = owned_deployments(client, installation.work_pool)
+    run = client.create_flow_run_from_deployment(deployment.id)
+    client.set_flow_run_state(run.id, Pending())
+    assert look(client, installation) == []
+    told = look(client, installation, grace=0)
+    assert told[0].endswith(": it was taken up but never began.")
+    assert told[1] == "set to AwaitingRetry: try 2 of 3"
+
+
+def test_the_number_of_a_dead_process_that_another_bears_now_is_not_taken_for_it(
+    client: SyncPrefectClient, installation: Installation
+) -> None:
+    run = began(client, installation)
+    with subprocess.Popen(["sleep", "600"]) as other:
+        client.update_flow_run(run.id, infrastructure_pid=str(other.pid))
+        assert look(client, installation) == []
+        assert look(client, installation, grace=0)[0].endswith(": the process that ran it is gone.")
+        other.kill()
+    with subprocess.Popen(["sleep", "600"], env={"PREFECT__FLOW_RUN_ID": str(run.id)}) as own:
+        begun(client, run.id)
+        client.update_flow_run(run.id, infrastructure_pid=str(own.pid))
+        time.sleep(0.3)
+        assert look(client, installation, grace=0) == []
+        own.kill()
+
+
+def test_being_told_to_stop_is_no_crash_and_what_is_cancelled_is_not_tried_again(
+    client: SyncPrefectClient, installation: Installation
+) -> None:
+    run = began(client, installation)
+    client.set_flow_run_state(run.id, Crashed(message="Execution was aborted by a termination signal."))
+    none = installation.model_copy(update={"retries": 0})
+    assert look(client, none) == ["set to AwaitingRetry: it was told to stop"]
+    begun(client, run.id)
+    process = Process(installation, client.read_flow_run(run.id))
+    Attempts(installation.artifacts).keep(attempt_of(run, tries=2))
+    client.set_flow_run_state(run.id, Cancelling())
+    assert look(client, installation) == []
+    process.kill()
+    [told] = look(client, installation)
+    assert told.startswith("set to Cancelled: Cancelled; the process that ran it is gone.")
+    assert look(client, installation) == []
+
+
+def test_of_the_runs_that_were_missed_the_newest_stands_for_all(
+    client: SyncPrefectClient, installation: Installation, server: tuple[str, Path]
+) -> None:
+    [deployment] = owned_deployments(client, installation.work_pool)
+    first = sorted(_scheduled(client, deployment.id), key=lambda run: run.expected_start_time)[:3]
+    # Three weeks in which nothing ran: the times of three runs that the server scheduled are moved into the past.
+    with sqlite3.connect(server[1] / ".prefect" / "prefect.db", timeout=30) as database:
+        for weeks, run in zip((3, 2, 1), first, strict=True):
+            when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(weeks=weeks)
+            text = f"{when:%Y-%m-%d %H:%M:%S.000000}"
+            database.execute(
+                "update flow_run set next_scheduled_start_time = ?, expected_start_time = ? where id = ?",
+                (text, text, str(run.id)),
+            )
+    told = look(client, installation)
+    assert [line.partition(":")[0] for line in told] == ["set to Superseded"] * 2
+    states = [state_of(client, run) for run in first]
+    assert [name for name, _ in states[:2]] == ["Superseded", "Superseded"]
+    newest = client.read_flow_run(first[2].id)
+    assert newest.state_type is StateType.SCHEDULED
+    assert (
+        states[0][1]
+        == f"Missed. The run that was scheduled for {newest.expected_start_time:%Y-%m-%d %H:%M} UTC stands for it."
+    )
+    assert look(client, installation) == []
+
+
+def _scheduled(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
+    waiting = filters.FlowRunFilter(
+        deployment_id=filters.FlowRunFilterDeploymentId(any_=[deployment]),
+        state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = client.read_flow_runs(flow_run_filter=waiting)
+        if len(found) >= 3:
+            return found
+        time.sleep(0.5)
+    raise AssertionError("the server scheduled nothing")
+
+
+def failed(client: SyncPrefectClient, installation: Installation) -> FlowRun:
+    run = began(client, installation)
+    Store(installation.artifacts)
+    problem = Problem(step="reshape train", found="750 against 12,000", expected="equal counts", remedy="Group both")
+    Attempts(installation.artifacts).keep(attempt_of(run, outcome="failed", problem=problem))
+    client.set_flow_run_state(run.id, Failed(message="750 against 12,000"))
+    return run
+
+
+def test_a_failure_is_told_once_to_a_webhook_that_has_to_be_asked_twice(
+    client: SyncPrefectClient, installation: Installation, server: tuple[str, Path]
+) -> None:
+    old = failed(client, installation)  # before anybody was to be told
+    time.sleep(0.1)
+    with Receiver() as hook:
+        telling = installation.model_copy(update={"alerts": Alerts(webhook=hook.address)})
+        assert look(client, telling) == []
+        client.delete_flow_run(old.id)
+        run = failed(client, telling)
+        hook.answers = [500]
+        told = look(client, telling)
+        assert told[0].startswith("noted for an alert: Failed: 750 against 12,000")
+        assert told[1].startswith("alert not taken: answered 500; again at ")
+        assert look(client, telling) == []  # not yet
+        time.sleep(5)
+        assert look(client, telling) == ["alert told: 750 against 12,000"]
+        assert look(client, telling) == []
+        [message] = hook.taken
+        assert hook.refused == [message]
+    assert {name: message[name] for name in ("state", "step", "found", "expected", "remedy", "dataset", "preset")} == {
+        "state": "Failed", "step": "reshape train", "found": "750 against 12,000", "expected": "equal counts",
+        "remedy": "Group both", "dataset": "glyphs", "preset": "smoke",
+    }  # fmt: skip
+    assert message["run"] == attempt_of(run).run
+    assert message["link"] == f"{server[0]}/v2/runs/flow-run/{run.id}"
+    assert "Failed at reshape train. 750 against 12,000" in message["text"]
+    records = list((installation.artifacts / "store" / "alerts").glob(f"{run.id}-*.json"))
+    assert len(records) == 1
+    assert hook.address not in records[0].read_text()
+    assert json.loads(records[0].read_text())["tries"] == 2
+
+
+def test_a_crash_is_told_through_a_notification_block(client: SyncPrefectClient, installation: Installation) -> None:
+    from prefect.blocks.notifications import CustomWebhookNotificationBlock
+
+    with Receiver() as hook:
+        block = CustomWebhookNotificationBlock(
+            name="team", url=hook.address, json_data={"title": "{{subject}}", "words": "{{body}}"}
+        )
+        block.save("team", overwrite=True)
+        telling = installation.model_copy(update={"alerts": Alerts(block="custom-webhook/team"), "retries": 0})
+        assert look(client, telling) == []
+        run = began(client, telling)
+        process = Process(telling, run)
+        process.kill()
+        told = look(client, telling)
+        assert [line.partition(":")[0] for line in told] == ["set to Crashed", "noted for an alert", "alert told"]
+        assert look(client, telling) == []
+    [message] = hook.taken
+    assert message["title"] == f"stepwise: {attempt_of(run).run} Crashed"
+    assert f"stepwise rerun {attempt_of(run).run}" in message["words"]
+
+
+def test_a_block_that_is_not_there_is_asked_for_again_later(
+    client: SyncPrefectClient, installation: Installation
+) -> None:
+    telling = installation.model_copy(update={"alerts": Alerts(block="slack-webhook/nobody")})
+    look(client, telling)
+    failed(client, telling)
+    assert look(client, telling)[-1].startswith("alert not taken: ValueError; again at ")
+
+
+def test_what_happens_at_a_station_is_an_event_of_the_server(
+    client: SyncPrefectClient, installation: Installation
+) -> None:
+    from prefect.events.worker import EventsWorker
+
+    run = began(client, installation)
+    tell("stepwise.model.published", attempt_of(run), {"accuracy": 0.99})
+    EventsWorker.instance().drain()
+    wanted = {"filter": {"event": {"name": ["stepwise.model.published"]}}}
+    deadline = time.monotonic() + 30
+    found: list[dict[str, object]] = []
+    while not found and time.monotonic() < deadline:
+        found = client._client.post("/events/filter", json=wanted).json()["events"]
+        time.sleep(0.2)
+    [event] = found
+    assert event["payload"] == {"accuracy": 0.99}
+    assert event["resource"] == {
+        "prefect.resource.id": f"stepwise.run.{attempt_of(run).run}", "prefect.resource.name": attempt_of(run).run,
+        "stepwise.dataset": "glyphs", "stepwise.preset": "smoke",
+    }  # fmt: skip
