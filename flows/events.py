@@ -19,8 +19,6 @@ Name = Literal[
     "stepwise.counts.broken",
     "stepwise.run.skipped",
     "stepwise.model.published",
-    "stepwise.champion.changed",
-    "stepwise.champion.kept",
 ]
 
 

@@ -20,11 +20,13 @@ from prefect.runtime import flow_run
 from flows.attempts import Attempt, Attempts, Problem
 from flows.dag import chain
 from flows.dossier import Journal, as_error, dossier, journal_kept
+from flows.events import tell
 from flows.plan import Foresight
 from flows.unchanged import NothingChangedError, require_change
 from schemas.catalog import Dataset, dataset_of_folder, load_catalog
 from schemas.configuration import RunConfiguration
 from schemas.handles import ROLES, SPLITS, PublishedRun
+from schemas.ledger import CountsBrokenError
 from schemas.plan import STAGES, Planned, Stage
 from schemas.policy import Policy
 from tasks.publish import StageTiming, Subject
@@ -145,6 +147,8 @@ class _Going:
             future.result()
         result: Any = task(*arguments, anew=anew)
         self._results.append(result)
+        if task.name == "validate":
+            tell("stepwise.data.verified", self._attempt, {"receipt": result.digest, "rows": result.rows})
         return result
 
     @contextlib.contextmanager
@@ -154,6 +158,8 @@ class _Going:
             yield
         except Exception as error:
             told = as_error(error)
+            if isinstance(error, CountsBrokenError):
+                tell("stepwise.counts.broken", self._attempt, {"found": told.found, "expected": told.expected})
             card = dossier(told, self._attempt, self._journal, self._digests())
             create_markdown_artifact(key="dossier", markdown=card, description=told.found[:200])
             where = next(iter(self._journal.under_way), None)
@@ -177,6 +183,9 @@ class _Going:
         stood = published.run != self._attempt.run
         if stood:
             show_standing(artifacts / published.place)
+        else:
+            payload = {"accuracy": published.accuracy, "manifest": published.manifest, "place": published.place}
+            tell("stepwise.model.published", self._attempt, payload)
         self._end(outcome="unchanged" if stood else "published", published=published.run)
 
     def skipped(self, run: str) -> None:
@@ -184,6 +193,7 @@ class _Going:
         told = f"Nothing changed since {run}: no file's digest and no setting. The run was skipped, as its policy says."
         create_markdown_artifact(key="run-summary", markdown=f"{told}\n\n`{run}` stands.", description=told)
         log.info(told)
+        tell("stepwise.run.skipped", self._attempt, {"stands": run})
         self._end(outcome="skipped", published=run)
 
     def _end(self, **changes: object) -> None:
