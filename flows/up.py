@@ -62,15 +62,8 @@ def up(file: Path, host: str, port: int) -> None:
     """
     installation = load_installation(file)
     store = Store(installation.artifacts)
-    if store.is_locked(LOCK):
-        raise ConfigurationError(
-            "stepwise up runs already for these artifacts",
-            "one at a time",
-            "Stop the other one, or give this one other artifacts",
-            str(installation.artifacts),
-        )
-    _require_free(host, port)
-    with store.lock(LOCK), _told_to_stop(), _reaching(host, port):
+    with _alone(store), _told_to_stop(), _reaching(host, port):
+        _require_free(host, port)
         everything = _Everything(installation, file.absolute(), host, port)
         with contextlib.suppress(KeyboardInterrupt), everything.stopped_at_the_end():
             everything.start()
@@ -204,6 +197,22 @@ def _password() -> str | None:
     settings = get_current_settings()
     secret = settings.server.api.auth_string or settings.api.auth_string
     return secret.get_secret_value() if secret else None
+
+
+@contextlib.contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    """Be the only one for these artifacts."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(store.lock(LOCK, wait=False))
+        except BlockingIOError:
+            raise ConfigurationError(
+                "stepwise up runs already for these artifacts",
+                "one at a time",
+                "Stop the other one, or give this one other artifacts",
+                str(store.root),
+            ) from None
+        yield
 
 
 @contextlib.contextmanager
