@@ -64,7 +64,8 @@ class Attempts:
     def held(self, attempt: Attempt) -> Iterator[Attempt]:
         """Keep an attempt's record and its lock while it runs; a retry of the same flow run goes on with its record."""
         known = self.of_flow_run(attempt.flow_run)
-        running = known.model_copy(update={"outcome": "running", "tries": known.tries + 1}) if known else attempt
+        again = {"outcome": "running", "ended": None, "problem": None}
+        running = known.model_copy(update={**again, "tries": known.tries + 1}) if known else attempt
         with self._store.lock(UPKEEP, shared=True), self._store.lock(_lock(running)):
             self.keep(running)
             yield running

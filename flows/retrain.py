@@ -52,7 +52,8 @@ DOWNLOADS: Final = len(SPLITS) * len(ROLES)
 def _flow_run_name() -> str:
     given = flow_run.parameters
     configuration = RunConfiguration.model_validate(given["configuration"])
-    return f"{_called(configuration, given['data'])} {configuration.preset} {_now():%Y-%m-%d %H:%M}"
+    # The same for every retry on a day, and told apart from the day's other runs as the published run is.
+    return f"{_called(configuration, given['data'])} {configuration.preset} {_now():%Y-%m-%d} {flow_run.id[:4]}"
 
 
 @flow(
