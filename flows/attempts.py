@@ -26,6 +26,10 @@ UPKEEP: Final = "upkeep"  # held shared by every run, and alone by whoever remov
 Outcome = Literal["running", "published", "unchanged", "skipped", "planned", "failed", "stopped", "died"]
 
 
+class RunGoesOnError(StorageError):
+    """A run is going on, so nothing may be removed."""
+
+
 class Problem(Frozen):
     """Why an attempt did not end well."""
 
@@ -82,14 +86,14 @@ class Attempts:
         """Keep runs from beginning, for as long as things are removed.
 
         Raises:
-            StorageError: a run is going on.
+            RunGoesOnError: a run is going on.
         """
         with contextlib.ExitStack() as held:
             try:
                 held.enter_context(self._store.lock(UPKEEP, wait=False))
             except BlockingIOError:
                 going = ", ".join(attempt.run for attempt in self.all() if attempt.outcome == "running")
-                raise StorageError(
+                raise RunGoesOnError(
                     f"a run is going on ({going or 'it has just begun'})",
                     "no run under way while things are removed",
                     "Wait for its end and try again; nothing was removed",

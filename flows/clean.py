@@ -1,8 +1,10 @@
-"""Upkeep: removing old runs with all that only they needed. Said before it is done; the newest runs always stay."""
+"""Removing old runs with all that only they needed. Said before it is done; the newest runs always stay.
+
+Not here: doing it on a schedule (flows/upkeep), what of the store nothing needs any more (tasks/retention).
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import datetime
 import shutil
@@ -22,6 +24,9 @@ from tasks.store import Store
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
+    from uuid import UUID
+
+    from prefect.client.orchestration import SyncPrefectClient
 
 YOUNG_SECONDS: Final = 86_400.0
 
@@ -52,15 +57,53 @@ class Keeping:
         return kept
 
 
+@dataclass(frozen=True)
+class Cleaning:
+    """What was removed, or would be.
+
+    Attributes:
+        runs: Names of published runs.
+        records: How many records of what steps gave.
+        outputs: How many outputs and left-overs in the store.
+        attempts: How many attempts, with Prefect's rows.
+        bytes: What it frees.
+    """
+
+    runs: tuple[str, ...]
+    records: int
+    outputs: int
+    attempts: int
+    bytes: int
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """What and how many, for a table."""
+        return [
+            ("published runs", f"{len(self.runs):,}"),
+            ("records of what steps gave", f"{self.records:,}"),
+            ("outputs and left-overs", f"{self.outputs:,}"),
+            ("attempts, with Prefect's rows", f"{self.attempts:,}"),
+        ]
+
+
 def clean(artifacts: Path, keeping: Keeping, *, really: bool, as_json: bool) -> None:
-    """Say what would be removed, and remove it if that is wanted.
+    """Say what would be removed, and remove it if that is wanted; raises what `cleaned` raises."""
+    _tell(cleaned(artifacts, keeping, really=really), really=really, as_json=as_json)
+
+
+def cleaned(artifacts: Path, keeping: Keeping, *, really: bool) -> Cleaning:
+    """Find what is not kept, and remove it if that is wanted.
 
     Raises:
         ConfigurationError: no rule says what is kept.
-        StorageError: a run is going on.
+        RunGoesOnError: a run is going on.
     """
     if keeping.runs is None and keeping.days is None:
-        raise ConfigurationError("nothing says what is kept", "--keep-runs or --keep-days", "Give one of them, or both")
+        raise ConfigurationError(
+            "nothing says what is kept",
+            "--keep-runs or --keep-days, or `retention` in the installation's file",
+            "Give one of them, or both",
+        )
     with Attempts(artifacts).none_running():
         known, store = manifests(artifacts), Store(artifacts)
         kept = keeping.kept(known, datetime.datetime.now(datetime.UTC))
@@ -70,7 +113,8 @@ def clean(artifacts: Path, keeping: Keeping, *, really: bool, as_json: bool) -> 
         freed = waste.bytes + sum(map(size_of, runs))
         if really:
             _remove(artifacts, runs, waste, attempts)
-    _tell(runs, waste, attempts, freed, really=really, as_json=as_json)
+    names = tuple(folder.name for folder in runs)
+    return Cleaning(names, len(waste.keys), len(waste.paths) - len(waste.keys), len(attempts), freed)
 
 
 def _old_attempts(artifacts: Path, kept: Collection[str], gone: Collection[str]) -> list[Attempt]:
@@ -85,7 +129,7 @@ def _old_attempts(artifacts: Path, kept: Collection[str], gone: Collection[str])
 
 def _remove(artifacts: Path, runs: Sequence[Path], waste: Waste, attempts: Sequence[Attempt]) -> None:
     """Prefect's rows and results first, then the runs, then what only they needed: no name outlives its content."""
-    asyncio.run(_forget_flow_runs([attempt.flow_run for attempt in attempts]))
+    _forget_flow_runs([attempt.flow_run for attempt in attempts])
     _remove_results(waste.keys)
     for folder in runs:
         away = folder.with_name(f".{folder.name}.removed")  # in one step: no half of a run under its name
@@ -96,17 +140,31 @@ def _remove(artifacts: Path, runs: Sequence[Path], waste: Waste, attempts: Seque
         Attempts(artifacts).forget(attempt)
 
 
-async def _forget_flow_runs(identities: Sequence[str]) -> None:
+def _forget_flow_runs(identities: Sequence[str]) -> None:
     """Delete Prefect's rows of flow runs; those it does not have are none to delete."""
     import uuid
 
     from prefect import get_client
+
+    if not identities:
+        return
+    with get_client(sync_client=True) as client:
+        for identity in identities:
+            forget(client, uuid.UUID(identity))
+
+
+def forget(client: SyncPrefectClient, flow_run: UUID) -> None:
+    """Delete what Prefect has of a flow run; its artifacts, which hold pictures, would outlive the run's own row."""
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
     from prefect.exceptions import ObjectNotFound
 
-    async with get_client() as client:
-        for identity in identities:
+    of = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]))
+    while found := client.read_artifacts(artifact_filter=of):
+        for artifact in found:
             with contextlib.suppress(ObjectNotFound):
-                await client.delete_flow_run(uuid.UUID(identity))
+                client.delete_artifact(artifact.id)
+    with contextlib.suppress(ObjectNotFound):
+        client.delete_flow_run(flow_run)
 
 
 def _remove_results(keys: Sequence[str]) -> None:
@@ -117,23 +175,19 @@ def _remove_results(keys: Sequence[str]) -> None:
         (PREFECT_LOCAL_STORAGE_PATH.value() / f"stepwise-{key.replace('/', '-')}").unlink(missing_ok=True)
 
 
-def _tell(
-    runs: Sequence[Path], waste: Waste, attempts: Sequence[Attempt], freed: int, *, really: bool, as_json: bool
-) -> None:
+def _tell(cleaning: Cleaning, *, really: bool, as_json: bool) -> None:
     if as_json:
-        counts = {"records": len(waste.keys), "attempts": len(attempts), "bytes": freed, "removed": really}
-        print_json({"runs": [folder.name for folder in runs], **counts})
+        counts = {"records": cleaning.records, "attempts": cleaning.attempts, "bytes": cleaning.bytes}
+        print_json({"runs": [*cleaning.runs], **counts, "removed": really})
         return
     verb = "Removed" if really else "Would remove"
-    table = Table("what", title=f"{verb} {freed / 1e6:,.1f} MB", title_justify="left")
+    table = Table("what", title=f"{verb} {cleaning.bytes / 1e6:,.1f} MB", title_justify="left")
     table.add_column("how many", justify="right")
-    table.add_row("published runs", str(len(runs)))
-    table.add_row("records of what steps gave", str(len(waste.keys)))
-    table.add_row("outputs and left-overs", str(len(waste.paths) - len(waste.keys)))
-    table.add_row("attempts, with Prefect's rows", str(len(attempts)))
+    for row in cleaning.rows:
+        table.add_row(*row)
     console = Console()
     console.print(table)
-    for folder in runs:
-        console.print(f"  {folder.name}", highlight=False)
+    for name in cleaning.runs:
+        console.print(f"  {name}", highlight=False)
     if not really:
         console.print("Nothing was removed: add --yes to do it.")

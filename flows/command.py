@@ -33,6 +33,11 @@ _debug = False
 Artifacts = Annotated[
     Path, typer.Option("--artifacts", help="Folder of outputs and published runs.", envvar="STEPWISE_ARTIFACTS")
 ]
+ArtifactsOfFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--artifacts", help="Folder of outputs, where not the file's.", envvar="STEPWISE_ARTIFACTS"),
+]
+InstallationFile = Annotated[Path, typer.Option("--file", help="The installation: what is deployed when.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON value on standard output.")]
 DEFAULT_ARTIFACTS = Path(__file__).resolve().parents[1] / "artifacts"
 STAGES = ("download", "parse", "validate", "reshape", "train", "evaluate", "publish")
@@ -197,19 +202,26 @@ def clean(
         typer.Option(min=0, help="Keep those younger than so many days."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only say what would go.")] = False,  # noqa: FBT002
-    artifacts: Artifacts = DEFAULT_ARTIFACTS,
+    file: InstallationFile = Path("stepwise.toml"),
+    artifacts: ArtifactsOfFile = None,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Remove old runs with all that only they needed: files, outputs in the store, Prefect's rows and results.
 
     What either rule keeps stays, the newest run of each dataset and preset in any case, and so does work younger than a
-    day. Nothing is removed while a run goes on.
+    day. Without --keep-runs and --keep-days the file's `retention` says what is kept. Nothing is removed while a run
+    goes on.
     """
     require_home()
     from flows.clean import Keeping
     from flows.clean import clean as removed
+    from schemas.installation import Installation, load_installation
 
-    removed(artifacts, Keeping(keep_runs, keep_days), really=yes, as_json=as_json)
+    installed = load_installation(file) if file.exists() else Installation(artifacts=DEFAULT_ARTIFACTS)
+    keep = installed.retention
+    given = keep_runs is not None or keep_days is not None
+    keeping = Keeping(keep_runs, keep_days) if given else Keeping(keep.keep_runs, keep.keep_days)
+    removed(artifacts or installed.artifacts, keeping, really=yes, as_json=as_json)
 
 
 @app.command()
@@ -278,9 +290,6 @@ def ui(
     serve_ui(host, port)
 
 
-InstallationFile = Annotated[Path, typer.Option("--file", help="The installation: what is deployed when.")]
-
-
 @app.command()
 def deploy(file: InstallationFile = Path("stepwise.toml")) -> None:
     """Put the installation's work pool, deployments, schedules and limits onto the Prefect server.
@@ -311,6 +320,27 @@ def up(
     from flows.up import up as start
 
     start(file, host, port)
+
+
+@app.command()
+def doctor(
+    deep: Annotated[  # noqa: FBT002
+        bool, typer.Option("--deep", help="Compare every byte of every output with its digest, not sizes alone.")
+    ] = False,
+    file: InstallationFile = Path("stepwise.toml"),
+    artifacts: ArtifactsOfFile = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Examine this machine, its outputs, its sources and the Prefect server; each finding with its remedy.
+
+    Nothing is changed. Without a file, the defaults are examined. The exit code is 0 where nothing is bad, else that of
+    the first bad finding: 2 the installation, its file or the password; 4 the server or a source; 5 outputs or disk;
+    1 anything else.
+    """
+    from flows.doctor import examine_and_tell
+
+    code = examine_and_tell(file, artifacts, DEFAULT_ARTIFACTS, deep=deep, as_json=as_json)
+    raise typer.Exit(code)
 
 
 @app.command()

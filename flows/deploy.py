@@ -7,6 +7,7 @@ What is there is read first, only what differs is written, and what was done is 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
@@ -18,25 +19,55 @@ from prefect.workers.process import ProcessWorker
 from rich.console import Console
 
 from flows.automations import put_automations
-from flows.owned import FLOW, OWNED, Item, owned_deployments
+from flows.owned import FLOW, OWNED, UPKEEP_FLOW, Item, owned_deployments
 from flows.reach import server_client
 from flows.retrain import dataset_for, require_timesteps, retrain
 from flows.settings import OF_RUNS
+from flows.upkeep import upkeep
 from schemas.errors import ConfigurationError
 from schemas.installation import Deployment, Installation, load_installation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
     from uuid import UUID
 
+    from prefect import Flow
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import DeploymentSchedule
     from prefect.client.schemas.responses import DeploymentResponse
 
-ENTRYPOINT: Final = "flows.retrain.retrain"  # a module, so that a worker finds it wherever stepwise is installed
+# Modules, so that a worker finds them wherever stepwise is installed.
+ENTRYPOINT: Final = "flows.retrain.retrain"
+UPKEEP_ENTRYPOINT: Final = "flows.upkeep.upkeep"
 SCHEDULE: Final = "stepwise"  # the slug of the schedule that the file describes
 _LONGEST: Final = 120
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """One deployment as it shall be.
+
+    Attributes:
+        flow: The name of its flow.
+        name: Its own name.
+        body: What it is, by the names that the server uses.
+        cron: When it runs; None: by hand.
+        timezone: The time zone that cron means.
+        active: Whether the schedule is on.
+    """
+
+    flow: str
+    name: str
+    body: dict[str, Any]
+    cron: str | None
+    timezone: str
+    active: bool
+
+    @property
+    def full_name(self) -> str:
+        """Its name with that of its flow."""
+        return f"{self.flow}/{self.name}"
 
 
 def deploy_and_tell(file: Path) -> None:
@@ -59,15 +90,33 @@ def deploy(client: SyncPrefectClient, installation: Installation) -> list[Item]:
     for deployment in installation.deployments.values():
         configuration = deployment.run_configuration()
         require_timesteps(configuration, dataset_for(configuration, deployment.data, deployment.catalogs))
-    found = {name: _find(client, name, installation) for name in installation.deployments}
+    wanted = _all_wanted(installation)
+    found = [_find(client, each, installation) for each in wanted]
     items = [_put_pool(client, installation)]
-    flow = client.create_flow_from_name(FLOW)
-    for name, deployment in installation.deployments.items():
-        items.extend(_put_deployment(client, flow, name, _wanted(deployment, installation), found[name]))
-        items.append(_put_schedule(client, name, deployment))
-    items.extend(_retire(client, installation))
+    for each, there in zip(wanted, found, strict=True):
+        items.extend(_put_deployment(client, each, there))
+        items.append(_put_schedule(client, each))
+    items.extend(_retire(client, installation, {each.full_name for each in wanted}))
     items.extend(put_automations(client, installation))
     return items
+
+
+def differences(
+    client: SyncPrefectClient, installation: Installation
+) -> Iterator[tuple[str, DeploymentResponse | None, list[str]]]:
+    """Each deployment that shall be there: its name, what is there, and how that differs; nothing is written."""
+    for wanted in _all_wanted(installation):
+        found = _find(client, wanted, installation)
+        if found is None:
+            yield wanted.name, None, []
+            continue
+        there = client.read_deployment_schedules(found.id)
+        yield wanted.name, found, [*_body_changes(wanted, found), *_schedule_changes(wanted, _ours(wanted, there))]
+
+
+def upkeep_name(installation: Installation) -> str:
+    """What the deployment of the upkeep is called; several installations on one server have one each."""
+    return f"upkeep-{installation.work_pool}"
 
 
 def parameters_of(deployment: Deployment, artifacts: Path) -> dict[str, Any]:
@@ -81,15 +130,15 @@ def parameters_of(deployment: Deployment, artifacts: Path) -> dict[str, Any]:
     }
 
 
-def _find(client: SyncPrefectClient, name: str, installation: Installation) -> DeploymentResponse | None:
+def _find(client: SyncPrefectClient, wanted: _Wanted, installation: Installation) -> DeploymentResponse | None:
     """The deployment of that name, where it is ours or there is none."""
     try:
-        found = client.read_deployment_by_name(f"{FLOW}/{name}")
+        found = client.read_deployment_by_name(wanted.full_name)
     except ObjectNotFound:
         return None
     if OWNED not in found.tags:
         raise ConfigurationError(
-            f"there is a deployment '{FLOW}/{name}' that stepwise did not put there",
+            f"there is a deployment '{wanted.full_name}' that stepwise did not put there",
             f"one that carries the tag '{OWNED}', or none",
             f"Name yours differently, delete that one, or give it the tag '{OWNED}' to hand it over; nothing was "
             f"changed (pool {installation.work_pool})",
@@ -118,27 +167,64 @@ def _put_pool(client: SyncPrefectClient, installation: Installation) -> Item:
     return Item(name=told, done="changed", changes=(_change("description", pool.description, description),))
 
 
-def _wanted(deployment: Deployment, installation: Installation) -> dict[str, Any]:
-    """What a deployment shall be, by the names that the server uses."""
+def _all_wanted(installation: Installation) -> list[_Wanted]:
+    """The deployments that shall be there: the file's, and the upkeep where something says what is kept."""
+    wanted = [
+        _Wanted(FLOW, name, _body(deployment, installation), deployment.cron, deployment.timezone, deployment.active)
+        for name, deployment in installation.deployments.items()
+    ]
+    keep = installation.retention
+    if keep.is_set:
+        body = _body_of_upkeep(installation)
+        name = upkeep_name(installation)
+        wanted.append(_Wanted(UPKEEP_FLOW, name, body, keep.cron, keep.timezone, keep.active))
+    return wanted
+
+
+def _body(deployment: Deployment, installation: Installation) -> dict[str, Any]:
     configuration = deployment.run_configuration()
     return {
         "description": deployment.description or f"Retrains {configuration.dataset} ({configuration.preset}).",
         "tags": sorted({OWNED, configuration.dataset, configuration.preset, *deployment.tags}),
         "entrypoint": ENTRYPOINT,
+        "parameters": parameters_of(deployment, installation.artifacts),
+        "parameter_openapi_schema": _form(retrain),
+        "concurrency_limit": installation.concurrency,
+        **_alike(installation),
+    }
+
+
+def _body_of_upkeep(installation: Installation) -> dict[str, Any]:
+    keep = installation.retention
+    return {
+        "description": "Removes old runs with all that only they needed, as `retention` says.",
+        "tags": [OWNED, UPKEEP_FLOW],
+        "entrypoint": UPKEEP_ENTRYPOINT,
+        "parameters": {
+            "artifacts": str(installation.artifacts),
+            "keep_runs": keep.keep_runs,
+            "keep_days": keep.keep_days,
+        },
+        "parameter_openapi_schema": _form(upkeep),
+        "concurrency_limit": 1,
+        **_alike(installation),
+    }
+
+
+def _alike(installation: Installation) -> dict[str, Any]:
+    """What is the same for every deployment."""
+    return {
         "path": None,
         "work_pool_name": installation.work_pool,
-        "parameters": parameters_of(deployment, installation.artifacts),
-        "parameter_openapi_schema": _form(),
         "enforce_parameter_schema": True,
         "job_variables": {"env": OF_RUNS},
-        "concurrency_limit": installation.concurrency,
         "concurrency_options": {"collision_strategy": ConcurrencyLimitStrategy.CANCEL_NEW.value},
     }
 
 
-def _form() -> dict[str, Any]:
-    """The form of the flow's parameters; unlike Prefect's own it refuses names that the flow does not know."""
-    return {**parameter_schema(retrain).model_dump(mode="json", exclude_none=True), "additionalProperties": False}
+def _form(flow: Flow[..., Any]) -> dict[str, Any]:
+    """The form of a flow's parameters; unlike Prefect's own it refuses names that the flow does not know."""
+    return {**parameter_schema(flow).model_dump(mode="json", exclude_none=True), "additionalProperties": False}
 
 
 def _seen(found: DeploymentResponse) -> dict[str, Any]:
@@ -160,50 +246,67 @@ def _seen(found: DeploymentResponse) -> dict[str, Any]:
     }
 
 
-def _put_deployment(
-    client: SyncPrefectClient, flow: UUID, name: str, wanted: dict[str, Any], found: DeploymentResponse | None
-) -> list[Item]:
-    told = f"deployment {name}"
+def _put_deployment(client: SyncPrefectClient, wanted: _Wanted, found: DeploymentResponse | None) -> list[Item]:
+    told = f"deployment {wanted.name}"
     if found is None:
-        options = ConcurrencyOptions(**wanted["concurrency_options"])
-        client.create_deployment(flow, name, **{**wanted, "concurrency_options": options})
+        options = ConcurrencyOptions(**wanted.body["concurrency_options"])
+        flow = client.create_flow_from_name(wanted.flow)
+        client.create_deployment(flow, wanted.name, **{**wanted.body, "concurrency_options": options})
         return [Item(name=told, done="created")]
     seen = _seen(found)
-    changed = {key: value for key, value in wanted.items() if seen[key] != value}
+    changed = {key: value for key, value in wanted.body.items() if seen[key] != value}
     if not changed:
         return [Item(name=told, done="unchanged")]
     client.update_deployment(found.id, DeploymentUpdate(**changed))
-    changes = (change for key in changed for change in _changes(key, seen[key], wanted[key]))
-    return [Item(name=told, done="changed", changes=tuple(changes))]
+    return [Item(name=told, done="changed", changes=tuple(_body_changes(wanted, found)))]
 
 
-def _put_schedule(client: SyncPrefectClient, name: str, deployment: Deployment) -> Item:
+def _body_changes(wanted: _Wanted, found: DeploymentResponse) -> list[str]:
+    seen = _seen(found)
+    return [change for key, value in wanted.body.items() for change in _changes(key, seen[key], value)]
+
+
+def _put_schedule(client: SyncPrefectClient, wanted: _Wanted) -> Item:
     """Leave a deployment with the one schedule that the file describes, or with none."""
-    told = f"schedule of {name}"
-    place = client.read_deployment_by_name(f"{FLOW}/{name}").id
+    told = f"schedule of {wanted.name}"
+    place = client.read_deployment_by_name(wanted.full_name).id
     there = client.read_deployment_schedules(place)
-    ours = next((schedule for schedule in there if schedule.slug == SCHEDULE), None) if deployment.cron else None
+    ours = _ours(wanted, there)
     removed = [_remove(client, place, schedule) for schedule in there if schedule is not ours]
-    if deployment.cron is None:
+    if wanted.cron is None:
         return Item(name=told, done="removed" if removed else "unchanged", changes=tuple(removed))
-    cron = CronSchedule(cron=deployment.cron, timezone=deployment.timezone)
+    cron = CronSchedule(cron=wanted.cron, timezone=wanted.timezone)
     if ours is None:
         client.create_deployment_schedules(
-            place, [DeploymentScheduleCreate(schedule=cron, active=deployment.active, slug=SCHEDULE)]
+            place, [DeploymentScheduleCreate(schedule=cron, active=wanted.active, slug=SCHEDULE)]
         )
         return Item(name=told, done="created", changes=(_said(cron.cron, cron.timezone), *removed))
-    seen = {"active": ours.active, **_when(ours)}
-    wanted = {"active": deployment.active, "cron": deployment.cron, "timezone": deployment.timezone}
-    changes = [change for key in wanted for change in _changes(f"schedule.{key}", seen.get(key), wanted[key])]
+    changes = _schedule_changes(wanted, ours)
     if changes:
-        client.update_deployment_schedule(place, ours.id, active=deployment.active, schedule=cron)
+        client.update_deployment_schedule(place, ours.id, active=wanted.active, schedule=cron)
     return Item(name=told, done="changed" if changes or removed else "unchanged", changes=(*changes, *removed))
 
 
-def _retire(client: SyncPrefectClient, installation: Installation) -> Iterator[Item]:
+def _ours(wanted: _Wanted, there: Sequence[DeploymentSchedule]) -> DeploymentSchedule | None:
+    """The schedule that the file describes; None where it describes none, or that is not there."""
+    return next((schedule for schedule in there if schedule.slug == SCHEDULE), None) if wanted.cron else None
+
+
+def _schedule_changes(wanted: _Wanted, ours: DeploymentSchedule | None) -> list[str]:
+    if wanted.cron is None:
+        return []
+    before = {"active": ours.active, **_when(ours)} if ours else {}
+    after = {"active": wanted.active, "cron": wanted.cron, "timezone": wanted.timezone}
+    return [change for key in after for change in _changes(f"schedule.{key}", before.get(key), after[key])]
+
+
+def _retire(client: SyncPrefectClient, installation: Installation, wanted: Collection[str]) -> Iterator[Item]:
     """Take the schedules off deployments that are ours and no longer in the file; their runs stay to be looked at."""
+    flows: dict[UUID, str] = {}
     for found in owned_deployments(client, installation.work_pool):
-        if found.name in installation.deployments:
+        if found.flow_id not in flows:
+            flows[found.flow_id] = client.read_flow(found.flow_id).name
+        if f"{flows[found.flow_id]}/{found.name}" in wanted:
             continue
         there = client.read_deployment_schedules(found.id)
         removed = [_remove(client, found.id, schedule) for schedule in there]

@@ -7,15 +7,20 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from prefect.client.schemas import filters
+from prefect.client.schemas.objects import StateType
 from pydantic import Field
 
 from schemas.handles import Frozen
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
 
 FLOW: Final = "retrain"
+UPKEEP_FLOW: Final = "upkeep"
+FLOWS: Final = (FLOW, UPKEEP_FLOW)
 OWNED: Final = "stepwise"
 
 
@@ -35,6 +40,18 @@ def owned_deployments(client: SyncPrefectClient, pool: str) -> list[DeploymentRe
     """The deployments that an installation with this pool put onto the server."""
     tagged = filters.DeploymentFilter(tags=filters.DeploymentFilterTags(all_=[OWNED]))
     return [found for found in client.read_deployments(deployment_filter=tagged) if found.work_pool_name == pool]
+
+
+def next_start(client: SyncPrefectClient, deployment: UUID) -> datetime.datetime | None:
+    """When a deployment runs next, as far as the server has said so already."""
+    now = datetime.datetime.now(datetime.UTC)
+    waiting = filters.FlowRunFilter(
+        next_scheduled_start_time=filters.FlowRunFilterNextScheduledStartTime(after_=now),
+        deployment_id=filters.FlowRunFilterDeploymentId(any_=[deployment]),
+        state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+    )
+    times = [run.next_scheduled_start_time for run in client.read_flow_runs(flow_run_filter=waiting)]
+    return min((when for when in times if when), default=None)
 
 
 def say(text: str) -> None:

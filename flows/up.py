@@ -18,11 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import httpx
-from prefect.client.schemas import filters
-from prefect.client.schemas.objects import StateType
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, get_current_settings, temporary_settings
 
-from flows.owned import owned_deployments, say
+from flows.owned import next_start, owned_deployments, say
 from flows.parts import Part
 from flows.processes import adopt_orphans, below, flow_run_of, reap, stop
 from flows.reach import server_client
@@ -270,16 +268,9 @@ def _next_runs(client: SyncPrefectClient, installation: Installation) -> Iterato
 
 def _next_run(client: SyncPrefectClient, deployment: DeploymentResponse) -> str:
     """When a deployment runs next; the server takes a few seconds to say so."""
-    now = datetime.datetime.now(datetime.UTC)
-    waiting = filters.FlowRunFilter(
-        next_scheduled_start_time=filters.FlowRunFilterNextScheduledStartTime(after_=now),
-        deployment_id=filters.FlowRunFilterDeploymentId(any_=[deployment.id]),
-        state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-    )
     for _ in range(40):
-        times = [run.next_scheduled_start_time for run in client.read_flow_runs(flow_run_filter=waiting)]
-        if any(times):
-            first = min(when for when in times if when)
+        first = next_start(client, deployment.id)
+        if first:
             return f"next run {first.astimezone():%Y-%m-%d %H:%M %Z}"
         time.sleep(0.5)
     return "no run scheduled yet"

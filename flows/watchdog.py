@@ -15,7 +15,7 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import httpx
 from prefect.client.schemas import filters
@@ -25,11 +25,12 @@ from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed
 
 from flows.alerts import Alarm
 from flows.attempts import Attempts
-from flows.owned import FLOW, owned_deployments, say
+from flows.owned import FLOWS, owned_deployments, say
 from flows.reach import server_client
 from schemas.errors import SourceError
 from schemas.handles import Frozen
 from schemas.installation import load_installation
+from tasks.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,6 +52,7 @@ STOPPED: Final = "termination signal"  # how Prefect names the end of a run that
 UNDER_WAY: Final = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 FINISHED: Final = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
 SUPERSEDED: Final = "Superseded"
+LOCK: Final = "watch"
 
 
 class Deed(Frozen):
@@ -68,6 +70,11 @@ class Deed(Frozen):
 def watch(file: Path) -> None:
     """Watch the server for a file's installation until interrupted; what is done is told, a line each."""
     installation = load_installation(file)
+    with Store(installation.artifacts).lock(LOCK, shared=True):  # so that others know that somebody watches
+        _keep_watching(installation)
+
+
+def _keep_watching(installation: Installation) -> NoReturn:
     while True:
         try:
             with server_client() as client:
@@ -111,15 +118,21 @@ class Watchdog:
 
     def _end_dead(self, deployments: set[UUID]) -> Iterator[Deed]:
         """End the runs whose process is gone."""
+        for run, state in self.dead(deployments):
+            if self._set(run, state):
+                yield Deed(what=f"set to {state.name}", run=run.name, why=state.message or "")
+                yield from self._end_tasks(run)
+
+    def dead(self, deployments: set[UUID]) -> Iterator[tuple[FlowRun, State[Any]]]:
+        """The runs that the server believes under way but that are not, with the state that they should have."""
         under_way = self._runs(state=_of_types(UNDER_WAY))
         attempts = {attempt.flow_run: attempt for attempt in Attempts(self.artifacts).all()} if under_way else {}
         for run in under_way:
             if run.deployment_id not in deployments and str(run.id) not in attempts:
                 continue
             state = self._end_of(run, attempts.get(str(run.id)))
-            if state is not None and self._set(run, state):
-                yield Deed(what=f"set to {state.name}", run=run.name, why=state.message or "")
-                yield from self._end_tasks(run)
+            if state is not None:
+                yield run, state
 
     def _end_of(self, run: FlowRun, attempt: Attempt | None) -> State[Any] | None:
         """The state of a run that the server believes under way but that is not; None where it is, or may be."""
@@ -182,7 +195,7 @@ class Watchdog:
     def _leave_one_late(self, deployments: set[UUID]) -> Iterator[Deed]:
         """Of the scheduled runs of a deployment that were missed, leave the newest."""
         for deployment in deployments:
-            late = [run for run in self._due(deployment) if run.auto_scheduled and run.run_count == 0]
+            late = [run for run in self.due(deployment) if run.auto_scheduled and run.run_count == 0]
             late.sort(key=lambda run: run.expected_start_time or _now())
             for run in late[:-1]:
                 stands = late[-1].expected_start_time
@@ -219,7 +232,7 @@ class Watchdog:
     def _is_busy(self, deployment: UUID) -> bool:
         """Whether a deployment has a run that goes on or is due."""
         of = filters.FlowRunFilterDeploymentId(any_=[deployment])
-        return bool(self._runs(state=_of_types(UNDER_WAY), deployment_id=of) or self._due(deployment))
+        return bool(self._runs(state=_of_types(UNDER_WAY), deployment_id=of) or self.due(deployment))
 
     def _stood_for(self, run: FlowRun) -> bool:
         """Whether a later scheduled run stands for a scheduled run that crashed."""
@@ -230,15 +243,15 @@ class Watchdog:
         later = self._runs(deployment_id=of, expected_start_time=between)
         return any(other.auto_scheduled and other.id != run.id and _counts(other) for other in later)
 
-    def _due(self, deployment: UUID) -> list[FlowRun]:
+    def due(self, deployment: UUID) -> list[FlowRun]:
         """The runs of a deployment that wait although their time has come."""
         of = filters.FlowRunFilterDeploymentId(any_=[deployment])
         until = filters.FlowRunFilterNextScheduledStartTime(before_=_now())
         return self._runs(state=_of_types((StateType.SCHEDULED,)), deployment_id=of, next_scheduled_start_time=until)
 
     def _runs(self, **conditions: Any) -> list[FlowRun]:  # noqa: ANN401 - the server's conditions by name
-        """The flow runs of this flow under conditions, all of them."""
-        flow = filters.FlowFilter(name=filters.FlowFilterName(any_=[FLOW]))
+        """The flow runs of our flows under conditions, all of them."""
+        flow = filters.FlowFilter(name=filters.FlowFilterName(any_=[*FLOWS]))
         found: list[FlowRun] = []
         while True:
             page = self.client.read_flow_runs(

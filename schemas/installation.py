@@ -66,12 +66,26 @@ class Deployment(Frozen):
 
 
 class Retention(Frozen):
-    """Which published runs are kept; one that either rule keeps is kept, and never the champion is removed."""
+    """Which published runs are kept, and when the others go; one that either rule keeps is kept."""
 
     keep_runs: int | None = Field(default=None, ge=1, description="Keep so many of each dataset and preset.")
     keep_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None, description="Keep what is younger than so many days."
     )
+    cron: Cron = Field(default="30 2 * * *", description="When the others are removed; nightly where none is given.")
+    timezone: TimeZone = Field(default="UTC", description="The time zone that cron means.")
+    active: bool = Field(default=True, description="Whether the schedule is on.")
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything says what is kept; else nothing is removed."""
+        return self.keep_runs is not None or self.keep_days is not None
+
+    @model_validator(mode="after")
+    def _require_rule(self) -> Self:
+        if self.model_fields_set and not self.is_set:
+            raise ValueError("it needs keep_runs, keep_days or both: without them nothing says what is kept")
+        return self
 
 
 class Alerts(Frozen):
@@ -107,7 +121,7 @@ class Installation(Frozen):
         "none is given. PREFECT_SERVER_DATABASE_CONNECTION_URL in the environment goes before it.",
     )
     alerts: Alerts = Field(default=Alerts(), description="Who is told when a run fails.")
-    retention: Retention = Field(default=Retention(), description="What `stepwise clean` keeps.")
+    retention: Retention = Field(default=Retention(), description="What is kept when old runs are removed.")
     deployments: dict[Name, Deployment] = Field(default_factory=dict, description="What is deployed, by name.")
 
     @model_validator(mode="after")

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 log = logging.getLogger("stepwise")
 _YOUNG_SECONDS = 60.0
-_HANDLE = "handle.json"
+HANDLE = "handle.json"
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Store:
             existing = self._whole(place)
             if existing is not None:
                 return existing.model_copy(update={"shape": shape, "rows": rows})
-            (folder / _HANDLE).write_text(handle.model_dump_json(), encoding="utf-8")
+            (folder / HANDLE).write_text(handle.model_dump_json(), encoding="utf-8")
             sync_folder(folder)
             final = self.root / place
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ class Store:
         """The handle of an output by its content, where it is there and whole."""
         place = self.root / place_of(kind, digest)
         try:
-            handle = Handle.model_validate_json((place / _HANDLE).read_bytes())
+            handle = Handle.model_validate_json((place / HANDLE).read_bytes())
         except (FileNotFoundError, ValueError):
             return None
         return None if self._damages(handle) else handle
@@ -266,7 +266,7 @@ class Store:
 
     def _whole(self, place: str) -> Handle | None:
         try:
-            handle = Handle.model_validate_json((self.root / place / _HANDLE).read_bytes())
+            handle = Handle.model_validate_json((self.root / place / HANDLE).read_bytes())
         except (FileNotFoundError, ValueError):
             if (self.root / place).exists():
                 self._set_aside(place)

