@@ -72,7 +72,8 @@ def examine(file: Path, artifacts: Path | None, usual: Path, home: Path, *, deep
     datasets, findings = sources.datasets_of(installation)
     need = machine.needed_by(datasets)
     yield from examined("disk of artifacts", lambda: machine.disk("disk of artifacts", root, need))
-    yield from examined("disk of PREFECT_HOME", lambda: machine.disk("disk of PREFECT_HOME", home, machine.HOME_NEEDS))
+    about = "disk of PREFECT_HOME"
+    yield from examined(about, lambda: machine.disk(about, home, machine.HOME_NEEDS, "Prefect"))
 
     yield from examined("store", lambda: outputs.outputs(root, deep=deep))
     store = _store(root)

@@ -145,7 +145,7 @@ def _deployments(client: SyncPrefectClient, installation: Installation) -> Itera
 
 def _scheduled(client: SyncPrefectClient, about: str, deployment: DeploymentResponse) -> Finding:
     last = _last_run(client, deployment)
-    told = f"; last run {last.state_name} {_ago(last.end_time)}" if last else "; it never ran to an end"
+    told = f"; last run {last.state_name} {_ago(last.end_time)}" if last else "; it has not run yet"
     active = [schedule for schedule in deployment.schedules if schedule.active]
     first = next_start(client, deployment.id) if active else None
     if active and first is None and any(_age(schedule.updated) > JUST_NOW for schedule in active):

@@ -72,8 +72,9 @@ def _judged(dataset: Dataset, store: Store | None, failures: dict[str, str]) -> 
         found = f"{counted(len(without), 'file')} of {len(files)} neither here nor to be had: {', '.join(without)}"
         return bad(about, found, _remedy(every), 4, details)
     answering = next(name for name in names if name not in failures)
-    here = f"{len(files) - len(away)} of {len(files)} files are here" if store else "nothing is here yet"
-    return well(about, f"{here}; the rest can be had ({answering})", details)
+    return well(
+        about, f"{len(files) - len(away)} of {len(files)} files are here, the rest can be had: {answering}", details
+    )
 
 
 def _remedy(sources: list[Source]) -> str:

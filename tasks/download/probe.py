@@ -45,7 +45,7 @@ def probe_all(sources: Mapping[str, Source], seconds: float = SECONDS) -> dict[s
     Returns:
         Why each one that failed did not answer, by the same name; those that answered are not in it.
     """
-    failures: dict[str, str] = dict.fromkeys(sources, f"no answer within {seconds:.0f} s")
+    failures: dict[str, str] = dict.fromkeys(sources, f"no answer within {seconds:g} s")
     deadline = time.monotonic() + seconds
 
     def ask(name: str, source: Source) -> None:
@@ -96,7 +96,7 @@ def _ask_address(url: str) -> None:
                 with client.stream("GET", url, headers=first, follow_redirects=True, timeout=timeout) as answer:
                     status = answer.status_code
     except httpx.TimeoutException as error:
-        raise SourceFailure(f"no answer within {_ANSWER_SECONDS:.0f} s") from error
+        raise SourceFailure(f"no answer within {_ANSWER_SECONDS:g} s") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise SourceFailure(f"cannot be reached ({redacted(str(error)) or type(error).__name__})") from error
     if not httpx.codes.is_success(status):
