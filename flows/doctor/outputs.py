@@ -51,7 +51,7 @@ def outputs(artifacts: Path, *, deep: bool) -> Iterator[Finding]:
         how = "every byte compared with its digest" if deep else "by presence and size; --deep compares every byte"
         yield well("store", f"{counted(audited.outputs, 'output')}, {size(audited.bytes)}, all whole ({how})")
     if audited.missing:
-        found = f"{counted(len(audited.missing), 'output')} are remembered and gone: {some(audited.missing, 2)}"
+        found = f"remembered but not there: {counted(len(audited.missing), 'output')}: {some(audited.missing, 2)}"
         yield warn("store", found, "Nothing has to be done: a run that needs them makes them again")
     yield from _left(store)
     yield from _locks(store)
@@ -88,13 +88,13 @@ def published(artifacts: Path, *, deep: bool) -> Iterator[Finding]:
     folders = [path for path in sorted((artifacts / "runs").glob("*")) if path.is_dir()]
     halves = [folder for folder in folders if folder.name.startswith(".")]
     runs = [folder for folder in folders if folder not in halves]
-    damages = [damage for folder in runs for damage in _damages(folder, deep=deep)]
-    if damages:
-        found = f"{counted(len(damages), 'damage')} in {counted(len(runs), 'run')}: {some(damages)}"
-        remedy = (
-            "A published run is not mended: `stepwise rerun RUN --task publish` makes its revision; look at the disk"
-        )
-        yield bad("published runs", found, remedy, 5)
+    damages = {folder.name: [*_damages(folder, deep=deep)] for folder in runs}
+    damaged = [name for name, found in damages.items() if found]
+    if damaged:
+        told = some(damage for found in damages.values() for damage in found)
+        remedy = f"A published run is not mended: `stepwise rerun {damaged[0]} --task publish` makes its revision"
+        found = f"{len(damaged)} of {counted(len(runs), 'run')} not as published: {told}"
+        yield bad("published runs", found, f"{remedy}; and look at the disk", 5)
     else:
         yield well("published runs", f"{len(runs)}, all whole" if runs else "none yet")
     if halves:

@@ -1,4 +1,4 @@
-"""What tests of the flows share: one real run of the smallest preset, made as a person makes it."""
+"""What tests of the flows share: one real run of the smallest preset, made as a person makes it; one real server."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from flow_support import run_command
+from install_support import client_of, served
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from prefect.client.orchestration import SyncPrefectClient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,3 +42,22 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> SmokeRun:
     assert answer.returncode == 0, answer.stdout + answer.stderr
     [folder] = (artifacts / "runs").iterdir()
     return SmokeRun(home, artifacts, folder, answer.stdout)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A server that tests share: its address and its home. Who uses it takes `client`, which tidies up."""
+    home = tmp_path_factory.mktemp("server home")
+    with served(home) as address:
+        yield address, home
+
+
+@pytest.fixture
+def client(server: tuple[str, Path]) -> Iterator[SyncPrefectClient]:
+    """A client of the shared server, with nothing on it that a test before has left."""
+    with client_of(server[0]) as client:
+        yield client
+        for run in client.read_flow_runs():
+            client.delete_flow_run(run.id)
+        for found in client.read_deployments():
+            client.delete_deployment(found.id)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flow_support import environment_of
 
 from flows.attempts import Attempt, Attempts
 from flows.clean import Keeping, clean
+from flows.command import main
 from schemas.errors import ConfigurationError, StorageError
 
 NOW = datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC)
@@ -46,6 +51,31 @@ def test_either_rule_keeps_and_the_newest_of_each_kind_stays(keeping: Keeping, k
 def test_something_has_to_say_what_is_kept(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="nothing says what is kept"):
         clean(tmp_path, Keeping(None, None), really=True, as_json=False)
+
+
+def test_without_options_the_file_says_what_is_kept_and_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", environment_of(tmp_path))
+    for name, (_, manifest) in zip("abc", RUNS, strict=False):
+        folder = tmp_path / "out" / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "preset": "rows"}))
+    (tmp_path / "stepwise.toml").write_text("artifacts = 'out'\nretention = { keep_runs = 2 }\n")
+
+    def would_go(*options: str) -> list[str]:
+        monkeypatch.setattr(
+            sys, "argv", ["stepwise", "clean", "--json", "--file", f"{tmp_path}/stepwise.toml", *options]
+        )
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        gone: list[str] = json.loads(capsys.readouterr().out)["runs"]
+        return gone
+
+    assert would_go() == ["c"]
+    assert would_go("--keep-runs", "1") == ["b", "c"]
+    assert would_go("--artifacts", str(tmp_path / "none")) == []
 
 
 def test_nothing_is_removed_while_a_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from flow_support import environment_of
-from install_support import STEPWISE, TOY, client_of, served
+from install_support import STEPWISE, TOY
 
 from flows.deploy import ENTRYPOINT, deploy
 from flows.owned import FLOW, owned_deployments
@@ -17,28 +17,11 @@ from schemas.errors import ConfigurationError
 from schemas.installation import load_installation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from prefect.client.orchestration import SyncPrefectClient
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    home = tmp_path_factory.mktemp("deploy home")
-    with served(home) as address:
-        yield address, home
-
-
-@pytest.fixture
-def client(server: tuple[str, Path]) -> Iterator[SyncPrefectClient]:
-    with client_of(server[0]) as client:
-        yield client
-        for found in client.read_deployments():
-            client.delete_deployment(found.id)
 
 
 def put(client: SyncPrefectClient, folder: Path, text: str) -> list[str]:

@@ -160,8 +160,8 @@ def test_published_runs_that_are_not_whole(tmp_path: Path) -> None:
     digest = "04efaf080f5a3e74e1c29d1ca6a48569382cbbcd324e8d59d2b83ef21c039f00"  # of the text "four"
     (whole / "manifest.json").write_text(json.dumps({"files": {"report.html": {"sha256": digest, "bytes": 4}}}))
     lines = told(outputs.published(tmp_path, deep=True))
-    assert lines[0].startswith(f"bad published runs: 1 damage in 2 runs: {without / 'manifest.json'}: it is missing or")
-    assert "`stepwise rerun RUN --task publish` makes its revision" in lines[0]
+    assert lines[0].startswith(f"bad published runs: 1 of 2 runs not as published: {without / 'manifest.json'}: it is")
+    assert "`stepwise rerun b-run --task publish` makes its revision" in lines[0]
     assert lines[1].startswith("warn published runs: 1 folder of a removal that was interrupted, 0.0 MB → Delete what")
     without.rmdir()
     assert told(outputs.published(tmp_path, deep=True))[0] == "well published runs: 1, all whole"

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from install_support import TOY, Receiver, client_of, served
+from install_support import TOY, Receiver
 from prefect.client.schemas import filters
 from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running
@@ -27,7 +27,6 @@ from tasks.store import Store
 from tasks.train import train
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
     from uuid import UUID
 
@@ -46,23 +45,6 @@ with Attempts(Path(sys.argv[1])).held(attempt):
     print("held", flush=True)
     time.sleep(600)
 """
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    home = tmp_path_factory.mktemp("watchdog home")
-    with served(home) as address:
-        yield address, home
-
-
-@pytest.fixture
-def client(server: tuple[str, Path]) -> Iterator[SyncPrefectClient]:
-    with client_of(server[0]) as client:
-        yield client
-        for run in client.read_flow_runs():
-            client.delete_flow_run(run.id)
-        for found in client.read_deployments():
-            client.delete_deployment(found.id)
 
 
 @pytest.fixture

@@ -56,6 +56,7 @@ def test_a_whole_file_and_paths_relative_to_it(tmp_path: Path) -> None:
     installation = load_installation(path)
     assert installation.artifacts == tmp_path / "out"
     assert installation.retention == Retention(keep_runs=20, keep_days=90)
+    assert (installation.retention.cron, installation.retention.timezone) == ("30 2 * * *", "UTC")
     assert "secret" not in repr(installation)
     weekly, own = installation.deployments["mnist weekly"], installation.deployments["own"]
     assert weekly.run_configuration() == configured(
@@ -78,6 +79,8 @@ def test_a_whole_file_and_paths_relative_to_it(tmp_path: Path) -> None:
         ("[deployments.w.policy]\nwhen_unchanged = 'skp'", 2, "Did you mean 'skip'?"),
         ("retries = -1", 1, "retries = -1: Input should be greater than or equal to 0"),
         ("alerts = { webhook = 'https://a/b', block = 'slack-webhook/x' }", 1, "either webhook or block, not both"),
+        ("retention = { cron = '0 1 * * *' }", 1, "it needs keep_runs, keep_days or both"),
+        ("retention = { keep_runs = 3, cron = '0 25 * * *' }", 1, "'25' is no hour, which goes from 0 to 23"),
         ("alerts.webhook = 'ftp://a/b'", 1, "alerts.webhook = 'ftp://a/b'"),
         ("[deployments.'a/b']", 1, "a/b"),
         ("retries = \n", 1, "this is not TOML"),
@@ -118,7 +121,7 @@ def test_the_shipped_file_shows_every_key_and_retrains_weekly() -> None:
     text = SHIPPED.read_text(encoding="utf-8")
     installation = load_installation(SHIPPED)
     assert [deployment.cron for deployment in installation.deployments.values()] == ["0 3 * * 1"]
-    shown = {name for form in (Installation, Deployment) for name in form.model_fields}
+    shown = {name for form in (Installation, Deployment, Retention) for name in form.model_fields}
     missing = {name for name in shown if name not in text}
     assert not missing
     uncommented = "\n".join(line.removeprefix("#") for line in text.splitlines() if not line.startswith("# "))
