@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 YOUNG_SECONDS: Final = 86_400.0
+AWAY: Final = ".{name}.removed"  # what a run is called while it is removed
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ def cleaned(artifacts: Path, keeping: Keeping, *, really: bool) -> Cleaning:
         runs = [folder for folder, _ in known if folder.name not in kept]
         waste = waste_of(store, kept, time.time() - YOUNG_SECONDS)
         attempts = _old_attempts(artifacts, kept, {folder.name for folder in runs})
+        for half in sorted((artifacts / "runs").glob(AWAY.format(name="*"))):  # of a removal that was killed
+            waste.add(half)
         freed = waste.bytes + sum(map(size_of, runs))
         if really:
             _remove(artifacts, runs, waste, attempts)
@@ -132,7 +135,7 @@ def _remove(artifacts: Path, runs: Sequence[Path], waste: Waste, attempts: Seque
     _forget_flow_runs([attempt.flow_run for attempt in attempts])
     _remove_results(waste.keys)
     for folder in runs:
-        away = folder.with_name(f".{folder.name}.removed")  # in one step: no half of a run under its name
+        away = folder.with_name(AWAY.format(name=folder.name))  # in one step: no half of a run under its name
         folder.rename(away)
         shutil.rmtree(away, ignore_errors=True)
     waste.remove()

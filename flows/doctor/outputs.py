@@ -99,7 +99,7 @@ def published(artifacts: Path, *, deep: bool) -> Iterator[Finding]:
         yield well("published runs", f"{len(runs)}, all whole" if runs else "none yet")
     if halves:
         found = f"{counted(len(halves), 'folder')} of a removal that was interrupted, {size(sum(map(size_of, halves)))}"
-        yield warn("published runs", found, f"Delete what {artifacts / 'runs'}/.*.removed names")
+        yield warn("published runs", found, REMOVE)
 
 
 def _damages(folder: Path, *, deep: bool) -> Iterator[str]:

@@ -68,13 +68,13 @@ def _silent(error: SourceError, installation: Installation, store: Store | None,
             "server", found, f"{error.remedy}. The address stands in PREFECT_API_URL or a profile of Prefect's", 4
         )
     if store and store.is_locked(up.LOCK):
-        found = f"stepwise up runs for these artifacts, but none answers at {address}"
+        found = f"stepwise up runs for these artifacts, but no Prefect server answers at {address}"
         return bad("server", found, "Set PREFECT_API_URL to the address that it told, such as http://host:port/api", 4)
     scheduled = [name for name, each in installation.deployments.items() if each.cron and each.active]
     if scheduled:
-        found = f"none answers at {address}, so nothing runs on a schedule ({some(scheduled)})"
+        found = f"no Prefect server answers at {address}, so nothing runs on a schedule ({some(scheduled)})"
         return warn("server", found, f"{UP}; or set PREFECT_API_URL to one that runs elsewhere")
-    return well("server", f"none answers at {address}, and none is needed: a run brings its own")
+    return well("server", f"no Prefect server answers at {address}; none is needed: a run brings its own")
 
 
 @contextmanager
@@ -131,16 +131,23 @@ def _watchdog(client: SyncPrefectClient, installation: Installation, store: Stor
 
 
 def _deployments(client: SyncPrefectClient, installation: Installation) -> Iterator[Finding]:
+    others = {found.id: found for found in owned_deployments(client, installation.work_pool)}
     for name, found, changes in differences(client, installation):
         about = f"deployment {name}"
         if found is None:
             yield warn(about, "it stands in the file and is not on the server", "stepwise deploy puts it there")
-        elif changes:
+            continue
+        others.pop(found.id, None)
+        if changes:
             yield warn(about, f"the file says otherwise: {some(changes)}", "stepwise deploy makes it so")
         elif found.paused:
             yield warn(about, "it is paused", "Resume it in the UI, under Deployments")
         else:
             yield _scheduled(client, about, found)
+    for found in others.values():
+        if any(schedule.active for schedule in found.schedules):
+            remedy = "stepwise deploy takes its schedule off; or put it into the file again"
+            yield warn(f"deployment {found.name}", "it runs on a schedule and is no longer in the file", remedy)
 
 
 def _scheduled(client: SyncPrefectClient, about: str, deployment: DeploymentResponse) -> Finding:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import datetime
 import functools
+import hashlib
+import http.server
 import json
 import shutil
 import subprocess
+import threading
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from flow_support import environment_of
 from install_support import STEPWISE
@@ -20,7 +25,9 @@ from flows.doctor.finding import examined
 from flows.up import LOCK
 from schemas.catalog import dataset_of_folder, load_catalog
 from schemas.errors import DataError
+from schemas.handles import ROLES, SPLITS
 from schemas.installation import Installation, load_installation
+from tasks.download import fetch
 from tasks.idx import write_idx
 from tasks.store import Store
 
@@ -162,7 +169,9 @@ def test_published_runs_that_are_not_whole(tmp_path: Path) -> None:
     lines = told(outputs.published(tmp_path, deep=True))
     assert lines[0].startswith(f"bad published runs: 1 of 2 runs not as published: {without / 'manifest.json'}: it is")
     assert "`stepwise rerun b-run --task publish` makes its revision" in lines[0]
-    assert lines[1].startswith("warn published runs: 1 folder of a removal that was interrupted, 0.0 MB → Delete what")
+    assert lines[1].startswith(
+        "warn published runs: 1 folder of a removal that was interrupted, 0.0 MB → stepwise clean"
+    )
     without.rmdir()
     assert told(outputs.published(tmp_path, deep=True))[0] == "well published runs: 1, all whole"
     (whole / "report.html").write_text("five!")
@@ -215,17 +224,35 @@ def test_sources_are_needed_only_for_what_is_not_here(tmp_path: Path, monkeypatc
     ]
 
 
-def test_offline_with_all_files_here_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, dataset = Store(tmp_path), load_catalog().dataset("mnist")
-    monkeypatch.setattr(sources, "probe_all", lambda asked: dict.fromkeys(asked, "cannot be reached"))
-    monkeypatch.setattr(sources, "_is_here", lambda *_: True)
+def test_offline_with_all_files_here_is_fine(tmp_path: Path) -> None:
+    """Four files whose digests are known, fetched from a folder that is gone afterwards."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    entry = "[own]\ntitle = 'x'\nmode = 'pinned'\nclasses = 2\n"
+    for split in SPLITS:
+        for role in ROLES:
+            name = f"{split}-{role}"
+            array = np.full((3, 2, 2) if role == "images" else 3, SPLITS.index(split), np.uint8)
+            write_idx(folder / name, array)
+            digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            sources_of = f"sources = [{{ kind = 'folder', path = 'source/{name}' }}]"
+            entry += f"[own.splits.{split}.{role}]\nname = '{name}'\npayload_sha256 = '{digest}'\n{sources_of}\n"
+    (tmp_path / "catalog.toml").write_text(entry)
+    store, dataset = Store(tmp_path), load_catalog([tmp_path / "catalog.toml"]).dataset("own")
+    fetch(dataset, "train", "images", store, lambda *_: None)
+    assert told(sources.sources([dataset], store)) == [
+        f"well dataset own: 1 of 4 files are here, the rest can be had: file {folder / 'train-images'}"
+    ]
+    for split in SPLITS:
+        for role in ROLES:
+            fetch(dataset, split, role, store, lambda *_: None)
+    shutil.rmtree(folder)
     [finding] = sources.sources([dataset], store)
     assert (finding.verdict, finding.found) == ("well", "all 4 files are here, so no source is needed")
+    assert finding.details[0] == f"file {folder / 'train-images'}: there is no such file that can be read"
 
 
 def test_a_folder_of_ones_own_that_lost_a_file(tmp_path: Path) -> None:
-    import numpy as np
-
     for name in ("train-images", "train-labels", "t10k-images", "t10k-labels"):
         write_idx(tmp_path / name, np.zeros((3, 2, 2) if name.endswith("images") else 3, np.uint8))
     folder = dataset_of_folder(tmp_path)
@@ -247,15 +274,17 @@ def test_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     installation, store = load_installation(tmp_path / "stepwise.toml"), Store(tmp_path)
     with NOBODY():
         assert told(server.server(Installation(artifacts=tmp_path), store)) == [
-            "well server: none answers at http://127.0.0.1:9/api, and none is needed: a run brings its own"
+            "well server: no Prefect server answers at http://127.0.0.1:9/api; none is needed: a run brings its own"
         ]
         [finding] = server.server(installation, store)
         assert finding.verdict == "warn"
-        assert finding.found == "none answers at http://127.0.0.1:9/api, so nothing runs on a schedule (toy)"
+        assert (
+            finding.found == "no Prefect server answers at http://127.0.0.1:9/api, so nothing runs on a schedule (toy)"
+        )
         assert finding.remedy.startswith("stepwise up starts server, worker and watchdog")
         with store.lock(LOCK):
             [finding] = server.server(installation, store)
-        assert "stepwise up runs for these artifacts, but none answers at" in finding.found
+        assert "stepwise up runs for these artifacts, but no Prefect server answers at" in finding.found
         assert (finding.remedy.startswith("Set PREFECT_API_URL to the address that it told"), finding.exit_code) == (
             True,
             4,
@@ -265,6 +294,45 @@ def test_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert finding.found.startswith("http://127.0.0.1:9/api: the Prefect server does not answer: ")
     assert finding.remedy.startswith("Start it (stepwise up), or set PREFECT_API_URL to the address of one that runs")
     assert finding.exit_code == 4
+
+
+class FakeServer(http.server.BaseHTTPRequestHandler):
+    """Answers two questions as Prefect's server does: it is healthy, and of which version; and refuses all others."""
+
+    status = 200
+
+    def do_GET(self) -> None:
+        healthy = self.path == "/api/health"
+        self.send_response(200 if healthy else self.status)
+        self.end_headers()
+        self.wfile.write(b"true" if healthy else b'"3.7.0"')
+
+    def do_POST(self) -> None:
+        self.send_response(503)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_server_of_another_version_and_one_that_wants_another_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), FakeServer) as fake:
+        threading.Thread(target=fake.serve_forever, args=(0.02,), daemon=True).start()
+        address = f"http://127.0.0.1:{fake.server_port}/api"
+        with temporary_settings({PREFECT_API_URL: address}):
+            finding = next(server.server(Installation(artifacts=tmp_path), None))
+            assert finding.found == f"{address} has Prefect 3.7.0, here is {version('prefect')}"
+            assert finding.remedy.startswith("Give both the same version")
+            monkeypatch.setattr(FakeServer, "status", 401)
+            [finding] = server.server(Installation(artifacts=tmp_path), None)
+            assert finding.found.startswith(
+                f"{address}/: the Prefect server refused: 401 Unauthorized. Expected: the pass"
+            )
+            assert finding.remedy.startswith("Set PREFECT_API_AUTH_STRING to the value of the server's")
+            assert finding.exit_code == 2
+        fake.shutdown()
 
 
 def test_an_examination_that_fails_does_not_end_the_others() -> None:

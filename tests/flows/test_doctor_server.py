@@ -78,6 +78,8 @@ def test_what_is_the_installations_on_a_server(
     assert lines["deployment toy"] == (
         'warn: the file says otherwise: schedule.cron "0 3 * * 1" → "0 4 * * 1" → stepwise deploy makes it so'
     )
+    gone = told(installation.model_copy(update={"deployments": {}}))["deployment toy"]
+    assert gone.startswith("warn: it runs on a schedule and is no longer in the file → stepwise deploy takes")
 
 
 def test_runs_that_are_dead_late_or_failed_and_a_schedule_that_gives_none(

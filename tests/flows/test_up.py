@@ -142,6 +142,10 @@ def test_everything_from_one_command_and_what_dies_goes_on(place: Place, hook: R
         assert "Set PREFECT_API_AUTH_STRING" in refused.stderr
         allowed = place.stepwise("deploy", PREFECT_API_URL=f"{place.address}/api", PREFECT_API_AUTH_STRING=PASSWORD)
         assert "deployment toy: unchanged" in allowed.stdout
+        well = place.stepwise("doctor", PREFECT_API_URL=f"{place.address}/api", PREFECT_API_AUTH_STRING=PASSWORD)
+        assert well.returncode == 0, well.stdout
+        for line in ("well  watchdog: it watches", "well  deployment toy: next run", "0 to look at, 0 bad"):
+            assert line in well.stdout
         second = place.stepwise("up", "--port", str(free_port()))
         assert second.returncode == 2
         assert "stepwise up runs already for these artifacts" in second.stderr

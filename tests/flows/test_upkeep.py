@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import importlib
 import json
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,13 +15,15 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
-from prefect.states import Completed
+from prefect.states import Completed, Pending, Running
 
-from flows.attempts import Attempt, Attempts
-from flows.clean import Cleaning
+import flows.upkeep
+from flows.attempts import Attempt, Attempts, RunGoesOnError
+from flows.clean import Cleaning, Keeping, cleaned
 from flows.deploy import UPKEEP_ENTRYPOINT, deploy
 from flows.owned import owned_deployments
 from flows.upkeep import card, upkeep
+from flows.watchdog import Watchdog
 from schemas.installation import load_installation
 from tasks.store import Store
 
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
     from prefect.client.orchestration import SyncPrefectClient
 
+NOW = datetime.datetime.now(datetime.UTC)
 KEEP = "retention = { keep_runs = 2, cron = '15 1 * * *', timezone = 'Europe/Berlin' }\n"
 
 
@@ -43,6 +48,47 @@ def test_the_card_names_what_went() -> None:
     text = card(Cleaning(tuple(f"run-{number}" for number in range(22)), 3, 4, 5, 12_000_000))
     assert text.startswith("**12.0 MB freed.**\n\n| What | How many |\n| --- | ---: |\n| published runs | 22 |\n")
     assert text.endswith("- `run-19`\n- and 2 more")
+
+
+def test_it_waits_for_the_end_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flows.upkeep, "LOOK_SECONDS", 0.05)
+    began = threading.Event()
+
+    def runs() -> None:
+        attempt = Attempt(run="a", flow_run="x", created=NOW, dataset="d", preset="p", parameters={})
+        with Attempts(tmp_path).held(attempt):
+            began.set()
+            time.sleep(0.5)
+
+    run = threading.Thread(target=runs)
+    run.start()
+    began.wait()
+    with pytest.raises(RunGoesOnError, match=r"a run is going on \(a\)"):
+        flows.upkeep._when_nothing_runs(tmp_path, Keeping(1, None), 0.0)
+    assert flows.upkeep._when_nothing_runs(tmp_path, Keeping(1, None), 60.0).runs == ()
+    run.join()
+
+
+def test_what_a_killed_removal_left_goes_with_the_next(tmp_path: Path) -> None:
+    half = tmp_path / "runs" / ".a-run.removed"
+    half.mkdir(parents=True)
+    (half / "file").write_bytes(bytes(10))
+    cleaning = cleaned(tmp_path, Keeping(1, None), really=True)
+    assert (cleaning.runs, cleaning.outputs, cleaning.bytes) == ((), 1, 10)
+    assert not half.exists()
+
+
+@pytest.mark.slow
+def test_one_whose_process_died_frees_its_slot_and_is_tried_again(client: SyncPrefectClient, tmp_path: Path) -> None:
+    put(client, tmp_path, KEEP)
+    [deployment] = owned_deployments(client, "stepwise")
+    run = client.create_flow_run_from_deployment(deployment.id)
+    client.set_flow_run_state(run.id, Pending())
+    client.set_flow_run_state(run.id, Running())
+    deeds = Watchdog(client, load_installation(tmp_path / "stepwise.toml"), grace=0).look_once()
+    assert [(deed.run, deed.what) for deed in deeds] == [
+        (run.name, "set to Crashed"), (run.name, "set to AwaitingRetry"),
+    ]  # fmt: skip
 
 
 @pytest.mark.slow
@@ -113,9 +159,7 @@ def test_old_runs_go_with_their_rows_and_artifacts_and_nothing_while_a_run_goes_
     client: SyncPrefectClient, tmp_path: Path, quiet: None
 ) -> None:
     runs = {name: published(client, tmp_path, name, days) for name, days in (("new", 2), ("old", 3), ("older", 4))}
-    going = Attempt(
-        run="going", flow_run="x", created=datetime.datetime.now(datetime.UTC), dataset="d", preset="p", parameters={}
-    )
+    going = Attempt(run="going", flow_run="x", created=NOW, dataset="d", preset="p", parameters={})
     with Attempts(tmp_path).held(going):
         state = upkeep(tmp_path, keep_runs=1, patience_minutes=0, return_state=True)
     assert (state.name, state.type.value) == ("Skipped", "COMPLETED")
