@@ -153,25 +153,34 @@ def _needed(dataset: Dataset) -> int:
     return COPIES * data + BESIDE_DATA
 
 
-def disk(about: str, place: Path, need: int, whose: str = "a run") -> Iterator[Finding]:
-    """Whether a place can be written, and has room for what is needed.
+def disk_of_artifacts(place: Path, datasets: Sequence[Dataset]) -> Iterator[Finding]:
+    """Whether outputs can be written, and have room."""
+    need = needed_by(datasets)
+    yield from _disk("disk of artifacts", place, need, "a run", "as `stepwise clean` can")
 
-    Args:
-        about: What the place is for.
-        place: A folder, which may not be there yet.
-        need: Bytes.
-        whose: Who needs them.
-    """
+
+def disk_of_home(place: Path) -> Iterator[Finding]:
+    """The same of Prefect's records."""
+    yield from _disk(
+        "disk of PREFECT_HOME",
+        place,
+        HOME_NEEDS,
+        "Prefect",
+        "or name another folder with PREFECT_HOME",
+    )
+
+
+def _disk(about: str, place: Path, need: int, whose: str, how: str) -> Iterator[Finding]:
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     free, inodes = shutil.disk_usage(there).free, os.statvfs(there)
     told = f"{size(free)} free at {place}, {whose} needs up to {size(need)}"
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         yield bad(about, f"{there} cannot be written", "Give yourself the right to write there, or name another", 5)
     elif free < need:
-        yield bad(about, told, "Free some space: `stepwise clean` tells what it could remove", 5)
+        yield bad(about, told, f"Free some space, {how}", 5)
     elif inodes.f_files and inodes.f_favail < FEW_INODES:
         yield bad(about, f"{inodes.f_favail} more files can be made at {place}", "Remove files that nobody needs", 5)
     elif free < 3 * need:
-        yield warn(about, told, "Free some space soon: `stepwise clean` tells what it could remove")
+        yield warn(about, told, f"Free some space soon, {how}")
     else:
         yield well(about, told)

@@ -92,18 +92,25 @@ def test_a_gpu_is_seen_without_tensorflow(tmp_path: Path) -> None:
     ]
 
 
-def test_a_disk_that_is_full_nearly_full_or_closed(tmp_path: Path) -> None:
+def test_a_disk_that_is_full_nearly_full_or_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = shutil.disk_usage(tmp_path).free
     place = tmp_path / "not" / "yet"
-    assert [finding.verdict for finding in machine.disk("disk", place, 1)] == ["well"]
-    assert [finding.verdict for finding in machine.disk("disk", place, free // 2)] == ["warn"]
-    [finding] = machine.disk("disk", place, free * 2)
+    monkeypatch.setattr(machine, "HOME_NEEDS", 1)
+    assert [finding.verdict for finding in machine.disk_of_home(place)] == ["well"]
+    monkeypatch.setattr(machine, "HOME_NEEDS", free // 2)
+    [finding] = machine.disk_of_home(place)
+    assert (finding.verdict, finding.remedy) == (
+        "warn",
+        "Free some space soon, or name another folder with PREFECT_HOME",
+    )
+    monkeypatch.setattr(machine, "BESIDE_DATA", free * 2)
+    [finding] = machine.disk_of_artifacts(place, [load_catalog().dataset("mnist")])
     assert f"free at {place}, a run needs up to " in finding.found
-    assert (finding.remedy, finding.exit_code) == ("Free some space: `stepwise clean` tells what it could remove", 5)
+    assert (finding.remedy, finding.exit_code) == ("Free some space, as `stepwise clean` can", 5)
     (tmp_path / "file").write_text("")
-    assert told(machine.disk("disk", tmp_path / "file" / "below", 1)) == [
-        f"bad disk: {tmp_path / 'file'} cannot be written → Give yourself the right to write there, or name another"
-    ]
+    [finding] = machine.disk_of_home(tmp_path / "file" / "below")
+    assert finding.found == f"{tmp_path / 'file'} cannot be written"
+    assert finding.remedy == "Give yourself the right to write there, or name another"
     assert not place.exists()
     mnist, glyphs = (load_catalog().dataset(name) for name in ("mnist", "glyphs"))
     assert machine.needed_by([glyphs]) < machine.needed_by([mnist, glyphs]) == machine.needed_by([mnist])
