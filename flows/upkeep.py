@@ -34,7 +34,8 @@ MOST_NAMED: Final = 20
 
 
 def _flow_run_name() -> str:
-    return f"upkeep {_now():%Y-%m-%d} {flow_run.id[:4]}"
+    # The end of the number: runs that the server schedules have numbers that begin alike.
+    return f"upkeep {_now():%Y-%m-%d} {flow_run.id[-4:]}"
 
 
 @flow(
@@ -65,7 +66,7 @@ def upkeep(
         return Completed(name="Skipped", message=told)
     with get_client(sync_client=True) as client:
         _forget_own(client)
-    told = f"{len(cleaning.runs)} runs removed, {cleaning.bytes / 1e6:,.1f} MB freed."
+    told = f"Published runs removed: {len(cleaning.runs)}; {cleaning.bytes / 1e6:,.1f} MB freed."
     _show(card(cleaning), told)
     return Completed(message=told)
 

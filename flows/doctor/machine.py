@@ -161,13 +161,7 @@ def disk_of_artifacts(place: Path, datasets: Sequence[Dataset]) -> Iterator[Find
 
 def disk_of_home(place: Path) -> Iterator[Finding]:
     """The same of Prefect's records."""
-    yield from _disk(
-        "disk of PREFECT_HOME",
-        place,
-        HOME_NEEDS,
-        "Prefect",
-        "or name another folder with PREFECT_HOME",
-    )
+    yield from _disk("disk of PREFECT_HOME", place, HOME_NEEDS, "Prefect", "or name another folder with PREFECT_HOME")
 
 
 def _disk(about: str, place: Path, need: int, whose: str, how: str) -> Iterator[Finding]:

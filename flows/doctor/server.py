@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tasks.store import Store
 
 LATE: Final = datetime.timedelta(seconds=60)
-JUST_NOW: Final = datetime.timedelta(seconds=60)  # the server takes seconds to schedule what was deployed
+JUST_NOW: Final = datetime.timedelta(minutes=3)  # the server goes through all deployments once a minute
 UP: Final = "stepwise up starts server, worker and watchdog, and keeps them running"
 
 

@@ -169,14 +169,14 @@ def test_old_runs_go_with_their_rows_and_artifacts_and_nothing_while_a_run_goes_
     assert len(list((tmp_path / "runs").iterdir())) == 3
 
     state = upkeep(tmp_path, keep_runs=1, return_state=True)
-    assert state.message == "2 runs removed, 0.0 MB freed."
+    assert state.message == "Published runs removed: 2; 0.0 MB freed."
     assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["new"]
     assert {attempt.run for attempt in Attempts(tmp_path).all()} == {"new", "going"}
     assert {run.id for run in client.read_flow_runs()} & set(runs.values()) == {runs["new"]}
     of = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=list(runs.values())))
     assert [each.key for each in client.read_artifacts(artifact_filter=of)] == ["of-new"]
     short, long = shown(client)[0]
-    assert short == "2 runs removed, 0.0 MB freed."
+    assert short == "Published runs removed: 2; 0.0 MB freed."
     assert long.startswith("**0.0 MB freed.**")
     assert "| published runs | 2 |" in long
     assert long.endswith("- `old`\n- `older`")
