@@ -258,12 +258,6 @@ def some(examples: int) -> settings:
 SEVERAL = st.lists(EDITS, min_size=1, max_size=4)
 
 
-@given(edits=SEVERAL)
-@some(2)
-def test_the_plan_is_what_happens_up_to_the_sequences(workshop: Callable[..., Workshop], edits: list[Edit]) -> None:
-    held(workshop(whole=False), edits)
-
-
 @pytest.mark.slow
 @given(edits=SEVERAL)
 @some(8)
