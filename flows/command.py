@@ -58,6 +58,13 @@ Catalogs = Annotated[
     Optional[list[Path]],  # noqa: UP045
     typer.Option("--catalog", help="A TOML file with datasets of your own. Repeatable."),
 ]
+Start = Annotated[
+    str, typer.Option(help="'warm' begins training with the newest published weights of dataset and preset; or 'cold'.")
+]
+StartFrom = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(metavar="RUN", help="A warm start from this published run."),
+]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, a part of it, or 'latest'.")]
 
 
@@ -98,6 +105,8 @@ def run(  # noqa: PLR0913 - one parameter an option
         str,
         typer.Option(help="'skip' ends the run after the downloads where nothing changed; or 'go on'."),
     ] = "go on",
+    start: Start = "cold",
+    start_from: StartFrom = None,
     budget_minutes: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help="Wall time for training; then it stops at a checkpoint, and the next run goes on."),
@@ -117,7 +126,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     from schemas.presets import configured
 
     configuration = configured(preset, config, settings or (), dataset)
-    policy = policy_of(when_unchanged=when_unchanged, budget_minutes=budget_minutes)
+    policy = policy_of(when_unchanged=when_unchanged, start=start, start_from=start_from, budget_minutes=budget_minutes)
     configuration, data = _with_folder(configuration, dataset, data)
     require_home()
     from flows.running import Request, run_and_tell
@@ -135,6 +144,8 @@ def plan(  # noqa: PLR0913 - one parameter an option
     settings: Settings = None,
     data: Data = None,
     catalog: Catalogs = None,
+    start: Start = "cold",
+    start_from: StartFrom = None,
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
@@ -143,13 +154,15 @@ def plan(  # noqa: PLR0913 - one parameter an option
     run: the output is not there. reuse: it is, whole. follows: an earlier step has to run first, and what it gives
     decides.
     """
+    from schemas.policy import policy_of
     from schemas.presets import configured
 
     configuration = configured(preset, config, settings or (), dataset)
+    policy = policy_of(start=start, start_from=start_from)
     configuration, data = _with_folder(configuration, dataset, data)
     from flows.planning import tell_plan
 
-    tell_plan(configuration, data, tuple(catalog or ()), artifacts, as_json=as_json)
+    tell_plan(configuration, data, tuple(catalog or ()), artifacts, policy, as_json=as_json)
 
 
 @app.command()

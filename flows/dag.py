@@ -14,7 +14,7 @@ from tasks.evaluate import evaluate
 from tasks.parse import parse
 from tasks.publish import Outcome, StageTiming, publish
 from tasks.reshape import reshape
-from tasks.train import Recipe, train
+from tasks.train import Recipe, Terms, train
 from tasks.validate import validate
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def chain(
     configuration: RunConfiguration,
     subject: Subject,
     timings: Sequence[StageTiming] = (),
-    budget_minutes: float | None = None,
+    terms: Terms = Terms(),  # noqa: B008 - frozen
 ) -> Any:  # noqa: ANN401 - as `do` gives it
     """Go through all steps; returns what `do` gives for publish."""
     files = {(split, role): do(download, artifacts, dataset, split, role) for split in SPLITS for role in ROLES}
@@ -61,7 +61,7 @@ def chain(
     receipt = do(validate, artifacts, dataset, tables)
     sequences, test_sequences = (do(reshape, artifacts, table, receipt, configuration.reshape) for table in tables)
     recipe = Recipe(configuration.reshape, configuration.network, configuration.training)
-    trained = do(train, artifacts, sequences, recipe, processors(), budget_minutes)
+    trained = do(train, artifacts, sequences, recipe, processors(), terms)
     evaluation = do(evaluate, artifacts, test_sequences, trained, configuration.evaluation, configuration.training.loss)
     outcome = Outcome(tables, (sequences, test_sequences), trained, evaluation)
     return do(publish, artifacts, subject, outcome, tuple(timings))

@@ -12,20 +12,29 @@ from flows.dag import chain
 from flows.plan import Foresight
 from flows.retrain import dataset_for, plan_in_short, require_timesteps
 from flows.runs import print_json
+from flows.start import decided, weights_of
 from tasks.publish import Subject
+from tasks.train import Terms
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from schemas.configuration import RunConfiguration
     from schemas.plan import Planned
+    from schemas.policy import Policy
 
 
 def tell_plan(
-    configuration: RunConfiguration, data: Path | None, catalogs: tuple[Path, ...], artifacts: Path, *, as_json: bool
+    configuration: RunConfiguration,
+    data: Path | None,
+    catalogs: tuple[Path, ...],
+    artifacts: Path,
+    policy: Policy,
+    *,
+    as_json: bool,
 ) -> None:
     """Print what a run would do, and why."""
-    plan = foresee(configuration, data, catalogs, artifacts)
+    plan = foresee(configuration, data, catalogs, artifacts.absolute(), policy)
     if as_json:
         print_json([planned.model_dump() for planned in plan])
         return
@@ -36,7 +45,7 @@ def tell_plan(
 
 
 def foresee(
-    configuration: RunConfiguration, data: Path | None, catalogs: tuple[Path, ...], artifacts: Path
+    configuration: RunConfiguration, data: Path | None, catalogs: tuple[Path, ...], artifacts: Path, policy: Policy
 ) -> list[Planned]:
     """The plan of a run."""
     dataset = dataset_for(configuration, data, catalogs)
@@ -50,5 +59,6 @@ def foresee(
         configuration=configuration,
     )
     foresight = Foresight()
-    chain(foresight, artifacts.absolute(), dataset, configuration, subject)
+    terms = Terms(weights_of(decided(policy, artifacts, configuration), artifacts, configuration))
+    chain(foresight, artifacts, dataset, configuration, subject, terms=terms)
     return foresight.planned

@@ -22,6 +22,7 @@ from flows.dag import chain
 from flows.dossier import Journal, as_error, dossier, journal_kept
 from flows.events import tell
 from flows.plan import Foresight
+from flows.start import decided, weights_of
 from flows.unchanged import NothingChangedError, require_change
 from schemas.catalog import Dataset, dataset_of_folder, load_catalog
 from schemas.configuration import RunConfiguration
@@ -33,6 +34,7 @@ from tasks.publish import StageTiming, Subject
 from tasks.publish.cards import as_text, show_standing
 from tasks.stage import log
 from tasks.store import handles_in
+from tasks.train import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -82,7 +84,7 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
         data: A folder of IDX files to use in place of the named dataset.
         catalogs: Further dataset catalogs of the user's own.
         artifacts: Where outputs and published runs are kept.
-        policy: What to do about unchanged data, and how long training may take.
+        policy: What to do about unchanged data, what training begins with, and how long it may take.
         rerun: Stages to do again even though their outputs are there, and with them what hangs on them.
         rerun_only: Only those stages; what follows is done again only if they give something else than before.
         of: The run that this one runs again; a published one is never changed, this one becomes its revision.
@@ -103,18 +105,18 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
             dataset = dataset_for(configuration, data, catalogs)
             configuration = configuration.model_copy(update={"dataset": dataset.name})
             require_timesteps(configuration, dataset)
+            policy = going.decided(configuration)
+            terms = Terms(weights_of(policy, artifacts, configuration), policy.budget_minutes)
             foresight = Foresight(going.demands)
-            subject = _subject(attempt, configuration, dataset)
-            chain(foresight, artifacts, dataset, configuration, subject)
+            subject = _subject(attempt, configuration, dataset, policy)
+            chain(foresight, artifacts, dataset, configuration, subject, terms=terms)
             if plan_only:
                 going.planned(foresight.planned)
                 return None
             if policy.when_unchanged == "skip" and not rerun:
                 going.before_parsing = partial(require_change, artifacts, configuration)
             try:
-                published: PublishedRun = chain(
-                    going, artifacts, dataset, configuration, subject, going.timings, policy.budget_minutes
-                )
+                published: PublishedRun = chain(going, artifacts, dataset, configuration, subject, going.timings, terms)
             except NothingChangedError as nothing:
                 going.skipped(nothing.run)
                 return None
@@ -151,6 +153,15 @@ class _Going:
         if task.name == "validate":
             tell("stepwise.data.verified", self._attempt, {"receipt": result.digest, "rows": result.rows})
         return result
+
+    def decided(self, configuration: RunConfiguration) -> Policy:
+        """The policy with what it left open decided; kept in the record, which a retry reads in place of the form."""
+        given = self._attempt.parameters
+        policy = decided(Policy.model_validate(given["policy"]), Path(given["artifacts"]), configuration)
+        parameters = {**given, "policy": policy.model_dump(mode="json")}
+        self._attempt = self._attempt.model_copy(update={"parameters": parameters})
+        self._attempts.keep(self._attempt)
+        return policy
 
     @contextlib.contextmanager
     def ended_well_or_told(self) -> Iterator[None]:
@@ -285,7 +296,7 @@ def _called(configuration: RunConfiguration, data: Path | str | None) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "folder"
 
 
-def _subject(attempt: Attempt, configuration: RunConfiguration, dataset: Dataset) -> Subject:
+def _subject(attempt: Attempt, configuration: RunConfiguration, dataset: Dataset, policy: Policy) -> Subject:
     return Subject(
         run=attempt.run,
         created=attempt.created,
@@ -293,6 +304,7 @@ def _subject(attempt: Attempt, configuration: RunConfiguration, dataset: Dataset
         orientation=dataset.orientation,
         configuration=configuration,
         parent=attempt.parent,
+        started_from=policy.start_from,
     )
 
 

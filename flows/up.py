@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import httpx
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, get_current_settings, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    get_current_settings,
+    temporary_settings,
+)
 
 from flows.owned import next_start, owned_deployments, say
 from flows.parts import Part
@@ -28,7 +34,7 @@ from flows.server import address_of, server_command, settings_of
 from flows.watchdog import Watchdog
 from schemas.errors import ConfigurationError, StepwiseError
 from schemas.installation import load_installation
-from tasks.store import Store
+from tasks.store import Store, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -181,13 +187,26 @@ def worker_name() -> str:
 def _environment(installation: Installation, host: str, port: int) -> dict[str, str]:
     """The environment of all parts; what a person set stands, the rest of it is filled in."""
     python_path = os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, **settings_of(host, port), "PYTHONPATH": python_path}
+    environment = {
+        "TMPDIR": _own_temporary_folder(),
+        **os.environ,
+        **settings_of(host, port),
+        "PYTHONPATH": python_path,
+    }
     if installation.database_url:
         environment.setdefault("PREFECT_SERVER_DATABASE_CONNECTION_URL", installation.database_url.get_secret_value())
     password = _password()
     if password:
         environment |= {"PREFECT_SERVER_API_AUTH_STRING": password, "PREFECT_API_AUTH_STRING": password}
     return environment
+
+
+def _own_temporary_folder() -> str:
+    """Prefect's workers share one folder below the machine's own, which belongs to the first user who started one."""
+    folder = PREFECT_HOME.value() / "tmp"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return str(folder)
 
 
 def _password() -> str | None:

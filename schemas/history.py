@@ -28,6 +28,9 @@ class History(Frozen):
     parameters: int
     seconds_to_first_step: float = Field(description="Imports, tracing and compiling, before the first step ended.")
     engine: str = Field(description="The path that trained: devices, compiled or not.")
+    started_from: str | None = Field(
+        default=None, description="Digest of the weights that a warm start began with; None: weights drawn by the seed."
+    )
     resumed: tuple[str, ...] = Field(
         default=(), description="Where training was taken up from a checkpoint after interruptions, in order."
     )

@@ -1,4 +1,4 @@
-"""The policy of a run: what it does about unchanged data, how long training may take."""
+"""The policy of a run: what it does about unchanged data, what training begins with, how long it may take."""
 
 from __future__ import annotations
 
@@ -11,13 +11,22 @@ from schemas.handles import Frozen
 
 
 class Policy(Frozen):
-    """How a run goes about its work; nothing here changes what an output of given inputs is."""
+    """How a run goes about its work; what an output of given inputs is does not change with it."""
 
     when_unchanged: Literal["go on", "skip"] = Field(
         default="go on",
         description="Where no file's digest and no setting changed since the last published run of this dataset and "
         "preset: go on (what is there is verified and reused, new code or libraries are a reason to train), or skip "
         "(the run ends after the downloads and says so).",
+    )
+    start: Literal["cold", "warm"] = Field(
+        default="cold",
+        description="What training begins with: cold (weights drawn by the seed), or warm (the weights of the newest "
+        "published run of this dataset and preset that has the same network and reshape; cold where there is none, "
+        "and said). The optimiser and its schedule begin anew in both cases.",
+    )
+    start_from: str | None = Field(
+        default=None, description="A warm start from this published run, whichever is the newest."
     )
     budget_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None,

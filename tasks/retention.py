@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from schemas.plan import STAGES
+from tasks.store import INITIAL_WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -87,7 +88,8 @@ def _needed(records: Iterable[tuple[str, Record]], kept_runs: Collection[str]) -
         for handle in record.handles:
             makers.setdefault(handle.digest, []).append(record)
     while waiting:
-        inputs = {str(digest) for digest in waiting.pop().components.get("inputs", {}).values()}
+        components = waiting.pop().components.get("inputs", {})
+        inputs = {str(digest) for name, digest in components.items() if name != INITIAL_WEIGHTS}
         for digest in inputs - needed:
             needed.add(digest)
             for maker in makers.get(digest, []):

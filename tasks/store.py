@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 FORMAT = 1
+INITIAL_WEIGHTS = "initial weights"  # an input of training that lies with the run that published it, not in the store
 log = logging.getLogger("stepwise")
 _YOUNG_SECONDS = 60.0
 HANDLE = "handle.json"

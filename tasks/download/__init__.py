@@ -212,9 +212,10 @@ def _verify(path: Path, file: DataFile, role: Role) -> _Verified:
                 pass
             digest = reader.payload_sha256()
     except DataError as error:
-        raise SourceFailure(f"gave {error.found}") from error
+        raise SourceFailure(f"gave {error.found}", wrong_bytes=True) from error
     if file.payload_sha256 not in {None, digest}:
-        raise SourceFailure(f"gave other bytes: payload sha256 {digest} instead of {file.payload_sha256}")
+        answer = f"gave other bytes: payload sha256 {digest} instead of {file.payload_sha256}"
+        raise SourceFailure(answer, wrong_bytes=True)
     return _Verified(path, reader.header, digest, _SUFFIX[reader.container], verified)
 
 
@@ -246,16 +247,25 @@ def _committed(
     )
 
 
-def _no_source(dataset: Dataset, file: DataFile, failures: list[tuple[Source, SourceFailure]]) -> NoSourceError:
+def _no_source(
+    dataset: Dataset, file: DataFile, failures: list[tuple[Source, SourceFailure]]
+) -> NoSourceError | DataError:
+    """The error of a file that no source gave; where it lies on this machine and is wrong, the data are wrong."""
     answers = tuple(f"{source}: {failure}" for source, failure in failures)
     listed = "; ".join(f"({number}) {answer}" for number, answer in enumerate(answers, 1))
-    digest = f"payload sha256 {file.payload_sha256}" if file.payload_sha256 else "an IDX file"
+    expected = f"payload sha256 {file.payload_sha256}" if file.payload_sha256 else "an IDX file"
+    if file.containers and not file.payload_sha256:
+        expected = "the published file by its digest"
     remedy = "Check the network and the proxy settings, or put the four files into a folder and give it with --data"
     if failures and all(isinstance(source, FolderSource) for source, _ in failures):
         remedy = "Put the right file there, and run again"
+        if any(failure.wrong_bytes for _, failure in failures):
+            return DataError(
+                f"the {file.name} of {dataset.name} is another file: {listed}", expected, remedy, file.name
+            )
     return NoSourceError(
         f"no source gave {file.name} of {dataset.name}: {listed}",
-        digest if not file.containers or file.payload_sha256 else "the published file by its digest",
+        expected,
         remedy,
         file.name,
         answers,

@@ -31,10 +31,14 @@ class SourceFailure(Exception):  # noqa: N818 - it is an answer among several; t
     Attributes:
         may_heal: Asking again later may help.
         client_missing: The program that would ask is not installed.
+        wrong_bytes: It gave a file, and that is not the one.
     """
 
-    def __init__(self, answer: str, *, may_heal: bool = False, client_missing: bool = False) -> None:
+    def __init__(
+        self, answer: str, *, may_heal: bool = False, client_missing: bool = False, wrong_bytes: bool = False
+    ) -> None:
         super().__init__(redacted(answer))
+        self.wrong_bytes = wrong_bytes
         self.may_heal = may_heal
         self.client_missing = client_missing
 

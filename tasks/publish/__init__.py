@@ -81,6 +81,7 @@ class Subject(Frozen):
     orientation: str
     configuration: RunConfiguration
     parent: str | None = None
+    started_from: str | None = None
 
 
 def key_of(
@@ -346,6 +347,7 @@ def _seal(draft: Draft) -> str:
         "interval": outcome.evaluation.interval,
         "weights": outcome.trained.model.digest,
         "parent": subject.parent,
+        "started_from": subject.started_from,
         "files": files,
     }
     path = folder / MANIFEST_FILE

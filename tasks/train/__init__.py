@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from prefect import task
 
-from schemas.errors import DataError
-from schemas.handles import Sequences, TrainedModel
+from schemas.errors import ConfigurationError, DataError
+from schemas.handles import Handle, Sequences, TrainedModel
 from tasks.arrays import open_arrays
 from tasks.mirror import Mirror
 from tasks.receipts import demand_seal
 from tasks.stage import Key, Progress, once, progress_of
-from tasks.store import Store
+from tasks.store import INITIAL_WEIGHTS, Store
 from tasks.train.checkpoint import Checkpoints
 from tasks.train.standing import Continuity
 
 if TYPE_CHECKING:
+    import keras
     from numpy.typing import NDArray
 
     from schemas.configuration import Network, Reshape, Training
@@ -40,15 +41,28 @@ class Recipe:
     training: Training
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What training begins with and when it has to stop.
+
+    Attributes:
+        start: The model whose weights it begins with; None: weights drawn by the seed.
+        budget_minutes: Wall time after which it stops at a checkpoint and says so; None: never.
+    """
+
+    start: Handle | None = None
+    budget_minutes: float | None = None
+
+
 def key_of(
     artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
     sequences: Sequences,
     recipe: Recipe,
     processors: int,
-    budget_minutes: float | None = None,  # noqa: ARG001 - when it stops changes nothing that it makes
+    terms: Terms = Terms(),
     anew: str | None = None,  # noqa: ARG001
 ) -> Key[TrainedModel]:
-    """What the weights depend on: the sequences, the recipe, and the machine, to the byte."""
+    """What the weights depend on: the sequences, the recipe, what they begin with, and the machine, to the byte."""
     return Key(
         step="train",
         stage="train",
@@ -58,6 +72,7 @@ def key_of(
             "sequences": sequences.x.digest,
             "their shape": " × ".join(map(str, sequences.x.shape)),
             "targets": sequences.targets.digest,
+            **({INITIAL_WEIGHTS: terms.start.digest} if terms.start else {}),
         },
         settings={
             "reshape": {"layout": recipe.reshape.layout},
@@ -87,7 +102,7 @@ def train(
     sequences: Sequences,
     recipe: Recipe,
     processors: int,
-    budget_minutes: float | None = None,
+    terms: Terms = Terms(),
     anew: str | None = None,
 ) -> TrainedModel:
     """Train on one split's sequences, or reuse the model of the same sequences, recipe and machine.
@@ -99,17 +114,17 @@ def train(
         sequences: The training split's.
         recipe: How they were shaped, what is trained, and how.
         processors: How many may be used.
-        budget_minutes: Wall time after which training stops at a checkpoint and says so; None: never.
+        terms: What training begins with and when it has to stop.
         anew: A demand to train again even though the model is there.
     """
     store = Store(artifacts)
-    key = key_of(artifacts, sequences, recipe, processors)
+    key = key_of(artifacts, sequences, recipe, processors, terms)
     progress = progress_of(key.step)
     checkpoints = Checkpoints(store.partial(f"train-{key.digest}"), key.digest)
 
     def make() -> TrainedModel:
-        deadline = None if budget_minutes is None else time.monotonic() + 60 * budget_minutes
-        return trained(store, sequences, recipe, processors, progress, Continuity(checkpoints, deadline))
+        deadline = None if terms.budget_minutes is None else time.monotonic() + 60 * terms.budget_minutes
+        return trained(store, sequences, recipe, processors, progress, Continuity(checkpoints, deadline), terms.start)
 
     model = once(store, key, make, anew)
     checkpoints.remove()
@@ -128,10 +143,12 @@ def trained(
     processors: int,
     progress: Progress,
     continuity: Continuity,
+    start: Handle | None = None,
 ) -> TrainedModel:
     """Train, check that the optimiser saw every sequence in every epoch, and keep the model.
 
     Raises:
+        ConfigurationError: the weights to begin with are of another network.
         BudgetSpentError: the deadline has passed; training can go on from its last checkpoint.
         DataError: the sequences are not the ones that reshape sealed.
         CountsBrokenError: an epoch's count is not that of the fitted sequences.
@@ -147,6 +164,8 @@ def trained(
     fitted, validation = held_out(len(x), training)
     moments = Moments.of(x, training.scaling)
     model = build(network, reshape, training, (x.shape[1], x.shape[2]), receipt.labels.classes, moments)
+    if start:
+        begin_with(model, store, start)
     examples = Examples(x, y, fitted, validation, receipt.labels.classes)
     history = fit(model, examples, training, replicas_on(processors), began, progress, continuity)
     counts: dict[Station, int] = {
@@ -155,7 +174,27 @@ def trained(
         "seen in an epoch": seen_in_every_epoch(history),
     }
     receipt.ledger.entered("train", "train", counts).verify()
-    return _kept(store, model, history, counts)
+    return _kept(store, model, history.model_copy(update={"started_from": start and start.digest}), counts)
+
+
+def begin_with(model: keras.Model, store: Store, start: Handle) -> None:
+    """Give a model the trainable weights of a published one; its scaling stays that of the data at hand.
+
+    Raises:
+        ConfigurationError: the shapes differ: the data have other classes or images of another size.
+        StorageError: the published model is missing or damaged.
+    """
+    from tasks.network import MODEL_FILE, load
+
+    given = load(store.open(start, MODEL_FILE)).trainable_variables
+    wanted = model.trainable_variables
+    shapes, own = ([tuple(weight.shape) for weight in weights] for weights in (given, wanted))
+    if shapes != own:
+        raise ConfigurationError(
+            f"weights of shapes {shapes} to begin with", f"those of this network: {own}", "Start cold", start.place
+        )
+    for weight, value in zip(wanted, given, strict=True):
+        weight.assign(value)
 
 
 def require_fit(x: NDArray[np.generic], y: NDArray[np.int32], reshape: Reshape) -> None:
@@ -181,11 +220,11 @@ def seen_in_every_epoch(history: History) -> int:
     return min(epoch.seen for epoch in history.epochs)
 
 
-def _kept(store: Store, model: object, history: History, counts: dict[Station, int]) -> TrainedModel:
+def _kept(store: Store, model: keras.Model, history: History, counts: dict[Station, int]) -> TrainedModel:
     from tasks.network import MODEL_FILE, weights_digest
 
     with store.staging() as folder:
-        model.save(folder / MODEL_FILE)  # type: ignore[attr-defined]
+        model.save(folder / MODEL_FILE)
         (folder / HISTORY_FILE).write_text(history.model_dump_json(indent=1), encoding="utf-8")
         handle = store.commit(
             folder,

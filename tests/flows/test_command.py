@@ -245,7 +245,7 @@ def test_the_advice_that_broke_is_stopped_before_training_on_real_mnist(tmp_path
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_default_reads_real_mnist(tmp_path: Path) -> None:
-    answer = stepwise("run", "--artifacts", tmp_path / "a", "--json", "--set", "training.epochs=4", home=tmp_path)
+    answer = stepwise("run", "--artifacts", tmp_path / "a", "--json", "--set", "training.epochs=2", home=tmp_path)
     assert answer.returncode == 0, answer.stderr
     told = json.loads(answer.stdout)
     assert told["accuracy"] >= 0.98

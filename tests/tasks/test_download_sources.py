@@ -17,6 +17,7 @@ import pytest
 from download_support import IMAGES, LABELS, dataset_of, serving, sha256, whole
 
 from schemas.catalog import Container, DebianSource, FolderSource, HttpSource, NpmSource, load_catalog
+from schemas.errors import DataError
 from schemas.handles import ROLES, SPLITS
 from tasks.download import NoSourceError, fetch
 from tasks.download.archives import STALE_SECONDS, partial_folder, take_from_tar
@@ -238,6 +239,23 @@ def test_local_files_that_are_none(tmp_path: Path, make: Callable[[Path], None],
     with pytest.raises(NoSourceError, match=answer) as raised:
         fetch(dataset, "train", "labels", Store(tmp_path / "root"), quiet, Hosts())
     assert raised.value.remedy == "Put the right file there, and run again"  # no network has to do with it
+
+
+@pytest.mark.parametrize(
+    ("content", "answer"),
+    [
+        (b"<!DOCTYPE html><title>404</title>", "gave an? HTML page"),
+        (IMAGES, "gave images or a table"),
+        (LABELS[:8] + LABELS[:7:-1], "gave other bytes: payload sha256"),
+    ],
+)
+def test_local_files_that_are_others_are_wrong_data(tmp_path: Path, content: bytes, answer: str) -> None:
+    (tmp_path / "train-labels").write_bytes(content)
+    dataset = dataset_of(FolderSource(path=str(tmp_path / "{name}")))
+    with pytest.raises(DataError, match=answer) as raised:
+        fetch(dataset, "train", "labels", Store(tmp_path / "root"), quiet, Hosts())
+    assert raised.value.found.startswith("the train-labels of ")
+    assert (raised.value.file, raised.value.remedy) == ("train-labels", "Put the right file there, and run again")
 
 
 def test_a_file_url_of_another_machine_is_refused(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ import pytest
 from samples import both, signed, silent
 
 from schemas.configuration import EarlyStopping, LstmLayer, Network, Reshape, Training
-from schemas.errors import BudgetSpentError
-from schemas.handles import Sequences, TrainedModel
+from schemas.errors import BudgetSpentError, ConfigurationError
+from schemas.handles import Handle, Sequences, TrainedModel
 from schemas.history import History
 from tasks import train as package
 from tasks.network import Moments, build, weights_digest
@@ -273,7 +273,7 @@ def test_the_task_keeps_its_checkpoints_until_its_model_is_kept(
             shutil.copytree(tmp_path / "begun", tmp_path / root)
         network, training = Network(layers=(LstmLayer(units=5),)), recipe(epochs=2, batch_size=16)
         whole = package.Recipe(Reshape(timesteps=4), network, training)
-        return package.train.fn(tmp_path / root, sequences, whole, 2, budget_minutes)
+        return package.train.fn(tmp_path / root, sequences, whole, 2, package.Terms(budget_minutes=budget_minutes))
 
     def partial(root: str) -> list[list[str]]:
         return [sorted(file.name for file in kept.iterdir()) for kept in (tmp_path / root / "store/partial").iterdir()]
@@ -295,6 +295,26 @@ def test_the_task_keeps_its_checkpoints_until_its_model_is_kept(
     assert histories[0].resumed == ()
     assert histories[1].resumed == ("epoch 1 of 2, step 3 of 4", "the end")
     assert partial("undisturbed") == partial("disturbed") == []
+
+
+@pytest.mark.slow
+def test_a_warm_start_takes_the_weights_and_nothing_else(tmp_path: Path, eager: None) -> None:
+    sequences = shaped(tmp_path, 60)
+
+    def train(units: int, start: Handle | None = None) -> TrainedModel:
+        network, training = Network(layers=(LstmLayer(units=units),)), recipe(epochs=1, batch_size=16)
+        whole = package.Recipe(Reshape(timesteps=4), network, training)
+        return package.train.fn(tmp_path, sequences, whole, 2, package.Terms(start))
+
+    cold = train(5)
+    warm = train(5, cold.model)
+    assert warm.model.digest not in {cold.model.digest, train(5, warm.model).model.digest}
+    histories = [kept_history(tmp_path, each) for each in (cold, warm)]
+    assert [history.started_from for history in histories] == [None, cold.model.digest]
+    assert histories[1].epochs[0].loss < histories[0].epochs[0].loss
+    with pytest.raises(ConfigurationError, match=r"weights of shapes .* to begin with") as caught:
+        train(6, cold.model)
+    assert caught.value.remedy == "Start cold"
 
 
 # --- real deaths

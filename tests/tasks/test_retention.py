@@ -12,7 +12,7 @@ from samples import objects
 
 from schemas.handles import Handle, Kind, PublishedRun
 from tasks.retention import size_of, waste_of
-from tasks.store import Store
+from tasks.store import INITIAL_WEIGHTS, Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +75,16 @@ def test_a_kept_run_keeps_what_it_was_made_of(store: Store) -> None:
     assert len(objects(store, "model")) == len(objects(store, "evaluation")) == 1
     assert [record.key for record in store.records("publish")] == ["new"]
     assert waste_of(store, {"new"}, time.time()).paths == []
+
+
+def test_the_weights_of_a_warm_start_lie_with_their_run(store: Store) -> None:
+    """Or a weekly warm start would keep every model and table that ever was."""
+    handles = two_runs(store)
+    read = {"sequences": handles["x"].digest, INITIAL_WEIGHTS: handles["old"].digest}
+    store.remember("train", "model new", {"step": "train", "components": {"inputs": read}}, handles["new"])
+    aged(store)
+    waste_of(store, {"new"}, time.time()).remove()
+    assert len(objects(store, "model")) == 1
 
 
 def test_without_runs_everything_goes(store: Store) -> None:

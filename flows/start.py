@@ -1,0 +1,73 @@
+"""What training begins with: drawn weights, or those of a published run. Here: which run; not here: training itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flows.runs import find_run, manifests
+from schemas.configuration import RunConfiguration
+from schemas.errors import ConfigurationError
+from schemas.handles import FileSeal, Handle
+from schemas.history import History
+from tasks.stage import log
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from schemas.policy import Policy
+
+MODEL_FILE = "model.keras"
+
+
+def decided(policy: Policy, artifacts: Path, configuration: RunConfiguration) -> Policy:
+    """The policy with the run of a warm start named, so that whatever runs it again begins with the same weights."""
+    if policy.start == "cold" or policy.start_from:
+        return policy
+    kind = (configuration.dataset, configuration.preset)
+    for folder, manifest in manifests(artifacts):
+        if (manifest["dataset"], manifest["preset"]) == kind and not _objection(folder, configuration):
+            return policy.model_copy(update={"start_from": folder.name})
+    log.info("warm start: no published run of %s, %s has this network; training starts cold", *kind)
+    return policy.model_copy(update={"start": "cold"})
+
+
+def weights_of(policy: Policy, artifacts: Path, configuration: RunConfiguration) -> Handle | None:
+    """The weights that a decided policy begins with, in the folder of the run that published them; None: drawn ones.
+
+    Raises:
+        ConfigurationError: there is no such run, or its network is another.
+    """
+    if not policy.start_from:
+        return None
+    folder, manifest = find_run(artifacts, policy.start_from)
+    objection = _objection(folder, configuration)
+    if objection:
+        raise ConfigurationError(
+            f"policy.start_from = {folder.name}: {objection}",
+            "a run whose sequences and network are those of this configuration",
+            "Name another run, or start cold",
+            str(folder),
+        )
+    return _handle(artifacts, folder, manifest)
+
+
+def _objection(folder: Path, configuration: RunConfiguration) -> str:
+    """Why a run's weights do not fit a configuration; empty where they do."""
+    before = RunConfiguration.model_validate_json((folder / "configuration.json").read_bytes())
+    for part in ("reshape", "network"):
+        if getattr(before, part) != getattr(configuration, part):
+            return f"its {part} settings are others"
+    return ""
+
+
+def _handle(artifacts: Path, folder: Path, manifest: dict[str, Any]) -> Handle:
+    parameters = History.model_validate_json((folder / "history.json").read_bytes()).parameters
+    return Handle(
+        kind="model",
+        place=folder.relative_to(artifacts).as_posix(),
+        digest=manifest["weights"],
+        rows=parameters,
+        shape=(parameters,),
+        dtype="<f4",
+        files={MODEL_FILE: FileSeal(**manifest["files"][MODEL_FILE])},
+    )

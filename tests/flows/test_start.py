@@ -1,0 +1,106 @@
+"""What training begins with: which run a warm start takes, and that whatever runs it again takes the same."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from flow_support import run_command
+
+from flows.start import decided, weights_of
+from schemas.configuration import LstmLayer, Network, RunConfiguration
+from schemas.errors import ConfigurationError
+from schemas.history import History
+from schemas.policy import Policy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.flows.conftest import SmokeRun
+
+COLD, WARM = Policy(), Policy(start="warm")
+WIDE = Network(layers=(LstmLayer(units=64),))
+
+
+def published(artifacts: Path, name: str, hour: int, **changes: Any) -> Path:  # noqa: ANN401 - any setting
+    """A published run, as far as a warm start looks at it."""
+    configuration = RunConfiguration(**changes)
+    folder = artifacts / "runs" / name
+    folder.mkdir(parents=True)
+    manifest = {
+        "created": f"2026-11-01T{hour:02}:00:00+00:00",
+        "dataset": configuration.dataset,
+        "preset": configuration.preset,
+        "weights": f"weights of {name}",
+        "files": {"model.keras": {"sha256": "0" * 64, "bytes": 1}},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "configuration.json").write_text(configuration.model_dump_json())
+    history = History(epochs=(), kept=1, parameters=7, seconds_to_first_step=0.0, engine="")
+    (folder / "history.json").write_text(history.model_dump_json())
+    return folder
+
+
+def test_the_newest_run_that_fits_is_taken(tmp_path: Path) -> None:
+    published(tmp_path, "old", 1)
+    published(tmp_path, "new", 2)
+    published(tmp_path, "of-other-data", 3, dataset="kmnist")
+    published(tmp_path, "of-another-preset", 4, preset="mine")
+    published(tmp_path, "of-another-network", 5, network=WIDE)
+    policy = decided(WARM, tmp_path, RunConfiguration())
+    assert policy == Policy(start="warm", start_from="new")
+    assert decided(policy, tmp_path, RunConfiguration()) == policy
+    handle = weights_of(policy, tmp_path, RunConfiguration())
+    assert handle is not None
+    assert (handle.place, handle.digest, handle.shape) == ("runs/new", "weights of new", (7,))
+
+
+def test_where_there_is_none_it_is_a_cold_start_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "stepwise")
+    published(tmp_path, "of-another-network", 1, network=WIDE)
+    policy = decided(WARM, tmp_path, RunConfiguration())
+    assert policy == COLD
+    assert weights_of(policy, tmp_path, RunConfiguration()) is None
+    [said] = caplog.messages
+    assert said == "warm start: no published run of mnist, rows has this network; training starts cold"
+
+
+def test_a_run_that_is_named_has_to_be_there_and_to_fit(tmp_path: Path) -> None:
+    published(tmp_path, "wide", 1, network=WIDE)
+    with pytest.raises(ConfigurationError, match="no published run by the name 'narrow'"):
+        weights_of(Policy(start_from="narrow"), tmp_path, RunConfiguration())
+    with pytest.raises(
+        ConfigurationError, match=r"policy\.start_from = wide: its network settings are others"
+    ) as caught:
+        weights_of(Policy(start_from="wide"), tmp_path, RunConfiguration())
+    assert caught.value.remedy == "Name another run, or start cold"
+
+
+@pytest.mark.slow
+def test_a_warm_run_goes_on_from_the_published_weights(smoke_run: SmokeRun, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(smoke_run.home, home, symlinks=True)
+    place = ("--artifacts", home / "artifacts")
+    options = ("--preset", "smoke", "--set", "training.epochs=1", "--start", "warm")
+    planned = run_command(home, "plan", *options, *place)
+    assert re.search(r"train +│ run +│ .*initial weights changed \(none → [0-9a-f]{12}…\)", planned.stdout), (
+        planned.stdout
+    )
+    answer = run_command(home, "run", *options, *place)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    [warm] = [run for run in (home / "artifacts" / "runs").iterdir() if run.name != smoke_run.folder.name]
+    manifests = [json.loads((run / "manifest.json").read_bytes()) for run in (smoke_run.folder, warm)]
+    assert [manifest["started_from"] for manifest in manifests] == [None, smoke_run.folder.name]
+    before, after = (
+        History.model_validate_json((run / "history.json").read_bytes()) for run in (smoke_run.folder, warm)
+    )
+    assert after.started_from == manifests[0]["weights"] != manifests[1]["weights"]
+    assert after.epochs[0].loss < before.epochs[0].loss / 2
+    # By now the newest run is itself: that it is run again begins where it began, so there is nothing to do.
+    again = run_command(home, "rerun", "latest", *place)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "train: nothing changed, reused" in again.stdout
+    assert len(list((home / "artifacts" / "runs").iterdir())) == 2
