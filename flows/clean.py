@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.attempts import Attempt, Attempts
+from flows.embedded import bind_embedded_server
 from flows.runs import manifests, print_json
 from schemas.errors import ConfigurationError
 from tasks.retention import Waste, size_of, waste_of
@@ -103,6 +104,7 @@ async def _forget_flow_runs(identities: Sequence[str]) -> None:
     from prefect import get_client
     from prefect.exceptions import ObjectNotFound
 
+    bind_embedded_server()
     async with get_client() as client:
         for identity in identities:
             with contextlib.suppress(ObjectNotFound):

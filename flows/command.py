@@ -270,12 +270,13 @@ def ui(
     host: Annotated[
         str, typer.Option(help="Address to listen at; others than localhost show it to the network.")
     ] = "127.0.0.1",
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
 ) -> None:
-    """Serve the Prefect UI with all runs made so far, until Ctrl-C."""
+    """Serve the Prefect UI with all runs made so far, until Ctrl-C; those of the artifacts that died are marked so."""
     from flows.server import serve_ui
 
     require_home()
-    serve_ui(host, port)
+    serve_ui(host, port, artifacts)
 
 
 InstallationFile = Annotated[Path, typer.Option("--file", help="The installation: what is deployed when.")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from prefect.runtime import flow_run
 from flows.attempts import Attempt, Attempts, Problem
 from flows.dag import chain
 from flows.dossier import Journal, as_error, dossier, journal_kept
+from flows.ending import end_in_time
 from flows.events import tell
 from flows.plan import Foresight
 from flows.unchanged import NothingChangedError, require_change
@@ -88,6 +90,8 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
         of: The run that this one runs again; a published one is never changed, this one becomes its revision.
         plan_only: Only tell what would be done, and why.
     """
+    if "PREFECT__FLOW_RUN_ID" in os.environ:  # a worker's process for this run alone
+        end_in_time(with_parent=True)
     artifacts = artifacts.absolute()
     parameters = {
         "configuration": configuration.model_dump(mode="json"),

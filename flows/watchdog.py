@@ -29,7 +29,7 @@ from flows.owned import FLOW, owned_deployments, say
 from flows.reach import server_client
 from schemas.errors import SourceError
 from schemas.handles import Frozen
-from schemas.installation import load_installation
+from schemas.installation import Installation, load_installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
     from flows.attempts import Attempt
-    from schemas.installation import Installation
 
 POLL_SECONDS: Final = 3.0
 START_GRACE: Final = datetime.timedelta(seconds=15)  # from Running until the process is known to the server
@@ -82,6 +81,22 @@ def watch(file: Path) -> None:
             time.sleep(POLL_SECONDS)
 
 
+def reconcile(artifacts: Path) -> list[Deed]:
+    """Where no watchdog runs: end on the server what died under these artifacts since somebody last looked.
+
+    The server is asked only where an attempt is found dead that nobody has noticed.
+    """
+    attempts = Attempts(artifacts)
+    dead = attempts.newly_dead()
+    if not dead:
+        return []
+    with server_client() as client:
+        deeds = Watchdog(client, Installation(artifacts=artifacts.absolute())).end_dead()
+    for attempt in dead:
+        attempts.note_death(attempt)
+    return deeds
+
+
 @dataclass(frozen=True)
 class Watchdog:
     """Looks after the runs of one installation.
@@ -108,6 +123,10 @@ class Watchdog:
         deeds += self._try_again(deployments, ended)
         deeds += [Deed(what=done, run=name, why=why) for name, done, why in alarm.deliver()]
         return deeds
+
+    def end_dead(self) -> list[Deed]:
+        """End what is known by the attempts' records to have ended, and nothing else."""
+        return list(self._end_dead(set()))
 
     def _end_dead(self, deployments: set[UUID]) -> Iterator[Deed]:
         """End the runs whose process is gone."""

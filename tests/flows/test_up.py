@@ -174,8 +174,6 @@ def test_everything_from_one_command_and_what_dies_goes_on(place: Place, hook: R
         up.close()
 
 
-# Out of `make test` until its fault is mended (docs/LOG.md, Known faults): a run's process can outlive its worker.
-@pytest.mark.soak
 def test_stopped_in_the_midst_it_goes_on_at_the_next_start_and_killed_it_leaves_nobody(place: Place) -> None:
     up = Up(place)
     try:
@@ -195,6 +193,8 @@ def test_stopped_in_the_midst_it_goes_on_at_the_next_start_and_killed_it_leaves_
             assert states.count("Running") == 2
             [attempt] = place.attempts()
             assert (attempt["outcome"], attempt["tries"]) == ("published", 2)
+            run_now(client, seed=3)
+            until(lambda: under_way(place), 120, "another run under way")
             killed = up.ends(signal.SIGKILL)
         assert killed < 10
         print(f"stopped in {seconds:.1f} s, killed in {killed:.1f} s")  # noqa: T201
