@@ -18,7 +18,7 @@ from flows.ending import end_in_time
 def politely(number, frame):
     raise KeyboardInterrupt
 signal.signal(signal.SIGTERM, politely)
-end_in_time(1.0, with_parent=True)
+end_in_time(1.0, 0.5, with_parent=True)
 print("blocked", flush=True)
 hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 """
