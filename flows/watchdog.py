@@ -168,7 +168,7 @@ class Watchdog:
         if attempt.outcome == "failed":
             return Failed(message=f"{found} (its process ended before it could say so)")
         if attempt.outcome == "stopped":
-            return _dead(run, f"it was stopped: {found}")
+            return _dead(run, f"it was ended by a {STOPPED} ({found}) and could not say so")
         return Completed(message=f"{attempt.outcome}: {attempt.published} (its process ended before it could say so)")
 
     def _end_tasks_of_ended(self, deployments: set[UUID]) -> Iterator[Deed]:
