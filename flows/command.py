@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from flows.settings import prepare_environment, require_home
+from flows.settings import prepare_environment, problem_of_home, require_home
 from schemas.errors import ConfigurationError, StepwiseError
 
 if TYPE_CHECKING:
@@ -335,7 +335,7 @@ def main() -> None:
         _answer(StepwiseError(error.format_message(), "", "See `stepwise --help`"), error, error.exit_code)
         sys.exit(error.exit_code)
     except Exception as error:
-        known = error if isinstance(error, StepwiseError) else _unforeseen(error)
+        known = error if isinstance(error, StepwiseError) else problem_of_home() or _unforeseen(error)
         _answer(known, error, known.exit_code)
         if _debug:
             raise

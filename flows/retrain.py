@@ -27,6 +27,7 @@ from flows.plan import Foresight
 from flows.unchanged import NothingChangedError, require_change
 from schemas.catalog import Dataset, dataset_of_folder, load_catalog
 from schemas.configuration import RunConfiguration
+from schemas.errors import StorageError
 from schemas.handles import ROLES, SPLITS, PublishedRun
 from schemas.ledger import CountsBrokenError
 from schemas.plan import STAGES, Planned, Stage
@@ -169,7 +170,8 @@ class _Going:
             create_markdown_artifact(key="dossier", markdown=card, description=told.found[:200])
             where = next(iter(self._journal.under_way), None)
             problem = Problem(step=where, found=told.found, expected=told.expected, remedy=told.remedy, file=told.file)
-            self._end(outcome="failed", problem=problem)
+            with contextlib.suppress(StorageError):  # a disk that is full; then this is what to tell
+                self._end(outcome="failed", problem=problem)
             raise
         except BaseException as stop:
             problem = Problem(step=next(iter(self._journal.under_way), None), found=f"stopped ({type(stop).__name__})")

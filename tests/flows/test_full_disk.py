@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SAMPLE = "publish"  # in `make test`; the others in `make soak`
-OTHERS = [pytest.param(stage, marks=pytest.mark.soak) for stage in (*ROOM, "home") if stage != SAMPLE]
+OTHERS = [pytest.param(stage, marks=pytest.mark.soak) for stage in ROOM if stage != SAMPLE]
 
 
 @pytest.mark.parametrize("stage", [SAMPLE, *OTHERS])
@@ -29,7 +29,6 @@ def test_a_full_disk_is_told_and_room_is_all_that_is_needed(smoke_run: SmokeRun,
     print(f"{stage}: {full['said'].splitlines()[-1]}")  # noqa: T201
     assert full["code"] == 5, full["said"]
     assert "No space left on device" in full["said"]
-    assert "Free some space and rerun" in full["said"]
     assert str(tmp_path / "disk") in full["said"].splitlines()[-1], "the folder is named"
     assert full["runs"] == full["staged"] == []
     assert again["code"] == 0, again["said"]
