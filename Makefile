@@ -23,8 +23,9 @@ test: dev-environment  ## run all tests, the fast tier first; what was skipped s
 fast: dev-environment  ## run the fast tests only
 	@$(bin)/python -m pytest -m 'not slow' $(ARGS)
 
-soak: dev-environment  ## kill 100 runs at random moments, then mend them; fewer: STEPWISE_KILLS=10 make soak
-	@STEPWISE_KILLS="$${STEPWISE_KILLS:-100}" $(bin)/python -m pytest -m soak -s tests/flows/test_kills.py $(ARGS)
+soak: dev-environment  ## full disks, servers that go, 100 kills at random moments; fewer: STEPWISE_KILLS=10 make soak
+	@STEPWISE_KILLS="$${STEPWISE_KILLS:-100}" $(bin)/python -m pytest -m soak -s \
+		tests/flows/test_full_disk.py tests/flows/test_up.py tests/flows/test_kills.py $(ARGS)
 
 lint: dev-environment  ## check style, format, types and the import layers
 	@status=0; \

@@ -106,11 +106,19 @@ class Attempts:
 
     def all(self) -> list[Attempt]:
         """Every attempt, the newest first; what says that it runs but whose owner is gone is called dead."""
-        found = []
-        for path in self._folder.glob("*.json"):
-            with contextlib.suppress(OSError, ValidationError):
-                found.append(self._judged(Attempt.model_validate_json(path.read_bytes())))
+        found = [self._judged(attempt) for attempt in self._records("*.json")]
         return sorted(found, key=lambda attempt: (attempt.created, attempt.run), reverse=True)
+
+    def newly_dead(self) -> list[Attempt]:
+        """The attempts that are dead although their records say that they run: nobody has noticed yet."""
+        running = [attempt for attempt in self._records("*.json") if attempt.outcome == "running"]
+        return [judged for judged in map(self._judged, running) if judged.outcome == "died"]
+
+    def note_death(self, attempt: Attempt) -> None:
+        """Write down that an attempt died, unless it goes on or has been written down otherwise meanwhile."""
+        with contextlib.suppress(BlockingIOError), self._store.lock(_lock(attempt), wait=False):
+            if [now.outcome for now in self._records(f"{attempt.run}.json")] == ["running"]:
+                self.keep(attempt.model_copy(update={"outcome": "died"}))
 
     def of_flow_run(self, flow_run: str) -> Attempt | None:
         """The attempt that a flow run of Prefect's is."""
@@ -134,6 +142,12 @@ class Attempts:
             "See `stepwise runs --all`" if known else "Make one with `stepwise run`",
             str(self._folder),
         )
+
+    def _records(self, pattern: str) -> Iterator[Attempt]:
+        """The attempts as they were written down; a record that cannot be read is passed over."""
+        for path in self._folder.glob(pattern):
+            with contextlib.suppress(OSError, ValidationError):
+                yield Attempt.model_validate_json(path.read_bytes())
 
     def _judged(self, attempt: Attempt) -> Attempt:
         if attempt.outcome == "running" and not self._store.is_locked(_lock(attempt)):

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.attempts import Attempt, Attempts
+from flows.embedded import bind_embedded_server
 from flows.runs import manifests, print_json
 from schemas.errors import ConfigurationError
 from tasks.retention import Waste, size_of, waste_of
@@ -151,6 +152,7 @@ def _forget_flow_runs(identities: Sequence[str]) -> None:
 
     if not identities:
         return
+    bind_embedded_server()
     with get_client(sync_client=True) as client:
         for identity in identities:
             forget(client, uuid.UUID(identity))

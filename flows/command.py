@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from flows.settings import prepare_environment, require_home
+from flows.settings import prepare_environment, problem_of_home, require_home
 from schemas.errors import ConfigurationError, StepwiseError
 
 if TYPE_CHECKING:
@@ -295,12 +295,13 @@ def ui(
     host: Annotated[
         str, typer.Option(help="Address to listen at; others than localhost show it to the network.")
     ] = "127.0.0.1",
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
 ) -> None:
-    """Serve the Prefect UI with all runs made so far, until Ctrl-C."""
+    """Serve the Prefect UI with all runs made so far, until Ctrl-C; those of the artifacts that died are marked so."""
     from flows.server import serve_ui
 
     require_home()
-    serve_ui(host, port)
+    serve_ui(host, port, artifacts)
 
 
 @app.command()
@@ -377,7 +378,7 @@ def main() -> None:
         _answer(StepwiseError(error.format_message(), "", "See `stepwise --help`"), error, error.exit_code)
         sys.exit(error.exit_code)
     except Exception as error:
-        known = error if isinstance(error, StepwiseError) else _unforeseen(error)
+        known = error if isinstance(error, StepwiseError) else problem_of_home() or _unforeseen(error)
         _answer(known, error, known.exit_code)
         if _debug:
             raise

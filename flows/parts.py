@@ -5,13 +5,13 @@ Not here: which parts there are and in which order they start and stop (flows/up
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from flows.bound import guarded
 from flows.processes import stop
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Part:
     command: Sequence[str]
     environment: Mapping[str, str]
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _guard: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _began: float = field(default=0.0, init=False)
     _pause: float = field(default=FIRST_PAUSE, init=False)
     _again_at: float | None = field(default=None, init=False)
@@ -47,10 +48,12 @@ class Part:
 
     def start(self) -> None:
         """Start it, bound to this process; signals of the terminal do not reach it."""
-        bound = [sys.executable, "-m", "flows.bound", str(os.getpid()), *self.command]
+        self._let_guard_go()
+        bound = [sys.executable, "-m", "flows.bound", *self.command]
         self._process = subprocess.Popen(
             bound, env=dict(self.environment), stdin=subprocess.DEVNULL, start_new_session=True
         )
+        self._guard = guarded(self._process.pid)
         self._began, self._again_at = time.monotonic(), None
 
     def ended(self) -> int | None:
@@ -77,3 +80,11 @@ class Part:
         if self._process is not None and self._process.poll() is None:
             stop([self._process.pid], seconds)
             self._process.wait()
+        self._let_guard_go()
+
+    def _let_guard_go(self) -> None:
+        """Its process has ended: there is nothing to guard."""
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.communicate()
+            self._guard = None

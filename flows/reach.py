@@ -12,6 +12,7 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
+from flows.embedded import bind_embedded_server
 from schemas.errors import ConfigurationError, SourceError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def server_client() -> Iterator[SyncPrefectClient]:
     address = get_current_settings().api.url
     if address:
         require_server(address)
+    bind_embedded_server()
     with get_client(sync_client=True) as client:
         try:
             client.api_version()

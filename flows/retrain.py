@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,14 @@ from prefect.runtime import flow_run
 from flows.attempts import Attempt, Attempts, Problem
 from flows.dag import chain
 from flows.dossier import Journal, as_error, dossier, journal_kept
+from flows.ending import end_in_time
 from flows.events import tell
 from flows.plan import Foresight
 from flows.start import decided, weights_of
 from flows.unchanged import NothingChangedError, require_change
 from schemas.catalog import Dataset, dataset_of_folder, load_catalog
 from schemas.configuration import RunConfiguration
+from schemas.errors import StorageError
 from schemas.handles import ROLES, SPLITS, PublishedRun
 from schemas.ledger import CountsBrokenError
 from schemas.plan import STAGES, Planned, Stage
@@ -90,6 +93,8 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
         of: The run that this one runs again; a published one is never changed, this one becomes its revision.
         plan_only: Only tell what would be done, and why.
     """
+    if "PREFECT__FLOW_RUN_ID" in os.environ:  # a worker's process for this run alone
+        end_in_time(with_parent=True)
     artifacts = artifacts.absolute()
     parameters = {
         "configuration": configuration.model_dump(mode="json"),
@@ -176,7 +181,8 @@ class _Going:
             create_markdown_artifact(key="dossier", markdown=card, description=told.found[:200])
             where = next(iter(self._journal.under_way), None)
             problem = Problem(step=where, found=told.found, expected=told.expected, remedy=told.remedy, file=told.file)
-            self._end(outcome="failed", problem=problem)
+            with contextlib.suppress(StorageError):  # a disk that is full; then this is what to tell
+                self._end(outcome="failed", problem=problem)
             raise
         except BaseException as stop:
             problem = Problem(step=next(iter(self._journal.under_way), None), found=f"stopped ({type(stop).__name__})")

@@ -15,8 +15,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from flows.attempts import Attempts
+from flows.embedded import bind_embedded_server
+from flows.ending import end_in_time
 from flows.retrain import dataset_for, require_timesteps, retrain
 from flows.runs import ledger_table, print_json
+from flows.watchdog import reconcile
 from schemas.configuration import RunConfiguration
 from schemas.ledger import Ledger
 from schemas.policy import Policy
@@ -66,7 +69,11 @@ def run_and_tell(request: Request, *, as_json: bool) -> None:
     configuration, artifacts = request.configuration, request.artifacts
     dataset = dataset_for(configuration, request.data, request.catalogs)
     require_timesteps(configuration, dataset)  # before Prefect takes its seconds
+    end_in_time()
+    bind_embedded_server()
     console = Console(stderr=as_json)
+    for deed in reconcile(artifacts):
+        console.print(f"left from before: {deed}", highlight=False, markup=False, soft_wrap=True)
     finished: list[Finished] = []
     try:
         with _told(console, finished), tags(dataset.name, configuration.preset):

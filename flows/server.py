@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.attempts import Attempts
+
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
     from starlette.middleware.base import RequestResponseEndpoint
@@ -16,8 +18,13 @@ if TYPE_CHECKING:
 OWN_SERVER_ONLY = "connect-src 'self'; frame-src 'self'; form-action 'self'; object-src 'none'"
 
 
-def serve_ui(host: str, port: int) -> None:
+def serve_ui(host: str, port: int, artifacts: Path) -> None:
     """Become a Prefect server with the same home, its pages calling the port they are served at."""
+    if (artifacts / "store").is_dir() and Attempts(artifacts).newly_dead():
+        from flows.watchdog import reconcile  # it costs seconds, so only where there is something to do
+
+        for deed in reconcile(artifacts):
+            sys.stdout.write(f"left from before: {deed}\n")
     shown = address_of(host, port)
     sys.stdout.write(f"Prefect UI: {shown} (artifacts: {shown}/v2/artifacts; Ctrl-C ends it)\n")
     sys.stdout.flush()

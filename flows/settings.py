@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import Final
 
 from schemas.errors import StorageError
 
+HOME_ROOM: Final = 1 << 20  # bytes; less than this, and a database does not get through a run
 _DEFAULTS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "stepwise",
@@ -49,17 +52,29 @@ def require_home() -> None:
     Raises:
         StorageError: it cannot be made or written.
     """
+    problem = problem_of_home()
+    if problem:
+        raise problem
+
+
+def problem_of_home() -> StorageError | None:
+    """Why Prefect cannot keep its records, where that is so: its server tells that to its own log only."""
     import tempfile
 
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home):
-            pass
+        with tempfile.TemporaryFile(dir=home) as probe:
+            probe.write(bytes(HOME_ROOM))
+            probe.flush()
     except OSError as error:
-        raise StorageError(
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        return StorageError(
             f"Prefect's records cannot be kept here: {error.strerror}",
-            "a folder that can be written",
-            "Name another with the variable PREFECT_HOME",
+            "a folder that can be written and has room",
+            "Free some space and rerun: what was finished is kept"
+            if full
+            else "Name another with the variable PREFECT_HOME",
             str(home),
-        ) from error
+        )
+    return None

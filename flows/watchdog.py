@@ -29,7 +29,7 @@ from flows.owned import FLOWS, owned_deployments, say
 from flows.reach import server_client
 from schemas.errors import SourceError
 from schemas.handles import Frozen
-from schemas.installation import load_installation
+from schemas.installation import Installation, load_installation
 from tasks.store import Store
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
     from flows.attempts import Attempt
-    from schemas.installation import Installation
 
 POLL_SECONDS: Final = 3.0
 START_GRACE: Final = datetime.timedelta(seconds=15)  # from Running until the process is known to the server
@@ -89,6 +88,22 @@ def _keep_watching(installation: Installation) -> NoReturn:
             time.sleep(POLL_SECONDS)
 
 
+def reconcile(artifacts: Path) -> list[Deed]:
+    """Where no watchdog runs: end on the server what died under these artifacts since somebody last looked.
+
+    The server is asked only where an attempt is found dead that nobody has noticed.
+    """
+    attempts = Attempts(artifacts)
+    dead = attempts.newly_dead()
+    if not dead:
+        return []
+    with server_client() as client:
+        deeds = Watchdog(client, Installation(artifacts=artifacts.absolute())).end_dead()
+    for attempt in dead:
+        attempts.note_death(attempt)
+    return deeds
+
+
 @dataclass(frozen=True)
 class Watchdog:
     """Looks after the runs of one installation.
@@ -115,6 +130,10 @@ class Watchdog:
         deeds += self._try_again(deployments, ended)
         deeds += [Deed(what=done, run=name, why=why) for name, done, why in alarm.deliver()]
         return deeds
+
+    def end_dead(self) -> list[Deed]:
+        """End what is known by the attempts' records to have ended, and nothing else."""
+        return list(self._end_dead(set()))
 
     def _end_dead(self, deployments: set[UUID]) -> Iterator[Deed]:
         """End the runs whose process is gone."""
@@ -162,7 +181,7 @@ class Watchdog:
         if attempt.outcome == "failed":
             return Failed(message=f"{found} (its process ended before it could say so)")
         if attempt.outcome == "stopped":
-            return _dead(run, f"it was stopped: {found}")
+            return _dead(run, f"it was ended by a {STOPPED} ({found}) and could not say so")
         return Completed(message=f"{attempt.outcome}: {attempt.published} (its process ended before it could say so)")
 
     def _end_tasks_of_ended(self, deployments: set[UUID]) -> Iterator[Deed]:

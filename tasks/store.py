@@ -358,18 +358,26 @@ def writing(place: Path) -> Iterator[None]:
         yield
     except StepwiseError:
         raise
-    except OSError as error:
-        if error.errno not in _REMEDIES:
+    except Exception as error:
+        number = _number_of(error)
+        if number is None:
             raise
         raise StorageError(
-            f"cannot write: {os.strerror(error.errno or 0)}",
+            f"cannot write: {os.strerror(number)}",
             "a folder that can be written and has room",
-            _REMEDIES[error.errno],
-            str(error.filename or place),
+            _REMEDIES[number],
+            str(getattr(error, "filename", None) or place),
         ) from error
 
 
-_REMEDIES: dict[int | None, str] = {
+def _number_of(error: Exception) -> int | None:
+    """The operating system's number of a remedy's error; TensorFlow, HDF5 and others hand on its words alone."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno if error.errno in _REMEDIES else None
+    return next((number for number in (errno.ENOSPC, errno.EDQUOT) if os.strerror(number) in str(error)), None)
+
+
+_REMEDIES: dict[int, str] = {
     errno.ENOSPC: "Free some space and rerun: what was finished is kept",
     errno.EDQUOT: "Free some of your quota and rerun: what was finished is kept",
     errno.EFBIG: "Raise the limit on the size of a file (ulimit -f), or use a file system that takes larger ones",

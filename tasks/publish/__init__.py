@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -283,8 +284,8 @@ def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> N
         values = batch.pixels.view(np.dtype(table.table.dtype))
         found |= {row: values[row - start] for row in wanted if start <= row < start + len(values)}
         start += len(values)
-    height = table.table.shape[1]
-    images = np.array([found[row] for row in rows]).reshape(len(rows), height, -1)
+    _, height, *rest = table.table.shape
+    images = np.array([found[row] for row in rows], table.table.dtype).reshape(len(rows), height, math.prod(rest))
     if images.dtype != np.uint8 and images.size:
         low, high = float(images.min()), float(images.max())
         images = ((images.astype(np.float64) - low) * (255 / ((high - low) or 1))).astype(np.uint8)

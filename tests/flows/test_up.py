@@ -15,6 +15,7 @@ import psutil
 import pytest
 from flow_support import environment_of
 from install_support import STEPWISE, TOY, Receiver, client_of, free_port, until
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,11 +112,11 @@ def place(tmp_path: Path, hook: Receiver) -> Place:
     return Place(tmp_path, free_port())
 
 
-def run_now(client: SyncPrefectClient, seed: int) -> UUID:
+def run_now(client: SyncPrefectClient, seed: int, epochs: int = 1) -> UUID:
     """Start a run of the deployment by hand."""
     deployment = client.read_deployment_by_name("retrain/toy")
     configuration = deployment.parameters["configuration"]
-    configuration["training"]["seed"] = seed
+    configuration["training"] |= {"seed": seed, "epochs": epochs}
     return client.create_flow_run_from_deployment(deployment.id, parameters={"configuration": configuration}).id
 
 
@@ -178,8 +179,6 @@ def test_everything_from_one_command_and_what_dies_goes_on(place: Place, hook: R
         up.close()
 
 
-# Out of `make test` until its fault is mended (docs/LOG.md, Known faults): a run's process can outlive its worker.
-@pytest.mark.soak
 def test_stopped_in_the_midst_it_goes_on_at_the_next_start_and_killed_it_leaves_nobody(place: Place) -> None:
     up = Up(place)
     try:
@@ -199,12 +198,48 @@ def test_stopped_in_the_midst_it_goes_on_at_the_next_start_and_killed_it_leaves_
             assert states.count("Running") == 2
             [attempt] = place.attempts()
             assert (attempt["outcome"], attempt["tries"]) == ("published", 2)
+            run_now(client, seed=3)
+            until(lambda: under_way(place), 120, "another run under way")
             killed = up.ends(signal.SIGKILL)
         assert killed < 10
         print(f"stopped in {seconds:.1f} s, killed in {killed:.1f} s")  # noqa: T201
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
             up.close()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("how", ["hangs", "dies again and again"])
+def test_a_server_that_is_away_for_a_minute_costs_a_run_nothing(place: Place, how: str) -> None:
+    up = Up(place)
+    try:
+        with client_of(place.address, PASSWORD) as client:
+            run = run_now(client, seed=4, epochs=60)
+            until(lambda: list(place.home.glob("artifacts/store/partial/train-*/*")), 240, "a training under way")
+            away_for(60, up, hangs=how == "hangs")
+            back = time.monotonic()
+            states = until_ended(client, run)
+            print(f"server {how}: the run ended {time.monotonic() - back:.1f} s after it was back, {states}")  # noqa: T201
+            rows = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])))
+        assert states.count("Running") == 1
+        assert sorted({row.state_name for row in rows}) == ["Completed"]
+        assert len(rows) == 12
+        [attempt] = place.attempts()
+        assert (attempt["outcome"], attempt["tries"]) == ("published", 1)
+    finally:
+        up.close()
+
+
+def away_for(seconds: float, up: Up, *, hangs: bool) -> None:
+    """Let the server answer nobody for so long: it is stopped, or killed whenever it comes up again."""
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        for server in up.below("uvicorn"):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                server.suspend() if hangs else server.kill()
+        time.sleep(0.5)
+    for server in up.below("uvicorn"):
+        server.resume()
 
 
 def test_a_port_that_is_taken_is_told_at_once(place: Place) -> None:

@@ -21,7 +21,8 @@ from flows.attempts import Attempt, Attempts, Problem
 from flows.deploy import deploy
 from flows.events import tell
 from flows.owned import owned_deployments
-from flows.watchdog import Watchdog
+from flows.retrain import retrain
+from flows.watchdog import Watchdog, reconcile
 from schemas.installation import Alerts, Installation, load_installation
 from tasks.store import Store
 from tasks.train import train
@@ -128,6 +129,28 @@ def test_a_run_whose_process_is_killed_is_tried_again_up_to_a_bound(
     assert look(client, installation) == []
     assert state_of(client, run)[0] == "Crashed"
     assert client.read_flow_run(run.id).run_count == 3
+
+
+def test_what_died_by_hand_is_ended_at_the_next_start_and_asked_for_once(
+    client: SyncPrefectClient, installation: Installation
+) -> None:
+    runs = [client.create_flow_run(retrain, parameters={"artifacts": str(installation.artifacts)}) for _ in range(3)]
+    died, finished, lives = [begun(client, run.id) for run in runs]
+    processes = [Process(installation, run) for run in (died, finished, lives)]
+    tasks = [client.create_task_run(train, run.id, dynamic_key="0", name="train", state=Running()) for run in runs]
+    client.set_flow_run_state(finished.id, Completed(message="by itself"))
+    assert reconcile(installation.artifacts) == []
+    for process in processes[:2]:
+        process.kill()
+    told = [f"{deed.what}: {deed.why}" for deed in reconcile(installation.artifacts)]
+    assert told[0].startswith("set to Crashed: Found by the watchdog on ")
+    assert told[1:] == ["set to Crashed: its run ended in the midst of it"]
+    assert [state_of(client, run)[0] for run in (died, finished, lives)] == ["Crashed", "Completed", "Running"]
+    assert [client.read_task_run(task.id).state.type for task in tasks[::2]] == [StateType.CRASHED, StateType.RUNNING]
+    client.set_flow_run_state(died.id, Running(), force=True)  # were it asked for again, it would be ended again
+    assert reconcile(installation.artifacts) == []
+    assert state_of(client, died)[0] == "Running"
+    processes[2].kill()
 
 
 def test_a_slot_is_free_again_after_a_crash(client: SyncPrefectClient, installation: Installation) -> None:

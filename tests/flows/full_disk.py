@@ -1,0 +1,90 @@
+"""A run on a disk that is full when it comes to a stage, then another with room: what each said and left, as JSON.
+
+A program of its own, so that it can mount a small file system where only it sees it: see `on_a_full_disk`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from flow_support import run_command
+
+MEGABYTES = 64
+# What the store is stripped of, so that the stage has to be done again: records by stage, outputs by kind.
+STAGES = ("download", "parse", "validate", "reshape", "train", "evaluate", "publish")
+KINDS = {
+    "download": ("idx",),
+    "parse": ("table",),
+    "reshape": ("sequences", "targets"),
+    "train": ("model",),
+    "evaluate": ("evaluation",),
+    "publish": (),
+}
+# What room it finds, in kilobytes: more than a run needs for its own records, less than the output of the stage; for
+# the records of Prefect more than what is asked for at the start, less than what a run writes.
+ROOM = {"download": 1000, "parse": 1000, "reshape": 1000, "train": 60, "evaluate": 60, "publish": 200, "home": 1060}
+
+
+def on_a_full_disk(stage: str, home: Path, source: Path, place: Path) -> dict[str, Any]:
+    """What came of it; `stage` may also be `home`: then Prefect's own records find no room."""
+    command = [sys.executable, __file__, stage, str(home), str(source), str(place)]
+    answer = subprocess.run(["unshare", "-Urm", *command], capture_output=True, text=True, check=False, timeout=800)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    found: dict[str, Any] = json.loads(answer.stdout)
+    return found
+
+
+def main(stage: str, home: Path, source: Path, place: Path) -> None:
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={MEGABYTES}m", "none", place], check=True)
+    artifacts = place / "artifacts"
+    shutil.copytree(source, artifacts, symlinks=True)
+    shutil.rmtree(artifacts / "runs")
+    (artifacts / "runs").mkdir()
+    begun = STAGES.index(stage) if stage in STAGES else STAGES.index("publish")
+    for name in STAGES[begun:]:
+        shutil.rmtree(artifacts / "store" / "keys" / name, ignore_errors=True)
+        for kind in KINDS.get(name, ()):
+            shutil.rmtree(artifacts / "store" / "objects" / kind, ignore_errors=True)
+    if stage == "home":
+        home = Path(shutil.move(home, place / "home"))
+    fill(place, ROOM[stage])
+    full = run(home, artifacts)
+    (place / "filler").unlink()
+    json.dump({"full": full, "with room": run(home, artifacts)}, sys.stdout)
+
+
+def fill(place: Path, room: int) -> None:
+    """Leave so many kilobytes."""
+    free = shutil.disk_usage(place).free - room * 1024
+    with (place / "filler").open("wb") as filler:
+        for _ in range(free // 4096):
+            filler.write(bytes(4096))
+
+
+def run(home: Path, artifacts: Path) -> dict[str, Any]:
+    """Run the command; what it answered and what it left."""
+    answer = run_command(home, "run", "--preset", "smoke", "--artifacts", artifacts)
+    manifests = [json.loads(path.read_bytes()) for path in (artifacts / "runs").glob("*/manifest.json")]
+    outcomes = []
+    for path in sorted((artifacts / "store" / "attempts").glob("*.json")):
+        with contextlib.suppress(ValueError):
+            outcomes.append(json.loads(path.read_bytes())["outcome"])
+    return {
+        "code": answer.returncode,
+        "said": answer.stdout + answer.stderr,
+        "runs": [path.name for path in (artifacts / "runs").iterdir()],
+        "staged": [path.name for path in (artifacts / "store" / "staging").iterdir()],
+        "weights": [manifest["weights"] for manifest in manifests],
+        "outcomes": outcomes,
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(Path, sys.argv[2:]))
