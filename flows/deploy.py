@@ -121,9 +121,10 @@ def _put_pool(client: SyncPrefectClient, installation: Installation) -> Item:
 def _wanted(deployment: Deployment, installation: Installation) -> dict[str, Any]:
     """What a deployment shall be, by the names that the server uses."""
     configuration = deployment.run_configuration()
+    dataset = dataset_for(configuration, deployment.data, deployment.catalogs).name
     return {
-        "description": deployment.description or f"Retrains {configuration.dataset} ({configuration.preset}).",
-        "tags": sorted({OWNED, configuration.dataset, configuration.preset, *deployment.tags}),
+        "description": deployment.description or f"Retrains {dataset} ({configuration.preset}).",
+        "tags": sorted({OWNED, dataset, configuration.preset, *deployment.tags}),
         "entrypoint": ENTRYPOINT,
         "path": None,
         "work_pool_name": installation.work_pool,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from flows.attempts import Attempt, Attempts, Problem
@@ -22,12 +23,14 @@ from flows.dag import chain
 from flows.dossier import Journal, as_error, dossier, journal_kept
 from flows.events import tell
 from flows.plan import Foresight
+from flows.revision import form_filled_in, revised
+from flows.story import tell_the_story
 from flows.unchanged import NothingChangedError, require_change
 from schemas.catalog import Dataset, dataset_of_folder, load_catalog
 from schemas.configuration import RunConfiguration
 from schemas.handles import ROLES, SPLITS, PublishedRun
 from schemas.ledger import CountsBrokenError
-from schemas.plan import STAGES, Planned, Stage
+from schemas.plan import STAGES, Planned, Stage, stages_named
 from schemas.policy import Policy
 from tasks.publish import StageTiming, Subject
 from tasks.publish.cards import as_text, show_standing
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from schemas.handles import SourceFile
 
 logging.getLogger("stepwise").setLevel(logging.INFO)  # Prefect forwards it to the server
+tell_the_story()
 
 SIDE_BY_SIDE: Final = ("download", "parse", "reshape")
 DOWNLOADS: Final = len(SPLITS) * len(ROLES)
@@ -85,7 +89,8 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
         policy: What to do about unchanged data, and how long training may take.
         rerun: Stages to do again even though their outputs are there, and with them what hangs on them.
         rerun_only: Only those stages; what follows is done again only if they give something else than before.
-        of: The run that this one runs again; a published one is never changed, this one becomes its revision.
+        of: The run that this one runs again, with the same configuration and data; a published one is never changed,
+            this one becomes its revision.
         plan_only: Only tell what would be done, and why.
     """
     artifacts = artifacts.absolute()
@@ -103,9 +108,11 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
             dataset = dataset_for(configuration, data, catalogs)
             configuration = configuration.model_copy(update={"dataset": dataset.name})
             require_timesteps(configuration, dataset)
+            parent = revised(Attempts(artifacts), artifacts, of, parameters) if of else None
             foresight = Foresight(going.demands)
-            subject = _subject(attempt, configuration, dataset)
+            subject = _subject(attempt, configuration, dataset, parent)
             chain(foresight, artifacts, dataset, configuration, subject)
+            log.info("plan: %s", plan_in_short(foresight.planned))
             if plan_only:
                 going.planned(foresight.planned)
                 return None
@@ -131,26 +138,35 @@ class _Going:
         self._attempt, self._journal, self._attempts = attempt, journal, attempts
         self.demands = demands
         self.timings = _Timings(journal)
-        self._futures: list[PrefectFuture[Any]] = []
+        self._futures: list[tuple[Stage, PrefectFuture[Any]]] = []
+        self._at: Stage | None = None  # the stage whose result is awaited: where it does not come, that one failed
         self._results: list[BaseModel] = []
         self.before_parsing: Callable[[list[SourceFile]], None] = lambda _: None
 
     def __call__(self, task: Task[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - a future or a result
         """Do one step: side by side with its kind where there are several, else here and now."""
-        anew = self.demands(task.name)
-        if task.name == "parse" and len(self._futures) == DOWNLOADS:
-            self.before_parsing([future.result() for future in self._futures])
-        if task.name in SIDE_BY_SIDE:
+        [stage] = stages_named([task.name])
+        anew = self.demands(stage)
+        if stage == "parse" and len(self._futures) == DOWNLOADS:
+            self.before_parsing(list(self._awaited()))
+        if stage in SIDE_BY_SIDE:
             future = task.submit(*arguments, anew=anew)
-            self._futures.append(future)
+            self._futures.append((stage, future))
             return future
-        for future in self._futures:  # the first that failed is the error to show, not what it kept from beginning
-            future.result()
+        for _ in self._awaited():  # the first that failed is the error to show, not what it kept from beginning
+            pass
+        self._at = stage
         result: Any = task(*arguments, anew=anew)
         self._results.append(result)
-        if task.name == "validate":
+        if stage == "validate":
             tell("stepwise.data.verified", self._attempt, {"receipt": result.digest, "rows": result.rows})
         return result
+
+    def _awaited(self) -> Iterator[Any]:
+        """The results of the steps that go side by side, in their order."""
+        for stage, future in self._futures:
+            self._at = stage
+            yield future.result()
 
     @contextlib.contextmanager
     def ended_well_or_told(self) -> Iterator[None]:
@@ -161,9 +177,11 @@ class _Going:
             told = as_error(error)
             if isinstance(error, CountsBrokenError):
                 tell("stepwise.counts.broken", self._attempt, {"found": told.found, "expected": told.expected})
-            card = dossier(told, self._attempt, self._journal, self._digests())
-            create_markdown_artifact(key="dossier", markdown=card, description=told.found[:200])
             where = next(iter(self._journal.under_way), None)
+            get_run_logger().error("%s: %s", where or "before the first step", told)
+            form = form_filled_in(self._attempt, self._at, only=True)
+            card = dossier(told, self._attempt, self._journal, self._digests(), form)
+            create_markdown_artifact(key="dossier", markdown=card, description=told.found[:200])
             problem = Problem(step=where, found=told.found, expected=told.expected, remedy=told.remedy, file=told.file)
             self._end(outcome="failed", problem=problem)
             raise
@@ -183,7 +201,7 @@ class _Going:
         create_markdown_artifact(key="plan", markdown=plan_card(plan, actual), description=plan_in_short(plan))
         stood = published.run != self._attempt.run
         if stood:
-            show_standing(artifacts / published.place)
+            show_standing(artifacts / published.place, form_filled_in(self._attempt, "evaluate"))
         else:
             payload = {"accuracy": published.accuracy, "manifest": published.manifest, "place": published.place}
             tell("stepwise.model.published", self._attempt, payload)
@@ -192,7 +210,9 @@ class _Going:
     def skipped(self, run: str) -> None:
         """Say that nothing changed, and which run stands."""
         told = f"Nothing changed since {run}: no file's digest and no setting. The run was skipped, as its policy says."
-        create_markdown_artifact(key="run-summary", markdown=f"{told}\n\n`{run}` stands.", description=told)
+        again = form_filled_in(self._attempt, "evaluate")
+        link = f"\n\n[Open the form, filled in to evaluate it again]({again})" if again else ""
+        create_markdown_artifact(key="summary", markdown=f"{told}\n\n`{run}` stands.{link}", description=told)
         log.info(told)
         tell("stepwise.run.skipped", self._attempt, {"stands": run})
         self._end(outcome="skipped", published=run)
@@ -201,11 +221,15 @@ class _Going:
         self._attempts.keep(self._attempt.model_copy(update={"ended": _now(), "problem": None, **changes}))
 
     def _digests(self) -> dict[str, str]:
-        """Digests of what was finished, by what it is."""
-        results = [*self._results]
-        results += [future.result() for future in self._futures if future.state.is_completed()]
-        handles = [handle for result in results for handle in handles_in(result.model_dump(mode="json"))]
-        return {f"{handle.kind}, {handle.rows:,} rows": handle.digest for handle in handles}
+        """What was finished, by its digest."""
+        results = [future.result() for _, future in self._futures if future.state.is_completed()]
+        digests: dict[str, str] = {}
+        for result in (*results, *self._results):
+            whose = " ".join(getattr(result, name) for name in ("split", "role") if hasattr(result, name))
+            for handle in handles_in(result.model_dump(mode="json")):
+                said = f"{whose}: {handle.kind}" if whose else handle.kind
+                digests.setdefault(handle.digest, f"{said}, {handle.rows:,} rows")
+        return digests
 
 
 class _Timings(list[StageTiming]):
@@ -285,14 +309,15 @@ def _called(configuration: RunConfiguration, data: Path | str | None) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "folder"
 
 
-def _subject(attempt: Attempt, configuration: RunConfiguration, dataset: Dataset) -> Subject:
+def _subject(attempt: Attempt, configuration: RunConfiguration, dataset: Dataset, parent: str | None) -> Subject:
     return Subject(
         run=attempt.run,
         created=attempt.created,
         title=dataset.title,
         orientation=dataset.orientation,
         configuration=configuration,
-        parent=attempt.parent,
+        parent=parent,
+        form=form_filled_in(attempt, "evaluate"),
     )
 
 
