@@ -59,7 +59,8 @@ def form_filled_in(attempt: Attempt, stage: Stage | None, *, only: bool = False)
         return None
     again = {"rerun": [stage] if stage else [], "rerun_only": only, "of": attempt.run}
     form = f"{pages.rstrip('/').removesuffix('/api')}/v2/deployments/deployment/{deployment.id}/run"
-    return f"{form}?parameters={quote(json.dumps({**attempt.parameters, **again}), safe='')}"
+    parameters = json.dumps({**attempt.parameters, **again}, separators=(",", ":"))
+    return f"{form}?parameters={quote(parameters, safe='')}"
 
 
 def _compared(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,12 +12,13 @@ import socket
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import psutil
 import pytest
 from flow_support import environment_of, run_command
+from install_support import asked, kept_artifacts
 
 from flows.attempts import Attempt
 from flows.dossier import Journal, dossier
@@ -68,19 +69,6 @@ def _wait_until_healthy(address: str, process: subprocess.Popen[bytes]) -> None:
                 return
         time.sleep(0.2)
     raise AssertionError(f"the server at {address} did not come up")
-
-
-def asked(address: str, things: str, **query: object) -> list[dict[str, Any]]:
-    """What Prefect's REST API says of runs, task runs, logs or artifacts."""
-    answer = httpx.post(f"{address}/api/{things}/filter", json={"limit": 200, **query}, trust_env=False, timeout=60)
-    answer.raise_for_status()
-    found: list[dict[str, Any]] = answer.json()
-    return found
-
-
-def kept_artifacts(address: str) -> dict[str, dict[str, Any]]:
-    """The artifacts that have a key; those without are results that Prefect keeps for itself."""
-    return {artifact["key"]: artifact for artifact in asked(address, "artifacts") if artifact["key"]}
 
 
 @pytest.fixture(scope="module")
