@@ -127,4 +127,4 @@ def _picture(record: BadRecord) -> str:
         return ""
     times = -(-PICTURE_PIXELS // record.picture.shape[1])
     [address] = mistakes(record.picture.repeat(times, 0).repeat(times, 1)[None])
-    return f'<img alt="row {record.row}" src="{address}" style="margin: 0">'
+    return f"![row {record.row}]({address})"

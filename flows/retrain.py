@@ -11,7 +11,7 @@ import logging
 import re
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -127,6 +127,10 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
                 return None
             going.published(published, foresight.planned, artifacts)
             return published
+
+
+# `serve` hands the flow to another process by value, where the names in its annotations mean nothing.
+retrain.fn.__annotations__ = get_type_hints(retrain.fn)
 
 
 class _Going:

@@ -93,6 +93,8 @@ def summary(run: Path, metrics: Metrics, history: History, form: str | None = No
         "Weights": f"`{manifest['weights'][:16]}…`",
         "Samples": "all accounted for (artifact `ledger`)",
     }
+    if manifest["parent"]:
+        rows["Revision of"] = f"`{manifest['parent']}`"
     return "\n".join(
         [
             f"# {metrics.accuracy:.2%} on {as_text(manifest['dataset'])}, {as_text(manifest['preset'])}",

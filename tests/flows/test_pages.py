@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
+ROOT = Path(__file__).parents[2]
 DOWNLOADS = {f"download {split} {role}" for split in ("train", "test") for role in ("images", "labels")}
 PARSED = {"parse train", "parse test"}
 LABELS = "train-labels-idx1-ubyte"
@@ -66,8 +68,13 @@ class Pages:
     def submitted(self) -> str:
         """Press Submit in the form that is open; returns the run."""
         known = {run["id"] for run in self.runs()}
+        self.page.wait_for_load_state("networkidle")
         self.page.get_by_role("button", name="Submit").click()
-        new: list[str] = until(lambda: [run["id"] for run in self.runs() if run["id"] not in known], 60, "a new run")
+        new: list[str] = until(
+            lambda: [run["id"] for run in self.runs() if run["id"] not in known],
+            60,
+            f"a new run of {self.page.url}, which says {self.page.locator('body').inner_text()}",
+        )
         return new[0]
 
     def open_run(self, run: str) -> None:
@@ -76,11 +83,14 @@ class Pages:
         self.page.get_by_role("tab", name="Artifacts").wait_for()
 
     def open_artifact(self, run: str, key: str) -> None:
-        """Go from a run's page to one of its artifacts."""
+        """See that a run's page names an artifact, and go to it."""
         self.open_run(run)
         self.page.get_by_role("tab", name="Artifacts").click()
-        self.page.get_by_role("link", name=key, exact=True).click()
-        self.page.get_by_role("heading", level=1).first.wait_for()
+        self.page.locator(f"a[href='/v2/artifacts/key/{key}']").wait_for()
+        found = asked(self.address, "artifacts", flow_runs={"id": {"any_": [run]}}, sort="CREATED_DESC")
+        newest = next(artifact["id"] for artifact in found if artifact["key"] == key)
+        self.page.goto(f"{self.address}/v2/artifacts/artifact/{newest}")
+        self.page.get_by_role("tab", name="Raw").wait_for()
 
     def retry(self, run: str) -> None:
         """Choose Retry on a run's page."""
@@ -218,6 +228,7 @@ def read_the_dossier(pages: Pages, run: str) -> None:
     """What was found and expected, the bad rows with their images, the command, and the link to the form."""
     page = pages.page
     pages.open_artifact(run, "dossier")
+    page.get_by_role("heading", name="The run stopped").wait_for()
     pages.picture("dossier")
     said = page.locator("body").inner_text()
     [attempt] = [path.stem for path in pages.home.glob("artifacts/store/attempts/*.json")]
@@ -246,8 +257,8 @@ def read_the_dossier(pages: Pages, run: str) -> None:
 def filled_in(page: Page) -> tuple[list[str], str, str]:
     """What stands in the form that a link opened: `rerun`, `of`, and the epochs."""
     page.get_by_role("button", name="Select rerun").wait_for()
-    of = page.get_by_text("The run that this one runs again").locator("xpath=ancestor::*[.//textarea][1]//textarea")
-    return chosen(page), of.input_value(), page.get_by_label("Epochs").input_value()
+    texts = page.locator("textarea").evaluate_all("fields => fields.map(field => field.value)")
+    return chosen(page), texts[-1], page.get_by_label("Epochs").input_value()
 
 
 def read_the_log(pages: Pages, run: str) -> None:
@@ -300,3 +311,46 @@ def test_a_stage_is_done_again_from_the_link_in_the_summary(pages: Pages) -> Non
     assert parent == before
     assert revision["parent"] == parent["run"]
     assert revision["weights"] == parent["weights"]
+    pages.open_artifact(again, "summary")
+    pages.page.get_by_text("Revision of").wait_for()
+    pages.page.get_by_text(parent["run"]).first.wait_for()
+
+
+SERVE = """
+import sys
+from flows.retrain import retrain
+retrain.serve("served", parameters={"data": sys.argv[1], "artifacts": sys.argv[2], "configuration": {
+    "preset": "smoke", "reshape": {"timesteps": 14}, "network": {"layers": [{"units": 4}]}, "training": {"epochs": 1}}})
+"""
+
+
+def test_a_retry_of_a_served_flow_does_what_failed_and_what_hangs_on_it(pages: Pages) -> None:
+    path = pages.home / "digits" / "t10k-labels-idx1-ubyte"
+    write_idx(path, labels("test")[300:399])
+    environment = environment_of(pages.home) | {
+        "PREFECT_API_URL": f"{pages.address}/api",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "stepwise",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+    }
+    arguments = [str(pages.home / "digits"), str(pages.home / "artifacts")]
+    with (pages.home / "serve.log").open("w") as log:
+        serving = subprocess.Popen(
+            [sys.executable, "-c", SERVE, *arguments],
+            env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        named = {"name": {"any_": ["served"]}}
+        [deployment] = until(lambda: asked(pages.address, "deployments", deployments=named), 120, "a served flow")
+        start = f"{pages.address}/api/deployments/{deployment['id']}/create_flow_run"
+        run = httpx.post(start, json={"state": {"type": "SCHEDULED"}}, trust_env=False, timeout=60).json()["id"]
+        assert pages.ended(run, 1) == "Failed"
+        write_idx(path, labels("test")[300:400][::-1])
+        retry = [sys.executable, "-m", "prefect", "flow-run", "retry", run]
+        subprocess.run(retry, env=environment, check=True, capture_output=True, timeout=120)
+        assert pages.ended(run, 2) == "Completed"
+    finally:
+        os.killpg(serving.pid, signal.SIGINT)
+        serving.wait(60)
+    assert pages.steps(run, 1)["Failed"] == {"parse test"}
+    assert pages.steps(run, 2) == {"Cached": {"parse train"}, "Completed": DOWNLOADS | {"parse test"} | REST}
+    assert pages.counts(run) == dict.fromkeys(DOWNLOADS, 2) | dict.fromkeys({"parse test"} | REST, 1)
