@@ -28,7 +28,7 @@ from tasks.download.glyphs import images, labels
 from tasks.idx import write_idx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from playwright.sync_api import Browser, Page
 
@@ -108,6 +108,7 @@ class Pages:
             self.page.wait_for_timeout(500)
             self.page.screenshot(path=folder / f"{name}-{kind}.png", full_page=True)
         self.page.set_viewport_size({"width": 1280, "height": 1000})
+        self.page.reload(wait_until="networkidle")  # the pages keep some of a telephone's layout
 
     def steps(self, run: str, tries: int) -> dict[str, set[str]]:
         """The tasks of one try of a run, by the state they ended in."""
@@ -211,9 +212,8 @@ def look_at_the_form(pages: Pages) -> None:
         choose.click()
         page.get_by_role("option", name=stage, exact=True).click()
         page.keyboard.press("Escape")
-    pages.picture("form")
     assert chosen(page) == ["train", "evaluate"]
-    page.reload()
+    pages.picture("form")
     choose.wait_for()
     assert chosen(page) == []
 
@@ -228,11 +228,10 @@ def read_the_dossier(pages: Pages, run: str) -> None:
     """What was found and expected, the bad rows with their images, the command, and the link to the form."""
     page = pages.page
     pages.open_artifact(run, "dossier")
-    page.get_by_role("heading", name="The run stopped").wait_for()
     pages.picture("dossier")
-    said = page.locator("body").inner_text()
+    page.get_by_role("heading", name="The run stopped").wait_for()
     [attempt] = [path.stem for path in pages.home.glob("artifacts/store/attempts/*.json")]
-    for words in (
+    expected = (
         "The run stopped",
         "train: labels leave no gap: no sample has label 10; across this gap: 2 rows",
         "rows that keep their contract",
@@ -240,8 +239,8 @@ def read_the_dossier(pages: Pages, run: str) -> None:
         f"stepwise rerun {attempt} \\\n  --artifacts {pages.home / 'artifacts'}",
         "parse train: done in",
         "train labels: idx, 300 rows",
-    ):
-        assert words in said
+    )
+    until(lambda: not missing(page, expected), 60, f"{missing(page, expected)} on the page of the dossier")
     table = page.get_by_role("table").filter(has_text="What is wrong")
     wrong = "across a gap: no sample has label 10"
     assert [row.get_by_role("cell").all_inner_texts()[:4] for row in table.get_by_role("row").all()[1:]] == [
@@ -254,6 +253,12 @@ def read_the_dossier(pages: Pages, run: str) -> None:
     assert filled_in(page) == (["validate"], attempt, "1")
 
 
+def missing(page: Page, expected: Iterable[str]) -> list[str]:
+    """What a page does not say."""
+    said = page.locator("body").inner_text()
+    return [words for words in expected if words not in said]
+
+
 def filled_in(page: Page) -> tuple[list[str], str, str]:
     """What stands in the form that a link opened: `rerun`, `of`, and the epochs."""
     page.get_by_role("button", name="Select rerun").wait_for()
@@ -263,6 +268,7 @@ def filled_in(page: Page) -> tuple[list[str], str, str]:
 
 def read_the_log(pages: Pages, run: str) -> None:
     """One line a step, one for the failure, no traceback of an error for people."""
+    pages.open_run(run)
     pages.page.get_by_role("tab", name="Logs").click()
     pages.page.get_by_text("parse test: nothing changed, reused in").wait_for()
     pages.picture("log")
@@ -283,8 +289,9 @@ def look_at_the_artifacts(pages: Pages, run: str) -> None:
     pages.picture("evaluation")
     picture = pages.page.locator("img[src^='data:image/png']").first
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 500
-    classes = pages.page.get_by_role("table").filter(has_text="Found (recall)").get_by_role("row").all()
-    assert len(classes) == 11
+    classes = pages.page.get_by_role("table").filter(has_text="Found (recall)")
+    classes.wait_for()
+    assert classes.get_by_role("row").count() == 11
 
 
 def test_a_stage_is_done_again_from_the_link_in_the_summary(pages: Pages) -> None:
