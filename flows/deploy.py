@@ -183,9 +183,10 @@ def _all_wanted(installation: Installation) -> list[_Wanted]:
 
 def _body(deployment: Deployment, installation: Installation) -> dict[str, Any]:
     configuration = deployment.run_configuration()
+    dataset = dataset_for(configuration, deployment.data, deployment.catalogs).name
     return {
-        "description": deployment.description or f"Retrains {configuration.dataset} ({configuration.preset}).",
-        "tags": sorted({OWNED, configuration.dataset, configuration.preset, *deployment.tags}),
+        "description": deployment.description or f"Retrains {dataset} ({configuration.preset}).",
+        "tags": sorted({OWNED, dataset, configuration.preset, *deployment.tags}),
         "entrypoint": ENTRYPOINT,
         "parameters": parameters_of(deployment, installation.artifacts),
         "parameter_openapi_schema": _form(retrain),

@@ -13,16 +13,18 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from schemas.errors import StepwiseError
-from tasks.publish.cards import as_text
+from schemas.errors import DataError, StepwiseError
+from tasks.publish.cards import as_text, fenced
 from tasks.stage import Advanced, Finished, listening, log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from flows.attempts import Attempt
+    from schemas.errors import BadRecord
 
 LOG_LINES: Final = 20
+PICTURE_PIXELS: Final = 56  # the least width of a bad record's picture
 
 
 @dataclass
@@ -70,26 +72,59 @@ def as_error(error: Exception) -> StepwiseError:
     return StepwiseError(f"{type(error).__name__}: {error}", "", "The flow run's log has the traceback")
 
 
-def dossier(error: StepwiseError, attempt: Attempt, journal: Journal, digests: Mapping[str, str]) -> str:
-    """A failure in markdown."""
+def dossier(
+    error: StepwiseError, attempt: Attempt, journal: Journal, digests: Mapping[str, str], form: str | None = None
+) -> str:
+    """A failure in markdown; with the address of the form that runs it again, where there is one."""
     texts = {"Found": error.found, "Expected": error.expected, "What to do": error.remedy, "File": error.file}
     steps = ", ".join(journal.under_way) or "before the first step"
-    done = [f"| {step} | `{digest[:16]}…` |" for step, digest in digests.items()]
+    done = [f"| {output} | `{digest[:16]}…` |" for digest, output in digests.items()]
+    records = error.records if isinstance(error, DataError) else ()
     parts = [
         "# The run stopped",
         f"**{as_text(steps)}** · {as_text(attempt.dataset)}, {as_text(attempt.preset)} · `{attempt.run}`",
         *(f"### {name}\n\n{as_text(text)}" for name, text in texts.items() if text),
-        "### Run again\n\nWhat was finished is reused, only the rest is done.\n\n" + _fenced(rerun_command(attempt)),
-        "### What was finished\n\n" + "\n".join(["| Step | Digest |", "| --- | --- |", *done]) if done else "",
-        "### The log's last lines\n\n" + _fenced("\n".join(journal.lines)) if journal.lines else "",
+        f"### First bad records\n\n{records_table(records)}" if records else "",
+        f"### Run again\n\n{_again(attempt, form)}",
+        "### What was finished\n\n" + "\n".join(["| Output | Digest |", "| --- | --- |", *done]) if done else "",
+        "### The log's last lines\n\n" + fenced("\n".join(journal.lines)) if journal.lines else "",
     ]
     return "\n\n".join(part for part in parts if part)
 
 
+def records_table(records: Sequence[BadRecord]) -> str:
+    """Bad records as a table, a row each, with their images where they have some."""
+    pictured = any(record.picture is not None for record in records)
+    lines = [
+        "| File | Row | Value | What is wrong |" + " Image |" * pictured,
+        "| --- | ---: | --- | --- |" + " --- |" * pictured,
+    ]
+    for record in records:
+        cells = (as_text(record.file), str(record.row), as_text(record.value), as_text(record.wrong))
+        lines.append(f"| {' | '.join(cells)} |" + f" {_picture(record)} |" * pictured)
+    return "\n".join(lines)
+
+
 def rerun_command(attempt: Attempt) -> str:
-    """The command that runs an attempt again."""
-    return shlex.join(["stepwise", "rerun", attempt.run, "--artifacts", str(attempt.parameters["artifacts"])])
+    """The command that runs an attempt again, in lines that fit."""
+    return f"stepwise rerun {shlex.quote(attempt.run)} \\\n  --artifacts {shlex.quote(attempt.parameters['artifacts'])}"
 
 
-def _fenced(text: str) -> str:
-    return f"~~~text\n{text.replace('~~~', '')}\n~~~"
+def _again(attempt: Attempt, form: str | None) -> str:
+    by_hand = fenced(rerun_command(attempt))
+    if form is None:
+        return f"What was finished is reused, only the rest is done.\n\n{by_hand}"
+    return (
+        "What was finished is reused, only the rest is done: choose *Retry* in the menu ⋮ of the run's page, or "
+        f"[open the form, filled in for this]({form}), or type\n\n{by_hand}"
+    )
+
+
+def _picture(record: BadRecord) -> str:
+    from tasks.publish.figures import mistakes  # draws, which only a failure of this kind waits for
+
+    if record.picture is None:
+        return ""
+    times = -(-PICTURE_PIXELS // record.picture.shape[1])
+    [address] = mistakes(record.picture.repeat(times, 0).repeat(times, 1)[None])
+    return f"![row {record.row}]({address})"

@@ -12,10 +12,11 @@ import os
 import re
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from flows.attempts import Attempt, Attempts, Problem
@@ -24,14 +25,16 @@ from flows.dossier import Journal, as_error, dossier, journal_kept
 from flows.ending import end_in_time
 from flows.events import tell
 from flows.plan import Foresight
+from flows.revision import form_filled_in, revised
 from flows.start import decided, weights_of
+from flows.story import tell_the_story
 from flows.unchanged import NothingChangedError, require_change
 from schemas.catalog import Dataset, dataset_of_folder, load_catalog
 from schemas.configuration import RunConfiguration
 from schemas.errors import StorageError
 from schemas.handles import ROLES, SPLITS, PublishedRun
 from schemas.ledger import CountsBrokenError
-from schemas.plan import STAGES, Planned, Stage
+from schemas.plan import STAGES, Planned, Stage, stages_named
 from schemas.policy import Policy
 from tasks.publish import StageTiming, Subject
 from tasks.publish.cards import as_text, show_standing
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from schemas.handles import SourceFile
 
 logging.getLogger("stepwise").setLevel(logging.INFO)  # Prefect forwards it to the server
+tell_the_story()
 
 SIDE_BY_SIDE: Final = ("download", "parse", "reshape")
 DOWNLOADS: Final = len(SPLITS) * len(ROLES)
@@ -90,7 +94,8 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
         policy: What to do about unchanged data, what training begins with, and how long it may take.
         rerun: Stages to do again even though their outputs are there, and with them what hangs on them.
         rerun_only: Only those stages; what follows is done again only if they give something else than before.
-        of: The run that this one runs again; a published one is never changed, this one becomes its revision.
+        of: The run that this one runs again, with the same configuration and data; a published one is never changed,
+            this one becomes its revision.
         plan_only: Only tell what would be done, and why.
     """
     if "PREFECT__FLOW_RUN_ID" in os.environ:  # a worker's process for this run alone
@@ -112,9 +117,11 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
             require_timesteps(configuration, dataset)
             policy = going.decided(configuration)
             terms = Terms(weights_of(policy, artifacts, configuration), policy.budget_minutes)
+            parent = revised(Attempts(artifacts), artifacts, of, parameters) if of else None
             foresight = Foresight(going.demands)
-            subject = _subject(attempt, configuration, dataset, policy)
+            subject = _subject(going.attempt, configuration, dataset, policy, parent)
             chain(foresight, artifacts, dataset, configuration, subject, terms=terms)
+            log.info("plan: %s", plan_in_short(foresight.planned))
             if plan_only:
                 going.planned(foresight.planned)
                 return None
@@ -129,44 +136,57 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
             return published
 
 
+# `serve` hands the flow to another process by value, where the names in its annotations mean nothing.
+retrain.fn.__annotations__ = get_type_hints(retrain.fn)
+
+
 class _Going:
     """A run that goes on: does each step, and tells how it ended."""
 
     def __init__(
         self, attempt: Attempt, journal: Journal, attempts: Attempts, demands: Callable[[str], str | None]
     ) -> None:
-        self._attempt, self._journal, self._attempts = attempt, journal, attempts
+        self.attempt, self._journal, self._attempts = attempt, journal, attempts
         self.demands = demands
         self.timings = _Timings(journal)
-        self._futures: list[PrefectFuture[Any]] = []
+        self._futures: list[tuple[Stage, PrefectFuture[Any]]] = []
+        self._at: Stage | None = None  # the stage whose result is awaited: where it does not come, that one failed
         self._results: list[BaseModel] = []
         self.before_parsing: Callable[[list[SourceFile]], None] = lambda _: None
 
     def __call__(self, task: Task[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - a future or a result
         """Do one step: side by side with its kind where there are several, else here and now."""
-        anew = self.demands(task.name)
-        if task.name == "parse" and len(self._futures) == DOWNLOADS:
-            self.before_parsing([future.result() for future in self._futures])
-        if task.name in SIDE_BY_SIDE:
+        [stage] = stages_named([task.name])
+        anew = self.demands(stage)
+        if stage == "parse" and len(self._futures) == DOWNLOADS:
+            self.before_parsing(list(self._awaited()))
+        if stage in SIDE_BY_SIDE:
             future = task.submit(*arguments, anew=anew)
-            self._futures.append(future)
+            self._futures.append((stage, future))
             return future
-        for future in self._futures:  # the first that failed is the error to show, not what it kept from beginning
-            future.result()
+        for _ in self._awaited():  # the first that failed is the error to show, not what it kept from beginning
+            pass
+        self._at = stage
         result: Any = task(*arguments, anew=anew)
         self._results.append(result)
-        if task.name == "validate":
-            tell("stepwise.data.verified", self._attempt, {"receipt": result.digest, "rows": result.rows})
+        if stage == "validate":
+            tell("stepwise.data.verified", self.attempt, {"receipt": result.digest, "rows": result.rows})
         return result
 
     def decided(self, configuration: RunConfiguration) -> Policy:
         """The policy with what it left open decided; kept in the record, which a retry reads in place of the form."""
-        given = self._attempt.parameters
+        given = self.attempt.parameters
         policy = decided(Policy.model_validate(given["policy"]), Path(given["artifacts"]), configuration)
         parameters = {**given, "policy": policy.model_dump(mode="json")}
-        self._attempt = self._attempt.model_copy(update={"parameters": parameters})
-        self._attempts.keep(self._attempt)
+        self.attempt = self.attempt.model_copy(update={"parameters": parameters})
+        self._attempts.keep(self.attempt)
         return policy
+
+    def _awaited(self) -> Iterator[Any]:
+        """The results of the steps that go side by side, in their order."""
+        for stage, future in self._futures:
+            self._at = stage
+            yield future.result()
 
     @contextlib.contextmanager
     def ended_well_or_told(self) -> Iterator[None]:
@@ -176,10 +196,12 @@ class _Going:
         except Exception as error:
             told = as_error(error)
             if isinstance(error, CountsBrokenError):
-                tell("stepwise.counts.broken", self._attempt, {"found": told.found, "expected": told.expected})
-            card = dossier(told, self._attempt, self._journal, self._digests())
-            create_markdown_artifact(key="dossier", markdown=card, description=told.found[:200])
+                tell("stepwise.counts.broken", self.attempt, {"found": told.found, "expected": told.expected})
             where = next(iter(self._journal.under_way), None)
+            get_run_logger().error("%s: %s", where or "before the first step", told)
+            form = form_filled_in(self.attempt, self._at, only=True)
+            card = dossier(told, self.attempt, self._journal, self._digests(), form)
+            create_markdown_artifact(key="dossier", markdown=card, description=told.found[:200])
             problem = Problem(step=where, found=told.found, expected=told.expected, remedy=told.remedy, file=told.file)
             with contextlib.suppress(StorageError):  # a disk that is full; then this is what to tell
                 self._end(outcome="failed", problem=problem)
@@ -198,31 +220,37 @@ class _Going:
         """Show plan against actual, and, where nothing had to be published, the run that stands."""
         actual = {event.step: event.reused for event in self._journal.finished}
         create_markdown_artifact(key="plan", markdown=plan_card(plan, actual), description=plan_in_short(plan))
-        stood = published.run != self._attempt.run
+        stood = published.run != self.attempt.run
         if stood:
-            show_standing(artifacts / published.place)
+            show_standing(artifacts / published.place, form_filled_in(self.attempt, "evaluate"))
         else:
             payload = {"accuracy": published.accuracy, "manifest": published.manifest, "place": published.place}
-            tell("stepwise.model.published", self._attempt, payload)
+            tell("stepwise.model.published", self.attempt, payload)
         self._end(outcome="unchanged" if stood else "published", published=published.run)
 
     def skipped(self, run: str) -> None:
         """Say that nothing changed, and which run stands."""
         told = f"Nothing changed since {run}: no file's digest and no setting. The run was skipped, as its policy says."
-        create_markdown_artifact(key="run-summary", markdown=f"{told}\n\n`{run}` stands.", description=told)
+        again = form_filled_in(self.attempt, "evaluate")
+        link = f"\n\n[Open the form, filled in to evaluate it again]({again})" if again else ""
+        create_markdown_artifact(key="summary", markdown=f"{told}\n\n`{run}` stands.{link}", description=told)
         log.info(told)
-        tell("stepwise.run.skipped", self._attempt, {"stands": run})
+        tell("stepwise.run.skipped", self.attempt, {"stands": run})
         self._end(outcome="skipped", published=run)
 
     def _end(self, **changes: object) -> None:
-        self._attempts.keep(self._attempt.model_copy(update={"ended": _now(), "problem": None, **changes}))
+        self._attempts.keep(self.attempt.model_copy(update={"ended": _now(), "problem": None, **changes}))
 
     def _digests(self) -> dict[str, str]:
-        """Digests of what was finished, by what it is."""
-        results = [*self._results]
-        results += [future.result() for future in self._futures if future.state.is_completed()]
-        handles = [handle for result in results for handle in handles_in(result.model_dump(mode="json"))]
-        return {f"{handle.kind}, {handle.rows:,} rows": handle.digest for handle in handles}
+        """What was finished, by its digest."""
+        results = [future.result() for _, future in self._futures if future.state.is_completed()]
+        digests: dict[str, str] = {}
+        for result in (*results, *self._results):
+            whose = " ".join(getattr(result, name) for name in ("split", "role") if hasattr(result, name))
+            for handle in handles_in(result.model_dump(mode="json")):
+                said = f"{whose}: {handle.kind}" if whose else handle.kind
+                digests.setdefault(handle.digest, f"{said}, {handle.rows:,} rows")
+        return digests
 
 
 class _Timings(list[StageTiming]):
@@ -302,15 +330,18 @@ def _called(configuration: RunConfiguration, data: Path | str | None) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "folder"
 
 
-def _subject(attempt: Attempt, configuration: RunConfiguration, dataset: Dataset, policy: Policy) -> Subject:
+def _subject(
+    attempt: Attempt, configuration: RunConfiguration, dataset: Dataset, policy: Policy, parent: str | None
+) -> Subject:
     return Subject(
         run=attempt.run,
         created=attempt.created,
         title=dataset.title,
         orientation=dataset.orientation,
         configuration=configuration,
-        parent=attempt.parent,
+        parent=parent,
         started_from=policy.start_from,
+        form=form_filled_in(attempt, "evaluate"),
     )
 
 

@@ -59,7 +59,7 @@ def rerun_and_tell(artifacts: Path, name: str, stages: tuple[Stage, ...], *, onl
         Policy.model_validate(given["policy"]),
         stages,
         only,
-        attempt.published if stages else None,
+        attempt.run if stages else None,
     )
     run_and_tell(request, as_json=as_json)
 

@@ -72,7 +72,9 @@ class LstmLayer(Frozen):
 class Network(Frozen):
     """The network: LSTM layers, then a dense softmax over the classes."""
 
-    layers: tuple[LstmLayer, ...] = Field(default=(LstmLayer(),), min_length=1)
+    layers: tuple[LstmLayer, ...] = Field(
+        default=(LstmLayer(),), min_length=1, description="The LSTM layers, the one that reads the sequence first."
+    )
     dropout_between: Share = Field(default=0.0, description="Dropout between LSTM layers.")
     dropout_head: Share = Field(default=0.3, description="Dropout before the dense layer.")
     pooling: Literal["last", "mean"] = Field(
@@ -84,21 +86,27 @@ class Network(Frozen):
 class EarlyStopping(Frozen):
     """Stop when the validation loss has not improved for so many epochs, and keep the best weights."""
 
-    patience: int = Field(default=3, ge=1)
+    patience: int = Field(default=3, ge=1, description="Epochs without a better validation loss before it stops.")
 
 
 class Training(Frozen):
     """How the network is trained."""
 
-    epochs: int = Field(default=8, ge=1)
-    batch_size: int = Field(default=128, ge=1)
-    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = "adamw"
+    epochs: int = Field(default=8, ge=1, description="How often the training sequences are gone through.")
+    batch_size: int = Field(default=128, ge=1, description="Sequences in one step of the optimizer.")
+    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = Field(
+        default="adamw", description="How a gradient becomes a step."
+    )
     learning_rate: Finite = Field(default=4e-3, gt=0, description="Peak of the schedule.")
     schedule: Literal["constant", "one-cycle"] = Field(
         default="one-cycle", description="one-cycle: warm up over the first third, then anneal by a cosine to almost 0."
     )
-    loss: Literal["cross-entropy", "mean-squared-error"] = "cross-entropy"
-    label_smoothing: Share = 0.05
+    loss: Literal["cross-entropy", "mean-squared-error"] = Field(
+        default="cross-entropy", description="What training makes small; mean-squared-error is the question's."
+    )
+    label_smoothing: Share = Field(
+        default=0.05, description="Share of each target that is spread over all classes; cross-entropy only."
+    )
     weight_decay: Finite = Field(default=0.01, ge=0, description="Decoupled weight decay; adamw only.")
     clip_norm: Finite = Field(default=1.0, ge=0, description="Bound on the global norm of the gradient; 0 for none.")
     scaling: Literal["none", "unit", "standard"] = Field(
@@ -109,15 +117,19 @@ class Training(Frozen):
     validation_share: Share = Field(
         default=0.05, description="Share of the training sequences held out for validation; 0 for none."
     )
-    early_stopping: EarlyStopping | None = Field(default=None, description="Only when asked.")
+    early_stopping: EarlyStopping | None = Field(
+        default=None,
+        title="Early Stopping",
+        description="Stop when the validation loss no longer improves, and keep the best weights; only when asked.",
+    )
     seed: int = Field(default=20, ge=0, description="Seed of weights, split, order and dropout.")
 
 
 class Evaluating(Frozen):
     """What evaluation reports."""
 
-    calibration_bins: int = Field(default=15, ge=2, le=100)
-    worst_mistakes: int = Field(default=24, ge=0, le=200)
+    calibration_bins: int = Field(default=15, ge=2, le=100, description="Bins of the reliability diagram.")
+    worst_mistakes: int = Field(default=24, ge=0, le=200, description="How many of the surest mistakes are shown.")
 
 
 class RunConfiguration(Frozen):

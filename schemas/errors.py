@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class StepwiseError(Exception):
@@ -33,10 +40,38 @@ class ConfigurationError(StepwiseError):
     exit_code = 2
 
 
+@dataclass(frozen=True)
+class BadRecord:
+    """One record that breaks its contract.
+
+    Attributes:
+        file: The file it stands in, or what else holds it.
+        row: Its place there, counted from 0.
+        value: What stands there.
+        wrong: What is wrong with it.
+        picture: The record's image (rows, columns) uint8, where it has one that can be shown.
+    """
+
+    file: str
+    row: int
+    value: str
+    wrong: str
+    picture: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+
+
 class DataError(StepwiseError):
-    """The data is wrong: a file that is not IDX, counts that do not agree, rows outside their contract."""
+    """The data is wrong: a file that is not IDX, counts that do not agree, rows outside their contract.
+
+    Where single records are wrong, the first of them come with it.
+    """
 
     exit_code = 3
+
+    def __init__(
+        self, found: str, expected: str, remedy: str, file: str | None = None, records: Sequence[BadRecord] = ()
+    ) -> None:
+        super().__init__(found, expected, remedy, file)
+        self.records = tuple(records)
 
 
 class SourceError(StepwiseError):

@@ -5,16 +5,17 @@ All findings are collected, then raised once. Not here: the contract of a row (s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from prefect import task
 
 from schemas.catalog import Dataset
-from schemas.errors import DataError
-from schemas.handles import Handle, Station, Table
+from schemas.errors import BadRecord, DataError
+from schemas.handles import Handle, Split, Station, Table
 from schemas.ledger import CountsBrokenError, Ledger
 from schemas.receipt import Check, FileStatement, Labels, Receipt, TableStatement
 from schemas.tables import FILE_NAME, INDEX_CHECK, LABEL_CHECK, MISSING_CHECK, row_contract
@@ -26,7 +27,6 @@ from tasks.table import Batch, TableReader
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
 
 FIRST_ROWS = 5
 MOST_CLASSES = 1000
@@ -83,6 +83,7 @@ class Findings:
     wrong: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    records: dict[Split, list[BadRecord]] = field(default_factory=dict)
 
     def check(self, name: str, table: Table, rows: int, detail: str, *, holds: bool, found: str = "") -> None:
         """Record a check; where it does not hold, what was found, and in which file if it is about labels."""
@@ -91,7 +92,13 @@ class Findings:
             self.wrong.append(f"{table.split}: {name}: {found} (expected {detail})")
             self.files += [table.labels.name] if name in {LABEL_CHECK, GAP_CHECK} else []
 
-    def require_none(self, dataset: Dataset) -> None:
+    def keep_rows(self, name: str, table: Table, rows: list[tuple[int, str]], wrong: str) -> None:
+        """Keep the first rows that fail a check, to be shown."""
+        file = table.labels.name if name in {LABEL_CHECK, GAP_CHECK} else f"table of the {table.split} split"
+        kept = self.records.setdefault(table.split, [])
+        kept += [BadRecord(file, row, value, wrong) for row, value in rows]
+
+    def require_none(self, store: Store, dataset: Dataset, tables: tuple[Table, Table]) -> None:
         """Raise all findings as one error.
 
         Raises:
@@ -99,11 +106,13 @@ class Findings:
         """
         if self.wrong:
             count = f"{len(self.wrong)} finding{'s' if len(self.wrong) > 1 else ''}"
+            kept = ((table, self.records.get(table.split, [])) for table in tables)
             raise DataError(
                 f"{count} in the data of '{dataset.name}': {'; '.join(self.wrong)}",
                 "rows that keep their contract",
                 "Mend the files and rerun: nothing was reshaped or trained",
                 ", ".join(dict.fromkeys(self.files)) or None,
+                [record for table, rows in kept for record in _pictured(store, table, rows, dataset.orientation)],
             )
 
 
@@ -131,7 +140,7 @@ def validated(store: Store, dataset: Dataset, tables: tuple[Table, Table], progr
         holds=(train.table.shape[1:], train.table.dtype) == (test.table.shape[1:], test.table.dtype),
         found=f"{test.table.shape[1:]} {test.table.dtype}",
     )
-    findings.require_none(dataset)
+    findings.require_none(store, dataset, tables)
     return keep_receipt(store, _receipt(dataset, tables, labels, ledger, findings).signed())
 
 
@@ -150,7 +159,7 @@ class _Reading:
         self.findings, self.dataset, self.labels, self.table = findings, dataset, labels, table
         self.rows, self.sum = 0, 0
         self.label_counts = np.zeros(labels.classes, np.int64)
-        self.bad: dict[str, list[str]] = {}
+        self.bad: dict[str, list[tuple[int, str]]] = {}  # the first rows and what stands there, by check
         self.bad_rows: dict[str, int] = {}
 
     def read(self, store: Store, progress: Progress) -> dict[Station, int]:
@@ -168,7 +177,7 @@ class _Reading:
             self.bad_rows[name] = self.bad_rows.get(name, 0) + len(failing)
             kept = self.bad.setdefault(name, [])
             first = failing[: FIRST_ROWS - len(kept)].tolist()
-            kept += [f"row {self.rows + row}{_value(batch, name, row)}" for row in first]
+            kept += [(self.rows + row, _value(batch, name, row)) for row in first]
 
     def _add(self, batch: Batch) -> None:
         self.rows += len(batch.labels)
@@ -185,8 +194,10 @@ class _Reading:
             "the split has samples", table, self.rows, "at least one", holds=self.rows > 0, found="none"
         )
         for name in (*ROW_CHECKS, *(self.bad_rows.keys() - {*ROW_CHECKS})):  # none is passed over for its name
-            found = f"{self.bad_rows.get(name, 0):,} rows, the first: {'; '.join(self.bad.get(name, []))}"
+            bad = self.bad.get(name, [])
+            found = f"{self.bad_rows.get(name, 0):,} rows, the first: {_rows_told(bad)}"
             detail = f"{self.labels.first} to {last}" if name == LABEL_CHECK else "every row"
+            self.findings.keep_rows(name, table, bad, f"not kept: {name} ({detail})")
             self.findings.check(name, table, self.rows, detail, holds=name not in self.bad_rows, found=found)
         name, expected = "the table holds the content that parse wrote", f"digest {table.table.digest[:12]}…"
         holds, found = reader.digest == table.table.digest, f"digest {reader.digest[:12]}…"
@@ -238,7 +249,25 @@ _PANDERA_NAMES = {"not_nullable": MISSING_CHECK}
 
 def _value(batch: Batch, check: str, row: int) -> str:
     column = {INDEX_CHECK: "index", LABEL_CHECK: "label"}.get(check)
-    return f" has {column} {batch.arrow.column(column)[row]}" if column else ""
+    return f"{column} {batch.arrow.column(column)[row]}" if column else ""
+
+
+def _rows_told(rows: list[tuple[int, str]]) -> str:
+    return "; ".join(f"row {row} has {value}" if value else f"row {row}" for row, value in rows)
+
+
+def _pictured(store: Store, table: Table, records: list[BadRecord], orientation: str) -> list[BadRecord]:
+    """The records with their images, upright, where an image is two-dimensional and of bytes."""
+    shape, pictures, start = table.table.shape[1:], dict[int, NDArray[np.uint8]](), 0
+    if not records or len(shape) != 2 or table.table.dtype != "|u1":
+        return records
+    wanted = {record.row for record in records}
+    for batch in TableReader(store.open(table.table, FILE_NAME)).batches():
+        inside = (row for row in wanted if start <= row < start + len(batch.pixels))
+        pictures |= {row: batch.pixels[row - start].reshape(shape).copy() for row in inside}
+        start += len(batch.pixels)
+    upright = {row: image.T if orientation == "transposed" else image for row, image in pictures.items()}
+    return [replace(record, picture=upright.get(record.row)) for record in records]
 
 
 def _labels(store: Store, dataset: Dataset, tables: tuple[Table, Table]) -> Labels:
@@ -262,18 +291,20 @@ def _check_gaps(findings: Findings, store: Store, labels: Labels, tables: tuple[
     seen = np.unique(np.concatenate(columns))
     gaps = np.flatnonzero(np.diff(seen) > 1)
     edge = seen[gaps[0]] if len(gaps) else seen[-1]
+    gap = f"no sample has label {edge + 1}"
     above = [column > edge for column in columns]
     rarer_above = 2 * sum(map(np.count_nonzero, above)) <= sum(map(len, columns))
     for table, column, beyond in zip(tables, columns, above, strict=True):
         rows = np.flatnonzero(beyond == rarer_above) if len(gaps) else gaps
-        named = "; ".join(f"row {row} has label {column[row]}" for row in rows[:FIRST_ROWS])
+        first = [(row, f"label {column[row]}") for row in rows[:FIRST_ROWS].tolist()]
+        findings.keep_rows(GAP_CHECK, table, first, f"across a gap: {gap}")
         findings.check(
             GAP_CHECK,
             table,
             len(column),
             f"each of {labels.first} to {seen[-1]}, unless a catalog states the number of classes",
             holds=not len(rows),
-            found=f"no sample has label {edge + 1}; across this gap: {len(rows):,} rows, the first: {named}",
+            found=f"{gap}; across this gap: {len(rows):,} rows, the first: {_rows_told(first)}",
         )
 
 

@@ -83,6 +83,7 @@ class Subject(Frozen):
     configuration: RunConfiguration
     parent: str | None = None
     started_from: str | None = None
+    form: str | None = None  # address of the form of the Prefect UI that does a stage of it again
 
 
 def key_of(
@@ -155,11 +156,11 @@ class Draft:
 def publish(
     artifacts: Path, subject: Subject, outcome: Outcome, timings: tuple[StageTiming, ...], anew: str | None = None
 ) -> PublishedRun:
-    """Publish a run and show its summary, ledger and figures in the Prefect UI; or the run that shows the same."""
+    """Publish a run and show its summary, ledger and evaluation in the Prefect UI; or the run that shows the same."""
     store = Store(artifacts)
     key = key_of(artifacts, subject, outcome)
     published = once(store, key, lambda: published_run(store, subject, outcome, timings), anew)
-    show_run(store.root / published.place)
+    show_run(store.root / published.place, subject.form)
     return published
 
 

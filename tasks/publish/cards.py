@@ -23,20 +23,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def show_standing(run: Path) -> None:
+def show_standing(run: Path, form: str | None = None) -> None:
     """Create the summary of a run that nothing had to be made for: the one published before stands, verified again."""
     metrics = Metrics.model_validate_json((run / "metrics.json").read_bytes())
     history = History.model_validate_json((run / "history.json").read_bytes())
     told = f"Nothing changed: `{run.name}` stands. All its bytes were compared with its manifest again."
     create_markdown_artifact(
-        key="run-summary",
-        markdown=f"{told}\n\n{summary(run, metrics, history)}",
+        key="summary",
+        markdown=f"{told}\n\n{summary(run, metrics, history, form)}",
         description=f"Nothing changed: {metrics.accuracy:.2%} as published before",
     )
 
 
-def show_run(run: Path) -> None:
-    """Create the artifacts of a published run: summary, ledger, confusion matrix, learning curves."""
+def show_run(run: Path, form: str | None = None) -> None:
+    """Create the artifacts of a published run: summary, ledger, evaluation, learning curves.
+
+    Args:
+        run: The published run's folder.
+        form: Address of the form that does one of its stages again.
+    """
     from tasks.publish.figures import confusion_png, learning_curves_png
 
     metrics = Metrics.model_validate_json((run / "metrics.json").read_bytes())
@@ -45,18 +50,18 @@ def show_run(run: Path) -> None:
     low, high = metrics.interval
     for key, description, markdown in (
         (
-            "run-summary",
+            "summary",
             f"{metrics.accuracy:.2%} right on {metrics.samples:,} test images (95 % interval {low:.2%} to {high:.2%})",
-            summary(run, metrics, history),
+            summary(run, metrics, history, form),
         ),
-        ("sample-ledger", "No sample lost, duplicated or moved: the count at every station", ledger_card(ledger)),
+        ("ledger", "No sample lost, duplicated or moved: the count at every station", ledger_card(ledger)),
         (
-            "confusion-matrix",
-            "True class against the answer, on the test images",
+            "evaluation",
+            "True class against the answer, and each class by itself, on the test images",
             _pictured(
                 _most_frequent_mistake(metrics),
                 confusion_png(metrics),
-                "Rows: the true class. Columns: what the model answered. The diagonal is right.",
+                f"Rows: the true class. Columns: what the model answered. The diagonal is right.\n\n{classes(metrics)}",
             ),
         ),
         (
@@ -72,12 +77,12 @@ def show_run(run: Path) -> None:
         create_markdown_artifact(key=key, markdown=markdown, description=description)
 
 
-def summary(run: Path, metrics: Metrics, history: History) -> str:
+def summary(run: Path, metrics: Metrics, history: History, form: str | None = None) -> str:
     """The markdown of a run in a few lines."""
     manifest = json.loads((run / "manifest.json").read_bytes())
     report = (run / "report.html").as_uri()
     low, high = metrics.interval
-    options = [f"--run {run.name}", f"--artifacts {shlex.quote(str(run.parents[1]))}".replace("~~~", "")]
+    artifacts = f"--artifacts {shlex.quote(str(run.parents[1]))}"
     rows = {
         "Test images": f"{metrics.correct:,} of {metrics.samples:,} right",
         "95 % interval": f"{low:.2%} to {high:.2%}",
@@ -86,8 +91,10 @@ def summary(run: Path, metrics: Metrics, history: History) -> str:
         "Parameters": f"{history.parameters:,}",
         "Epochs": f"{len(history.epochs)}, number {history.kept} kept",
         "Weights": f"`{manifest['weights'][:16]}…`",
-        "Samples": "all accounted for (artifact `sample-ledger`)",
+        "Samples": "all accounted for (artifact `ledger`)",
     }
+    if manifest["parent"]:
+        rows["Revision of"] = f"`{manifest['parent']}`"
     return "\n".join(
         [
             f"# {metrics.accuracy:.2%} on {as_text(manifest['dataset'])}, {as_text(manifest['preset'])}",
@@ -100,9 +107,34 @@ def summary(run: Path, metrics: Metrics, history: History) -> str:
             "",
             "**Use the model**",
             "",
-            "~~~text\n" + " \\\n  ".join(["stepwise predict IMAGES -o OUT.parquet", *options]) + "\n~~~",
+            fenced(f"stepwise predict IMAGES -o OUT.parquet \\\n  --run {run.name} \\\n  {artifacts}"),
+            "",
+            "**Do one stage again, and what hangs on it**",
+            "",
+            *_opening(form),
+            fenced(f"stepwise rerun {run.name} --task evaluate \\\n  {artifacts}"),
         ]
     )
+
+
+def _opening(form: str | None) -> list[str]:
+    """A line with the link that opens the form, where there is one."""
+    said = "filled in to evaluate this run again"
+    return [f"[Open the form, {said}]({form}); another stage can be chosen there. Or type:", ""] if form else []
+
+
+def classes(metrics: Metrics) -> str:
+    """A table of each class against all others."""
+    rows = (
+        f"| {as_text(each.name)} | {each.support:,} "
+        f"| {' | '.join(_share(share) for share in (each.recall, each.precision, each.f1))} |"
+        for each in metrics.classes
+    )
+    heads = (
+        "| Class | Test images | Found (recall) | Right when answered (precision) | F1 |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    )
+    return "\n".join([*heads, *rows])
 
 
 def ledger_card(ledger: Ledger) -> str:
@@ -131,6 +163,15 @@ def as_text(text: str) -> str:
     """Markdown that shows a text as it is, whatever it holds, line by line."""
     escaped = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)  # CommonMark: a backslash before any ASCII punctuation
     return "\\\n".join(line.strip() for line in escaped.splitlines())
+
+
+def fenced(text: str) -> str:
+    """Markdown that shows lines as they are."""
+    return f"~~~text\n{text.replace('~~~', '')}\n~~~"
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else f"{share:.2%}"
 
 
 def _count(count: int | None) -> str:

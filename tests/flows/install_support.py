@@ -62,6 +62,19 @@ def is_healthy(address: str) -> bool:
     return False
 
 
+def asked(address: str, things: str, **query: object) -> list[dict[str, Any]]:
+    """What Prefect's REST API says of runs, task runs, logs or artifacts."""
+    answer = httpx.post(f"{address}/api/{things}/filter", json={"limit": 200, **query}, trust_env=False, timeout=60)
+    answer.raise_for_status()
+    found: list[dict[str, Any]] = answer.json()
+    return found
+
+
+def kept_artifacts(address: str) -> dict[str, dict[str, Any]]:
+    """The artifacts that have a key; those without are results that Prefect keeps for itself."""
+    return {artifact["key"]: artifact for artifact in asked(address, "artifacts") if artifact["key"]}
+
+
 @contextlib.contextmanager
 def served(home: Path, **more: str) -> Iterator[str]:
     """The address of a server with a home of its own, as `stepwise ui` starts it; with more in its environment."""

@@ -113,7 +113,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
         return path and current[-1].code / path.relative_to(ROOT)
 
     monkeypatch.setattr(tasks.code, "_source", source)
-    monkeypatch.setattr(tasks.publish, "show_run", lambda _: None)  # pages of a server that these tests do without
+    monkeypatch.setattr(tasks.publish, "show_run", lambda *_: None)  # pages of a server that these tests do without
 
     def fresh(*, whole: bool) -> Workshop:
         place = tmp_path / str(next(number))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import logging
 import os
 import re
 import signal
@@ -11,16 +12,17 @@ import socket
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import psutil
 import pytest
 from flow_support import environment_of, run_command
+from install_support import asked, kept_artifacts
 
 from flows.attempts import Attempt
 from flows.dossier import Journal, dossier
-from schemas.errors import DataError
+from schemas.errors import BadRecord, DataError
 from tasks.publish.cards import as_text
 
 if TYPE_CHECKING:
@@ -69,19 +71,6 @@ def _wait_until_healthy(address: str, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError(f"the server at {address} did not come up")
 
 
-def asked(address: str, things: str, **query: object) -> list[dict[str, Any]]:
-    """What Prefect's REST API says of runs, task runs, logs or artifacts."""
-    answer = httpx.post(f"{address}/api/{things}/filter", json={"limit": 200, **query}, trust_env=False, timeout=60)
-    answer.raise_for_status()
-    found: list[dict[str, Any]] = answer.json()
-    return found
-
-
-def kept_artifacts(address: str) -> dict[str, dict[str, Any]]:
-    """The artifacts that have a key; those without are results that Prefect keeps for itself."""
-    return {artifact["key"]: artifact for artifact in asked(address, "artifacts") if artifact["key"]}
-
-
 @pytest.fixture(scope="module")
 def smoke_ui(smoke_run: SmokeRun) -> Iterator[tuple[str, psutil.Process]]:
     with ui_of(smoke_run.home) as served:
@@ -104,11 +93,18 @@ def test_a_run_is_shown_with_every_task_in_its_final_state(smoke_ui: tuple[str, 
 @pytest.mark.slow
 def test_the_logs_tell_of_steps_and_epochs(smoke_ui: tuple[str, psutil.Process]) -> None:
     address, _ = smoke_ui
-    said = [line["message"] for line in asked(address, "logs") if line["name"] == "stepwise"]
+    told = asked(address, "logs", sort="TIMESTAMP_ASC")
+    said = [line["message"] for line in told if line["name"] == "stepwise"]
     for step in TASKS[:-1]:
         assert any(re.fullmatch(rf"{step}: done in [\d.]+ s", message) for message in said), step
     assert sum(message.startswith("epoch ") for message in said) == 4
     assert any(message.startswith("published ") for message in said)
+    assert said[0] == "plan: 12 to run, 0 that follow from them, 0 to reuse"
+    beside = [line["message"] for line in told if line["name"] != "stepwise"]
+    assert [re.sub("'.*?'", "…", message) for message in beside] == [
+        "Beginning flow run … for flow …",
+        "Finished in state Completed()",
+    ]
 
 
 @pytest.mark.slow
@@ -116,15 +112,15 @@ def test_the_artifacts_say_what_they_are(smoke_run: SmokeRun, smoke_ui: tuple[st
     address, _ = smoke_ui
     artifacts = kept_artifacts(address)
     assert {key: artifact["type"] for key, artifact in artifacts.items()} == dict.fromkeys(
-        ("run-summary", "sample-ledger", "confusion-matrix", "learning-curves", "plan"), "markdown"
+        ("summary", "ledger", "evaluation", "learning-curves", "plan"), "markdown"
     )
     assert artifacts["plan"]["description"] == "12 to run, 0 that follow from them, 0 to reuse"
     assert artifacts["plan"]["data"].count("| run | never made before | ran |") == 12
-    assert re.match(r"\d\d\.\d\d% right on 2,000 test images", artifacts["run-summary"]["description"])
-    assert artifacts["sample-ledger"]["description"].startswith("No sample lost, duplicated or moved")
-    assert "| table rows | 12,000 | 2,000 | validate |" in artifacts["sample-ledger"]["data"]
-    assert "- fitted + validation = sequences" in artifacts["sample-ledger"]["data"]
-    assert (smoke_run.folder / "report.html").as_uri() in artifacts["run-summary"]["data"]
+    assert re.match(r"\d\d\.\d\d% right on 2,000 test images", artifacts["summary"]["description"])
+    assert artifacts["ledger"]["description"].startswith("No sample lost, duplicated or moved")
+    assert "| table rows | 12,000 | 2,000 | validate |" in artifacts["ledger"]["data"]
+    assert "- fitted + validation = sequences" in artifacts["ledger"]["data"]
+    assert (smoke_run.folder / "report.html").as_uri() in artifacts["summary"]["data"]
     for artifact in artifacts.values():
         assert artifact["flow_run_id"]
 
@@ -154,7 +150,7 @@ def test_pictures_are_drawn_and_nothing_leaves_this_machine(
         page = context.new_page()
         asked_for: list[str] = []
         page.on("request", lambda request: asked_for.append(request.url))
-        for key in ("confusion-matrix", "learning-curves"):
+        for key in ("evaluation", "learning-curves"):
             assert _picture_width(page, f"{address}/v2/artifacts/artifact/{artifacts[key]['id']}") > 500
         [run] = asked(address, "flow_runs")
         page.goto(f"{address}/v2/runs/flow-run/{run['id']}", wait_until="networkidle")
@@ -185,12 +181,18 @@ def test_a_failed_run_leaves_what_was_found_and_the_command_to_run_again(tmp_pat
         assert {name for name, state in states.items() if state == "Failed"} == {"reshape train", "reshape test"}
         assert set(states.values()) == {"Completed", "Failed"}
         [failure] = kept_artifacts(address).values()
+        loud = [line["message"] for line in asked(address, "logs") if line["level"] > logging.INFO]
+    [told] = loud
+    assert told.startswith("reshape train: reshape, train split: 750 (sequences) against 12,000 (targets)")
+    assert "Traceback" not in told
     assert (failure["key"], failure["flow_run_id"]) == ("dossier", run["id"])
     assert failure["description"] == "reshape, train split: 750 (sequences) against 12,000 (targets), a ratio of 16"
     assert as_text("750 (sequences) against 12,000 (targets)") in failure["data"]
     assert "Probably 16 consecutive images were grouped into one sequence" in failure["data"]
-    assert re.search(r"stepwise rerun \d{8}-\d{6}-glyphs-question-3750-\w{4} --artifacts /", failure["data"])
-    assert "| table, 12,000 rows |" in failure["data"]
+    assert re.search(r"stepwise rerun \d{8}-\d{6}-glyphs-question-3750-\w{4} \\\n  --artifacts /", failure["data"])
+    assert "| train: table, 12,000 rows |" in failure["data"]
+    assert "First bad records" not in failure["data"]
+    assert "?parameters=" not in failure["data"], "no form without a deployment"
     assert "parse train: done in" in failure["data"]
 
 
@@ -206,8 +208,11 @@ def test_texts_from_data_cannot_be_markup() -> None:
     )
     journal = Journal(begun={"<b>": None})
     journal.lines.append(hostile)
-    card = dossier(DataError(hostile, hostile, "", "~~~\n<b>"), attempt, journal, {})
+    record = BadRecord(hostile, 7, hostile, hostile)
+    card = dossier(DataError(hostile, hostile, "", "~~~\n<b>", [record]), attempt, journal, {})
     texts, _, rest = card.partition("### Run again")
+    texts, _, table = texts.partition("### First bad records\n\n")
+    assert len(re.findall(r"(?<!\\)\|", table)) == 15, "five bars a line, in three lines"
     plain = re.sub(r"\\[!-/:-@\[-`{-~]", "", texts.replace("\\\n", "\n"))
     assert set(re.findall(r"[!-/:-@\[-`{-~]", plain)) == {"#", "*", "`", "-", ","}  # the card's own
     assert rest.count("~~~") == 4, "two fences of the card's own"

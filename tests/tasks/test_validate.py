@@ -15,7 +15,7 @@ import pytest
 from pandera.config import ValidationDepth, config_context
 from samples import CLASSES, both, dataset_of, drawn, labels_of, objects, parsed, receipt_of, signed, staged
 
-from schemas.errors import DataError, StorageError
+from schemas.errors import BadRecord, DataError, StorageError
 from schemas.receipt import Labels
 from schemas.tables import FILE_NAME, INDEX_CHECK, LABEL_CHECK, METADATA_KEY, MISSING_CHECK, table_digest
 from tasks.idx import IdxHeader
@@ -149,6 +149,27 @@ def test_first_rows_are_kept_across_batches(store: Store) -> None:
     error = refused(store, with_labels(store, labels))
     rows = "; ".join(f"row {row} has label 99" for row in (3, 8_191, 8_192, 19_999))
     assert f"4 rows, the first: {rows} (expected 0 to 9)" in error.found
+
+
+def test_the_first_bad_rows_come_with_their_images(store: Store) -> None:
+    labels = labels_of(9_000)
+    labels[[8, 8_500]] = 99
+    error = refused(store, with_labels(store, labels))
+    wrong = "not kept: label is one of the classes (0 to 9)"
+    assert error.records == tuple(BadRecord("train-labels", row, "label 99", wrong) for row in (8, 8_500))
+    for record in error.records:
+        np.testing.assert_array_equal(record.picture, drawn(9_000)[record.row])
+
+
+def test_images_are_shown_upright_and_only_where_they_can_be(store: Store) -> None:
+    spoilt = with_labels(store, planted((77, 200)))
+    [record] = refused(store, spoilt, orientation="transposed", classes=None).records
+    assert (record.row, record.value) == (77, "label 200")
+    assert record.wrong == "across a gap: no sample has label 10"
+    np.testing.assert_array_equal(record.picture, drawn(N)[77].T)
+    table = parsed(store, drawn(N, dtype="i2"), planted((77, 200)))
+    [record] = refused(store, (table, parsed(store, drawn(60, (4, 6), "i2"), labels_of(60), "test"))).records
+    assert record.picture is None
 
 
 SWITCHES = {"PANDERA_VALIDATION_ENABLED": "False", "PANDERA_VALIDATION_DEPTH": "SCHEMA_ONLY"}

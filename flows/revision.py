@@ -1,0 +1,67 @@
+"""Running a run again: which published run the new one revises, and the form of the Prefect UI filled in for it.
+
+Not here: what is done again (retrain), the command that does the same (running).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from prefect.runtime import deployment
+from prefect.settings import get_current_settings
+
+from schemas.errors import ConfigurationError
+from schemas.plan import differences
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from flows.attempts import Attempt, Attempts
+    from schemas.plan import Stage
+
+COMPARED: Final = ("configuration", "data", "catalogs")
+
+
+def revised(attempts: Attempts, artifacts: Path, of: str, parameters: Mapping[str, Any]) -> str | None:
+    """The published run that a rerun of a run revises; None where nothing of that run was published.
+
+    Raises:
+        ConfigurationError: there is no such run, or it had another configuration or other data.
+    """
+    again = next((attempt for attempt in attempts.all() if of in {attempt.run, attempt.flow_run}), None)
+    if again is None:
+        if (artifacts / "runs" / of / "manifest.json").is_file():  # its record is gone
+            return of
+        raise ConfigurationError(
+            f"of = '{of}': there is no such run here",
+            "the whole name of a run, published or not",
+            "See `stepwise runs --all`, or leave `of` empty for a run of its own",
+            str(artifacts),
+        )
+    changed = differences(*({"settings": _compared(given)} for given in (again.parameters, parameters)))
+    if changed:
+        raise ConfigurationError(
+            f"this is no rerun of {again.run}: {'; '.join(changed)}",
+            "the configuration and the data of the run that is run again",
+            "Fill in the form by the link in that run's artifacts, or leave `of` empty for a run of its own",
+        )
+    return again.published
+
+
+def form_filled_in(attempt: Attempt, stage: Stage | None, *, only: bool = False) -> str | None:
+    """The address of the form that starts a rerun of this flow run, filled in; None where it has no deployment."""
+    settings = get_current_settings()
+    pages = settings.ui_url or settings.api.url
+    if not pages or not deployment.id:
+        return None
+    again = {"rerun": [stage] if stage else [], "rerun_only": only, "of": attempt.run}
+    form = f"{pages.rstrip('/').removesuffix('/api')}/v2/deployments/deployment/{deployment.id}/run"
+    parameters = json.dumps({**attempt.parameters, **again}, separators=(",", ":"))
+    return f"{form}?parameters={quote(parameters, safe='')}"
+
+
+def _compared(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: parameters[name] for name in COMPARED}

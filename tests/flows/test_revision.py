@@ -1,0 +1,72 @@
+"""Which published run a rerun revises, and when something is no rerun."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flows.attempts import Attempt, Attempts
+from flows.revision import form_filled_in, revised
+from schemas.configuration import RunConfiguration, Training
+from schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUN = "20260101-000000-glyphs-smoke-abcd"
+
+
+def parameters(data: str | None = None, epochs: int = 1) -> dict[str, Any]:
+    configuration = RunConfiguration(training=Training(epochs=epochs)).model_dump(mode="json")
+    return {"configuration": configuration, "data": data, "catalogs": [], "artifacts": "/a", "policy": {}}
+
+
+def kept(artifacts: Path, published: str | None) -> Attempt:
+    attempt = Attempt(
+        run=RUN,
+        flow_run="a-flow-run",
+        created=datetime.datetime.now(datetime.UTC),
+        dataset="glyphs",
+        preset="smoke",
+        parameters=parameters(),
+        outcome="published" if published else "failed",
+        published=published,
+    )
+    Attempts(artifacts).keep(attempt)
+    return attempt
+
+
+@pytest.mark.parametrize("published", [RUN, "an-earlier-run", None])
+def test_a_rerun_revises_what_the_run_published_or_what_stood(tmp_path: Path, published: str | None) -> None:
+    kept(tmp_path, published)
+    for name in (RUN, "a-flow-run"):
+        assert revised(Attempts(tmp_path), tmp_path, name, parameters()) == published
+
+
+def test_a_published_run_whose_record_is_gone_is_revised(tmp_path: Path) -> None:
+    (tmp_path / "runs" / RUN).mkdir(parents=True)
+    (tmp_path / "runs" / RUN / "manifest.json").write_text("{}")
+    assert revised(Attempts(tmp_path), tmp_path, RUN, parameters()) == RUN
+
+
+def test_a_run_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    kept(tmp_path, None)
+    with pytest.raises(ConfigurationError, match="of = '2026': there is no such run here") as caught:
+        revised(Attempts(tmp_path), tmp_path, "2026", parameters())
+    assert "leave `of` empty" in caught.value.remedy
+
+
+def test_other_settings_or_data_are_no_rerun(tmp_path: Path) -> None:
+    kept(tmp_path, RUN)
+    with pytest.raises(ConfigurationError) as caught:
+        revised(Attempts(tmp_path), tmp_path, RUN, parameters("/digits", epochs=2))
+    assert caught.value.found == (
+        f"this is no rerun of {RUN}: configuration.training.epochs 1 → 2; data none → /digits"
+    )
+    assert "Fill in the form by the link in that run's artifacts" in caught.value.remedy
+
+
+def test_where_there_is_no_deployment_there_is_no_form(tmp_path: Path) -> None:
+    assert form_filled_in(kept(tmp_path, None), "parse") is None
