@@ -190,7 +190,7 @@ def test_from_https_to_http_no_redirect_is_followed(errand: Errand, monkeypatch:
         return httpx.Response(302, headers={"Location": "http://127.0.0.1:9/x"})
 
     client = httpx.Client(transport=httpx.MockTransport(redirect))
-    monkeypatch.setattr("tasks.download.http._client", lambda _: client)
+    monkeypatch.setattr("tasks.download.http.client_for", lambda _: client)
     with pytest.raises(SourceFailure, match=r"redirects from https to an unprotected address"):
         download("https://data.invalid/x", errand)
 
