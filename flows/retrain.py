@@ -166,12 +166,12 @@ class _Going:
             told = as_error(error)
             if isinstance(error, CountsBrokenError):
                 tell("stepwise.counts.broken", self._attempt, {"found": told.found, "expected": told.expected})
-            card = dossier(told, self._attempt, self._journal, self._digests())
-            create_markdown_artifact(key="dossier", markdown=card, description=told.found[:200])
             where = next(iter(self._journal.under_way), None)
             problem = Problem(step=where, found=told.found, expected=told.expected, remedy=told.remedy, file=told.file)
             with contextlib.suppress(StorageError):  # a disk that is full; then this is what to tell
                 self._end(outcome="failed", problem=problem)
+            card = dossier(told, self._attempt, self._journal, self._digests())
+            create_markdown_artifact(key="dossier", markdown=card, description=told.found[:200])
             raise
         except BaseException as stop:
             problem = Problem(step=next(iter(self._journal.under_way), None), found=f"stopped ({type(stop).__name__})")
