@@ -194,22 +194,26 @@ class _Going:
         try:
             yield
         except Exception as error:
-            told = as_error(error)
-            if isinstance(error, CountsBrokenError):
-                tell("stepwise.counts.broken", self.attempt, {"found": told.found, "expected": told.expected})
-            where = next(iter(self._journal.under_way), None)
-            get_run_logger().error("%s: %s", where or "before the first step", told)
-            form = form_filled_in(self.attempt, self._at, only=True)
-            card = dossier(told, self.attempt, self._journal, self._digests(), form)
-            create_markdown_artifact(key="dossier", markdown=card, description=told.found[:200])
-            problem = Problem(step=where, found=told.found, expected=told.expected, remedy=told.remedy, file=told.file)
-            with contextlib.suppress(StorageError):  # a disk that is full; then this is what to tell
-                self._end(outcome="failed", problem=problem)
+            self._failed(error)
             raise
         except BaseException as stop:
             problem = Problem(step=next(iter(self._journal.under_way), None), found=f"stopped ({type(stop).__name__})")
             self._end(outcome="stopped", problem=problem)
             raise
+
+    def _failed(self, error: Exception) -> None:
+        """Put a failure on record, then into the log and a dossier, for which a server may have to be reached."""
+        told = as_error(error)
+        if isinstance(error, CountsBrokenError):
+            tell("stepwise.counts.broken", self.attempt, {"found": told.found, "expected": told.expected})
+        where = next(iter(self._journal.under_way), None)
+        problem = Problem(step=where, found=told.found, expected=told.expected, remedy=told.remedy, file=told.file)
+        with contextlib.suppress(StorageError):  # a disk that is full; then this is what to tell
+            self._end(outcome="failed", problem=problem)
+        get_run_logger().error("%s: %s", where or "before the first step", told)
+        form = form_filled_in(self.attempt, self._at, only=True)
+        card = dossier(told, self.attempt, self._journal, self._digests(), form)
+        create_markdown_artifact(key="dossier", markdown=card, description=told.found[:200])
 
     def planned(self, plan: Sequence[Planned]) -> None:
         """Show the plan of a run that only plans."""
