@@ -205,13 +205,16 @@ def look_at_the_form(pages: Pages) -> None:
         "rerun": [*STAGES],
     }.items():
         page.get_by_role("button", name=f"Select {field}", exact=True).click()
+        page.get_by_role("option").first.wait_for()
         assert page.get_by_role("option").all_inner_texts() == choices
         page.keyboard.press("Escape")
+        page.get_by_role("listbox").wait_for(state="detached")
     choose = page.get_by_role("button", name="Select rerun")
     for stage in ("train", "evaluate"):
         choose.click()
         page.get_by_role("option", name=stage, exact=True).click()
         page.keyboard.press("Escape")
+        page.get_by_role("listbox").wait_for(state="detached")
     assert chosen(page) == ["train", "evaluate"]
     pages.picture("form")
     choose.wait_for()
