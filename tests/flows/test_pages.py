@@ -322,8 +322,8 @@ def test_a_stage_is_done_again_from_the_link_in_the_summary(pages: Pages) -> Non
     assert revision["parent"] == parent["run"]
     assert revision["weights"] == parent["weights"]
     pages.open_artifact(again, "summary")
-    pages.page.get_by_text("Revision of").wait_for()
-    pages.page.get_by_text(parent["run"]).first.wait_for()
+    pages.page.get_by_role("cell", name="Revision of").wait_for()
+    pages.page.get_by_role("cell", name=parent["run"]).wait_for()
 
 
 SERVE = """
