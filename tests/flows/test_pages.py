@@ -322,8 +322,8 @@ def test_a_stage_is_done_again_from_the_link_in_the_summary(pages: Pages) -> Non
     assert revision["parent"] == parent["run"]
     assert revision["weights"] == parent["weights"]
     pages.open_artifact(again, "summary")
-    pages.page.get_by_text("Revision of").wait_for()
-    pages.page.get_by_text(parent["run"]).first.wait_for()
+    pages.page.get_by_role("cell", name="Revision of").wait_for()
+    pages.page.get_by_role("cell", name=parent["run"]).wait_for()
 
 
 SERVE = """
@@ -363,4 +363,6 @@ def test_a_retry_of_a_served_flow_does_what_failed_and_what_hangs_on_it(pages: P
         serving.wait(60)
     assert pages.steps(run, 1)["Failed"] == {"parse test"}
     assert pages.steps(run, 2) == {"Cached": {"parse train"}, "Completed": DOWNLOADS | {"parse test"} | REST}
-    assert pages.counts(run) == dict.fromkeys(DOWNLOADS, 2) | dict.fromkeys({"parse test"} | REST, 1)
+    counts = pages.counts(run)
+    assert counts.pop("parse train", 0) <= 1, "at most in the first try; not at all after the tests above"
+    assert counts == dict.fromkeys(DOWNLOADS, 2) | dict.fromkeys({"parse test"} | REST, 1)
