@@ -17,8 +17,8 @@ help:  ## list these commands
 run: run-environment  ## retrain on real MNIST; options: make run ARGS="--preset smoke"
 	@$(bin)/stepwise run $(ARGS)
 
-test: dev-environment  ## run all tests, the fast tier first; what was skipped stands in the last lines
-	@$(bin)/python -m pytest $(ARGS)
+test: dev-environment  ## run all tests, two files at a time; what was skipped stands in the last lines
+	@$(bin)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 fast: dev-environment  ## run the fast tests only
 	@$(bin)/python -m pytest -m 'not slow' $(ARGS)

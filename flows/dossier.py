@@ -77,7 +77,7 @@ def dossier(
 ) -> str:
     """A failure in markdown; with the address of the form that runs it again, where there is one."""
     texts = {"Found": error.found, "Expected": error.expected, "What to do": error.remedy, "File": error.file}
-    steps = ", ".join(journal.under_way) or "before the first step"
+    steps = error.step or ", ".join(journal.under_way) or "before the first step"
     done = [f"| {output} | `{digest[:16]}…` |" for digest, output in digests.items()]
     records = error.records if isinstance(error, DataError) else ()
     parts = [

@@ -206,7 +206,7 @@ class _Going:
         told = as_error(error)
         if isinstance(error, CountsBrokenError):
             tell("stepwise.counts.broken", self.attempt, {"found": told.found, "expected": told.expected})
-        where = next(iter(self._journal.under_way), None)
+        where = told.step or next(iter(self._journal.under_way), None)
         problem = Problem(step=where, found=told.found, expected=told.expected, remedy=told.remedy, file=told.file)
         with contextlib.suppress(StorageError):  # a disk that is full; then this is what to tell
             self._end(outcome="failed", problem=problem)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from schemas.errors import StepwiseError
 from tasks.code import code_digests
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def once(store: Store, key: Key[Output], make: Callable[[], Output], anew: str |
     """
     began = time.monotonic()
     _tell(Advanced(key.step, 0, None, ""))
-    with store.lock(f"{key.stage}-{key.digest}"):
+    with _stopped(key.step), store.lock(f"{key.stage}-{key.digest}"):
         known = remembered(store, key, anew)
         output = key.adapt(make() if known is None else known)
         if known is None:
@@ -176,8 +177,19 @@ def timed(step: str) -> Iterator[None]:
     """Tell the time of a step whose output is made anew each time."""
     began = time.monotonic()
     _tell(Advanced(step, 0, None, ""))
-    yield
+    with _stopped(step):
+        yield
     tell_finished(step, time.monotonic() - began, reused=False)
+
+
+@contextlib.contextmanager
+def _stopped(step: str) -> Iterator[None]:
+    """Have an error name the step that it stopped; others may be under way beside it."""
+    try:
+        yield
+    except StepwiseError as error:
+        error.step = step
+        raise
 
 
 def tell_finished(step: str, seconds: float, *, reused: bool) -> None:

@@ -193,16 +193,13 @@ def test_the_saved_model_takes_raw_images(smoke_run: SmokeRun) -> None:
 
 
 @pytest.mark.slow
-def test_a_second_machine_folder_gives_equal_weights_and_a_second_run_reuses(
+def test_another_folder_gives_equal_weights_and_a_changed_setting_redoes_its_stage_alone(
     smoke_run: SmokeRun, tmp_path: Path
 ) -> None:
     weights = json.loads((smoke_run.folder / "manifest.json").read_bytes())["weights"]
     fresh = stepwise("run", "--preset", "smoke", "--artifacts", tmp_path / "a", "--json", home=tmp_path)
     folder = Path(json.loads(fresh.stdout)["folder"])
     assert json.loads((folder / "manifest.json").read_bytes())["weights"] == weights
-    again = stepwise("run", "--preset", "smoke", "--artifacts", tmp_path / "a", "--json", home=tmp_path)
-    assert Path(json.loads(again.stdout)["folder"]) == folder, "nothing changed, so the run stands"
-    assert "train: nothing changed, reused" in again.stderr
     changed = ("--set", "evaluation.calibration_bins=5", "--artifacts", tmp_path / "a", "--json")
     third = Path(json.loads(stepwise("run", "--preset", "smoke", *changed, home=tmp_path).stdout)["folder"])
     assert third != folder

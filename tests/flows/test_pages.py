@@ -125,6 +125,12 @@ class Pages:
             said[1] for line in lines if (said := re.fullmatch(r"([a-z ]+): done in [\d.]+ s", line["message"]))
         )
 
+    def done(self, expected: dict[str, int], *runs: str) -> bool:
+        """Whether each step was really done so often; a log's last lines reach the server after the run's end."""
+        with contextlib.suppress(AssertionError):
+            until(lambda: self.counts(*runs) == expected, 30, "the counts")
+        return self.counts(*runs) == expected
+
     def published(self) -> list[dict[str, Any]]:
         """The manifests of all published runs, in their order."""
         found = (json.loads(path.read_bytes()) for path in self.home.glob("artifacts/runs/*/manifest.json"))
@@ -179,7 +185,8 @@ def test_a_failed_run_is_understood_mended_and_retried(pages: Pages) -> None:
     assert pages.ended(run, 2) == "Completed"
     assert pages.steps(run, 1) == {"Completed": DOWNLOADS | PARSED, "Failed": {"validate"}}
     assert pages.steps(run, 2) == {"Cached": {"parse test"}, "Completed": DOWNLOADS | {"parse train"} | REST}
-    assert pages.counts(run) == dict.fromkeys(DOWNLOADS | {"parse train"}, 2) | dict.fromkeys({"parse test"} | REST, 1)
+    counts = dict.fromkeys(DOWNLOADS | {"parse train"}, 2) | dict.fromkeys({"parse test"} | REST, 1)
+    assert pages.done(counts, run), pages.counts(run)
     pages.open_run(run)
     pages.page.get_by_text("Completed", exact=True).first.wait_for()
     pages.page.get_by_role("tab", name="Task Runs").click()
@@ -316,7 +323,8 @@ def test_a_stage_is_done_again_from_the_link_in_the_summary(pages: Pages) -> Non
     pages.retry(again)
     assert pages.ended(again, 2) == "Completed"
     assert pages.steps(again, 2) == {"Cached": PARSED | REST - {"publish"}, "Completed": DOWNLOADS | {"publish"}}
-    assert pages.counts(again) == dict.fromkeys(DOWNLOADS, 2) | dict.fromkeys({"evaluate", "publish"}, 1)
+    counts = dict.fromkeys(DOWNLOADS, 2) | dict.fromkeys({"evaluate", "publish"}, 1)
+    assert pages.done(counts, again), pages.counts(again)
     parent, revision = pages.published()
     assert parent == before
     assert revision["parent"] == parent["run"]
@@ -352,7 +360,9 @@ def test_a_retry_of_a_served_flow_does_what_failed_and_what_hangs_on_it(pages: P
         named = {"name": {"any_": ["served"]}}
         [deployment] = until(lambda: asked(pages.address, "deployments", deployments=named), 120, "a served flow")
         start = f"{pages.address}/api/deployments/{deployment['id']}/create_flow_run"
-        run = httpx.post(start, json={"state": {"type": "SCHEDULED"}}, trust_env=False, timeout=60).json()["id"]
+        started = httpx.post(start, json={"state": {"type": "SCHEDULED"}}, trust_env=False, timeout=60)
+        assert started.is_success, started.text
+        run = started.json()["id"]
         assert pages.ended(run, 1) == "Failed"
         write_idx(path, labels("test")[300:400][::-1])
         retry = [sys.executable, "-m", "prefect", "flow-run", "retry", run]
@@ -363,6 +373,6 @@ def test_a_retry_of_a_served_flow_does_what_failed_and_what_hangs_on_it(pages: P
         serving.wait(60)
     assert pages.steps(run, 1)["Failed"] == {"parse test"}
     assert pages.steps(run, 2) == {"Cached": {"parse train"}, "Completed": DOWNLOADS | {"parse test"} | REST}
-    counts = pages.counts(run)
-    assert counts.pop("parse train", 0) <= 1, "at most in the first try; not at all after the tests above"
-    assert counts == dict.fromkeys(DOWNLOADS, 2) | dict.fromkeys({"parse test"} | REST, 1)
+    alone = {} if len(pages.runs()) > 1 else {"parse train": 1}  # not done at all after the tests above
+    counts = dict.fromkeys(DOWNLOADS, 2) | dict.fromkeys({"parse test"} | REST, 1) | alone
+    assert pages.done(counts, run), pages.counts(run)

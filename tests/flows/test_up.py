@@ -80,10 +80,12 @@ class Up:
 
     def below(self, *words: str) -> list[psutil.Process]:
         """The processes below it in whose command the words stand."""
-        found = psutil.Process(self._process.pid).children(recursive=True)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return [process for process in found if all(word in " ".join(process.cmdline()) for word in words)]
-        return []
+        found = []
+        for process in psutil.Process(self._process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # any of them may end while it is looked at
+                if all(word in " ".join(process.cmdline()) for word in words):
+                    found.append(process)
+        return found
 
     def ends(self, number: signal.Signals) -> float:
         """Send a signal; returns the seconds until it and all below it are gone."""
