@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class StepwiseError(Exception):
     """One paragraph for a person: what was found, what was expected, what to do, and the file it is about.
 
-    The four texts are also kept apart, so that a dossier or a JSON answer can show them as fields. `step` is the step of
-    a run that it stopped, "reshape train"; None outside of one.
+    The four texts are also kept apart, so that a dossier or a JSON answer can show them as fields. `step` is the step
+    of a run that it stopped, "reshape train"; None outside of one.
     """
 
     exit_code: ClassVar[int] = 1
