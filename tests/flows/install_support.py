@@ -64,9 +64,14 @@ def is_healthy(address: str) -> bool:
 
 def asked(address: str, things: str, **query: object) -> list[dict[str, Any]]:
     """What Prefect's REST API says of runs, task runs, logs or artifacts."""
-    answer = httpx.post(f"{address}/api/{things}/filter", json={"limit": 200, **query}, trust_env=False, timeout=60)
-    answer.raise_for_status()
-    found: list[dict[str, Any]] = answer.json()
+
+    def answer() -> httpx.Response | None:
+        told = httpx.post(f"{address}/api/{things}/filter", json={"limit": 200, **query}, trust_env=False, timeout=60)
+        return None if told.status_code == httpx.codes.SERVICE_UNAVAILABLE else told  # its database is busy
+
+    told = until(answer, 60, f"an answer about {things}")
+    told.raise_for_status()
+    found: list[dict[str, Any]] = told.json()
     return found
 
 
