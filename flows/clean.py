@@ -1,6 +1,6 @@
 """Removing old runs with all that only they needed. Said before it is done; the newest runs always stay.
 
-Not here: doing it on a schedule (flows/upkeep), what of the store nothing needs any more (tasks/retention).
+Not here: doing it on a schedule (installation/upkeep), what of the store nothing needs any more (tasks/retention).
 """
 
 from __future__ import annotations

@@ -298,7 +298,7 @@ def ui(
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
 ) -> None:
     """Serve the Prefect UI with all runs made so far, until Ctrl-C; those of the artifacts that died are marked so."""
-    from flows.server import serve_ui
+    from flows.pages import serve_ui
 
     require_home()
     serve_ui(host, port, artifacts)
@@ -312,7 +312,7 @@ def deploy(file: InstallationFile = Path("stepwise.toml")) -> None:
     unchanged, created, or what changed. Again changes nothing.
     """
     require_home()
-    from flows.deploy import deploy_and_tell
+    from flows.installation.deploy import deploy_and_tell
 
     deploy_and_tell(file)
 
@@ -331,7 +331,7 @@ def up(
     one; PREFECT_SERVER_API_AUTH_STRING=user:password asks everybody for a password.
     """
     require_home()
-    from flows.up import up as start
+    from flows.installation.up import up as start
 
     start(file, host, port)
 
@@ -363,7 +363,7 @@ def watch(file: InstallationFile = Path("stepwise.toml")) -> None:
 
     Dead runs are marked as crashed, crashed ones tried again, missed ones made up for by one, failures told.
     """
-    from flows.watchdog import watch as keep_watching
+    from flows.installation.watchdog import watch as keep_watching
 
     keep_watching(file)
 

@@ -1,6 +1,6 @@
 """Events at the stations of a run, for the server's event feed and for automations of the user's own.
 
-Here: their names and what they are about. Not here: when they are told (retrain), alerts (flows/alerts).
+Here: their names and what they are about. Not here: when they are told (retrain), alerts (flows/installation/alerts).
 """
 
 from __future__ import annotations

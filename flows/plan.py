@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from schemas.plan import Planned, Verdict, differences
 from tasks.mirror import Mirror
+from tasks.publish.cards import as_text
 from tasks.stage import understood
 from tasks.store import Store, handles_in
 
@@ -117,3 +118,22 @@ def _unknown_in(value: object) -> Unknown | None:
 def _split_of(arguments: dict[str, Any]) -> Split | None:
     values = (arguments.get("split"), *(getattr(value, "split", None) for value in arguments.values()))
     return next((value for value in values if value), None)
+
+
+def plan_card(plan: Sequence[Planned], actual: dict[str, bool]) -> str:
+    """A plan in markdown, with what happened where it has happened."""
+    happened = {step: "reused" if reused else "ran" for step, reused in actual.items()}
+    lines = [
+        "| Step | Plan | Why |" + (" Happened |" if actual else ""),
+        "| --- | --- | --- |" + " --- |" * bool(actual),
+    ]
+    for planned in plan:
+        row = f"| {planned.step} | {planned.verdict} | {as_text(planned.why)} |"
+        lines.append(row + (f" {happened.get(planned.step, 'did not begin')} |" if actual else ""))
+    return "\n".join(lines)
+
+
+def plan_in_short(plan: Sequence[Planned]) -> str:
+    """A plan in one line."""
+    counts = {verdict: sum(planned.verdict == verdict for planned in plan) for verdict in ("run", "follows", "reuse")}
+    return f"{counts['run']} to run, {counts['follows']} that follow from them, {counts['reuse']} to reuse"

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.dag import chain
-from flows.plan import Foresight
-from flows.retrain import dataset_for, plan_in_short, require_timesteps
+from flows.plan import Foresight, plan_in_short
+from flows.retrain import dataset_for, require_timesteps
 from flows.runs import print_json
 from flows.start import decided, weights_of
 from tasks.publish import Subject

@@ -1,61 +1,45 @@
-"""The retraining flow: its parameters, what it does with the DAG, and what it leaves behind, however it ends.
+"""The retraining flow: its parameters, and what it does with the DAG.
 
-Not here: the steps and their order (dag), what a step would do (plan), what a failure says (dossier).
+Not here: the steps and their order (dag), how each is done and told (going), what it would do (plan).
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import logging
 import os
 import re
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
-from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from flows.attempts import Attempt, Attempts, Problem
+from flows.attempts import Attempt, Attempts
 from flows.dag import chain
-from flows.dossier import Journal, as_error, dossier, journal_kept
+from flows.dossier import journal_kept
 from flows.ending import end_in_time
-from flows.events import tell
-from flows.plan import Foresight
+from flows.going import Going
+from flows.plan import Foresight, plan_in_short
 from flows.revision import form_filled_in, revised
-from flows.start import decided, weights_of
+from flows.start import weights_of
 from flows.story import tell_the_story
 from flows.unchanged import NothingChangedError, require_change
 from schemas.catalog import Dataset, dataset_of_folder, load_catalog
 from schemas.configuration import RunConfiguration
-from schemas.errors import StorageError
-from schemas.handles import ROLES, SPLITS, PublishedRun
-from schemas.ledger import CountsBrokenError
-from schemas.plan import STAGES, Planned, Stage, stages_named
+from schemas.handles import PublishedRun
+from schemas.plan import STAGES, Stage
 from schemas.policy import Policy
-from tasks.publish import StageTiming, Subject
-from tasks.publish.cards import as_text, show_standing
+from tasks.publish import Subject
 from tasks.stage import log
-from tasks.store import handles_in
 from tasks.train import Terms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from prefect import Task
-    from prefect.futures import PrefectFuture
-    from pydantic import BaseModel
-
-    from schemas.handles import SourceFile
+    from collections.abc import Callable
 
 logging.getLogger("stepwise").setLevel(logging.INFO)  # Prefect forwards it to the server
 tell_the_story()
-
-SIDE_BY_SIDE: Final = ("download", "parse", "reshape")
-DOWNLOADS: Final = len(SPLITS) * len(ROLES)
 
 
 def _flow_run_name() -> str:
@@ -110,7 +94,7 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
     }
     attempt = _attempt(configuration, data, of, parameters)
     with Attempts(artifacts).held(attempt) as attempt, journal_kept() as journal:
-        going = _Going(attempt, journal, Attempts(artifacts), _demands(rerun, attempt.flow_run, only=rerun_only))
+        going = Going(attempt, journal, Attempts(artifacts), _demands(rerun, attempt.flow_run, only=rerun_only))
         with going.ended_well_or_told():
             dataset = dataset_for(configuration, data, catalogs)
             configuration = configuration.model_copy(update={"dataset": dataset.name})
@@ -138,156 +122,6 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
 
 # `serve` hands the flow to another process by value, where the names in its annotations mean nothing.
 retrain.fn.__annotations__ = get_type_hints(retrain.fn)
-
-
-class _Going:
-    """A run that goes on: does each step, and tells how it ended."""
-
-    def __init__(
-        self, attempt: Attempt, journal: Journal, attempts: Attempts, demands: Callable[[str], str | None]
-    ) -> None:
-        self.attempt, self._journal, self._attempts = attempt, journal, attempts
-        self.demands = demands
-        self.timings = _Timings(journal)
-        self._futures: list[tuple[Stage, PrefectFuture[Any]]] = []
-        self._at: Stage | None = None  # the stage whose result is awaited: where it does not come, that one failed
-        self._results: list[BaseModel] = []
-        self.before_parsing: Callable[[list[SourceFile]], None] = lambda _: None
-
-    def __call__(self, task: Task[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - a future or a result
-        """Do one step: side by side with its kind where there are several, else here and now."""
-        [stage] = stages_named([task.name])
-        anew = self.demands(stage)
-        if stage == "parse" and len(self._futures) == DOWNLOADS:
-            self.before_parsing(list(self._awaited()))
-        if stage in SIDE_BY_SIDE:
-            future = task.submit(*arguments, anew=anew)
-            self._futures.append((stage, future))
-            return future
-        for _ in self._awaited():  # the first that failed is the error to show, not what it kept from beginning
-            pass
-        self._at = stage
-        result: Any = task(*arguments, anew=anew)
-        self._results.append(result)
-        if stage == "validate":
-            tell("stepwise.data.verified", self.attempt, {"receipt": result.digest, "rows": result.rows})
-        return result
-
-    def decided(self, configuration: RunConfiguration) -> Policy:
-        """The policy with what it left open decided; kept in the record, which a retry reads in place of the form."""
-        given = self.attempt.parameters
-        policy = decided(Policy.model_validate(given["policy"]), Path(given["artifacts"]), configuration)
-        parameters = {**given, "policy": policy.model_dump(mode="json")}
-        self.attempt = self.attempt.model_copy(update={"parameters": parameters})
-        self._attempts.keep(self.attempt)
-        return policy
-
-    def _awaited(self) -> Iterator[Any]:
-        """The results of the steps that go side by side, in their order."""
-        for stage, future in self._futures:
-            self._at = stage
-            yield future.result()
-
-    @contextlib.contextmanager
-    def ended_well_or_told(self) -> Iterator[None]:
-        """Leave a dossier where the run fails, and a record of how it ended in any case."""
-        try:
-            yield
-        except Exception as error:
-            self._failed(error)
-            raise
-        except BaseException as stop:
-            problem = Problem(step=next(iter(self._journal.under_way), None), found=f"stopped ({type(stop).__name__})")
-            self._end(outcome="stopped", problem=problem)
-            raise
-
-    def _failed(self, error: Exception) -> None:
-        """Put a failure on record, then into the log and a dossier, for which a server may have to be reached."""
-        told = as_error(error)
-        if isinstance(error, CountsBrokenError):
-            tell("stepwise.counts.broken", self.attempt, {"found": told.found, "expected": told.expected})
-        where = told.step or next(iter(self._journal.under_way), None)
-        problem = Problem(step=where, found=told.found, expected=told.expected, remedy=told.remedy, file=told.file)
-        with contextlib.suppress(StorageError):  # a disk that is full; then this is what to tell
-            self._end(outcome="failed", problem=problem)
-        get_run_logger().error("%s: %s", where or "before the first step", told)
-        form = form_filled_in(self.attempt, self._at, only=True)
-        card = dossier(told, self.attempt, self._journal, self._digests(), form)
-        create_markdown_artifact(key="dossier", markdown=card, description=told.found[:200])
-
-    def planned(self, plan: Sequence[Planned]) -> None:
-        """Show the plan of a run that only plans."""
-        create_markdown_artifact(key="plan", markdown=plan_card(plan, {}), description=plan_in_short(plan))
-        self._end(outcome="planned")
-
-    def published(self, published: PublishedRun, plan: Sequence[Planned], artifacts: Path) -> None:
-        """Show plan against actual, and, where nothing had to be published, the run that stands."""
-        actual = {event.step: event.reused for event in self._journal.finished}
-        create_markdown_artifact(key="plan", markdown=plan_card(plan, actual), description=plan_in_short(plan))
-        stood = published.run != self.attempt.run
-        if stood:
-            show_standing(artifacts / published.place, form_filled_in(self.attempt, "evaluate"))
-        else:
-            payload = {"accuracy": published.accuracy, "manifest": published.manifest, "place": published.place}
-            tell("stepwise.model.published", self.attempt, payload)
-        self._end(outcome="unchanged" if stood else "published", published=published.run)
-
-    def skipped(self, run: str) -> None:
-        """Say that nothing changed, and which run stands."""
-        told = f"Nothing changed since {run}: no file's digest and no setting. The run was skipped, as its policy says."
-        again = form_filled_in(self.attempt, "evaluate")
-        link = f"\n\n[Open the form, filled in to evaluate it again]({again})" if again else ""
-        create_markdown_artifact(key="summary", markdown=f"{told}\n\n`{run}` stands.{link}", description=told)
-        log.info(told)
-        tell("stepwise.run.skipped", self.attempt, {"stands": run})
-        self._end(outcome="skipped", published=run)
-
-    def _end(self, **changes: object) -> None:
-        self._attempts.keep(self.attempt.model_copy(update={"ended": _now(), "problem": None, **changes}))
-
-    def _digests(self) -> dict[str, str]:
-        """What was finished, by its digest."""
-        results = [future.result() for _, future in self._futures if future.state.is_completed()]
-        digests: dict[str, str] = {}
-        for result in (*results, *self._results):
-            whose = " ".join(getattr(result, name) for name in ("split", "role") if hasattr(result, name))
-            for handle in handles_in(result.model_dump(mode="json")):
-                said = f"{whose}: {handle.kind}" if whose else handle.kind
-                digests.setdefault(handle.digest, f"{said}, {handle.rows:,} rows")
-        return digests
-
-
-class _Timings(list[StageTiming]):
-    """The steps' timings so far, read when publish begins."""
-
-    def __init__(self, journal: Journal) -> None:
-        super().__init__()
-        self._journal = journal
-
-    def __iter__(self) -> Iterator[StageTiming]:
-        return iter(
-            StageTiming(step=event.step, seconds=round(event.seconds, 3), reused=event.reused)
-            for event in self._journal.finished
-        )
-
-
-def plan_card(plan: Sequence[Planned], actual: dict[str, bool]) -> str:
-    """A plan in markdown, with what happened where it has happened."""
-    happened = {step: "reused" if reused else "ran" for step, reused in actual.items()}
-    lines = [
-        "| Step | Plan | Why |" + (" Happened |" if actual else ""),
-        "| --- | --- | --- |" + " --- |" * bool(actual),
-    ]
-    for planned in plan:
-        row = f"| {planned.step} | {planned.verdict} | {as_text(planned.why)} |"
-        lines.append(row + (f" {happened.get(planned.step, 'did not begin')} |" if actual else ""))
-    return "\n".join(lines)
-
-
-def plan_in_short(plan: Sequence[Planned]) -> str:
-    """A plan in one line."""
-    counts = {verdict: sum(planned.verdict == verdict for planned in plan) for verdict in ("run", "follows", "reuse")}
-    return f"{counts['run']} to run, {counts['follows']} that follow from them, {counts['reuse']} to reuse"
 
 
 def dataset_for(configuration: RunConfiguration, data: Path | None, catalogs: tuple[Path, ...]) -> Dataset:

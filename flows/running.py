@@ -17,9 +17,9 @@ from rich.table import Table
 from flows.attempts import Attempts
 from flows.embedded import bind_embedded_server
 from flows.ending import end_in_time
+from flows.installation.watchdog import reconcile
 from flows.retrain import dataset_for, require_timesteps, retrain
 from flows.runs import ledger_table, print_json
-from flows.watchdog import reconcile
 from schemas.configuration import RunConfiguration
 from schemas.ledger import Ledger
 from schemas.policy import Policy

@@ -1,4 +1,4 @@
-"""The Prefect UI on this machine. Not here: deployments and schedules."""
+"""A Prefect server of this machine: its command, its settings, its application. Not here: who starts it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.attempts import Attempts
-
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
     from starlette.middleware.base import RequestResponseEndpoint
@@ -16,20 +14,6 @@ if TYPE_CHECKING:
 # The UI's pages ask an address of an analytics company for its settings, even where analytics are switched off;
 # under this policy a browser lets them talk to their own server only.
 OWN_SERVER_ONLY = "connect-src 'self'; frame-src 'self'; form-action 'self'; object-src 'none'"
-
-
-def serve_ui(host: str, port: int, artifacts: Path) -> None:
-    """Become a Prefect server with the same home, its pages calling the port they are served at."""
-    if (artifacts / "store").is_dir() and Attempts(artifacts).newly_dead():
-        from flows.watchdog import reconcile  # it costs seconds, so only where there is something to do
-
-        for deed in reconcile(artifacts):
-            sys.stdout.write(f"left from before: {deed}\n")
-    shown = address_of(host, port)
-    sys.stdout.write(f"Prefect UI: {shown} (artifacts: {shown}/v2/artifacts; Ctrl-C ends it)\n")
-    sys.stdout.flush()
-    environment = {**os.environ, **settings_of(host, port)}
-    os.execve(sys.executable, server_command(host, port), environment)  # noqa: S606 - no shell is wanted
 
 
 def address_of(host: str, port: int) -> str:

@@ -1,6 +1,6 @@
 """The installation: what is deployed when, and what its keepers do. Here: its form and loading it from TOML.
 
-Not here: putting it onto a server (flows/deploy), starting it (flows/up), watching it (flows/watchdog).
+Not here: putting it onto a server, starting it, watching it (flows/installation).
 """
 
 from __future__ import annotations

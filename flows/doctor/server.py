@@ -13,13 +13,13 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 
-from flows import up, watchdog
-from flows.deploy import differences
 from flows.doctor.finding import bad, counted, examined, some, warn, well
-from flows.owned import next_start, owned_deployments
+from flows.installation import up, watchdog
+from flows.installation.deploy import differences
+from flows.installation.owned import next_start, owned_deployments
+from flows.installation.watchdog import Watchdog
 from flows.reach import require_server, server_client
 from flows.server import address_of
-from flows.watchdog import Watchdog
 from schemas.errors import SourceError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pytest
 from flow_support import environment_of
 from install_support import STEPWISE, TOY
 
-from flows.deploy import ENTRYPOINT, deploy
-from flows.owned import FLOW, owned_deployments
+from flows.installation.deploy import ENTRYPOINT, deploy
+from flows.installation.owned import FLOW, owned_deployments
 from schemas.errors import ConfigurationError
 from schemas.installation import load_installation
 

@@ -22,7 +22,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary
 from flows.attempts import Attempt, Attempts, Problem
 from flows.doctor import examine_and_tell, machine, outputs, server, sources
 from flows.doctor.finding import examined
-from flows.up import LOCK
+from flows.installation.up import LOCK
 from schemas.catalog import dataset_of_folder, load_catalog
 from schemas.errors import DataError
 from schemas.handles import ROLES, SPLITS

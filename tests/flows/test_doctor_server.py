@@ -14,10 +14,10 @@ from install_support import TOY, until
 from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.states import Failed, Pending, Running
 
-from flows import watchdog
-from flows.deploy import deploy
 from flows.doctor.server import server as examined_server
-from flows.owned import next_start, owned_deployments
+from flows.installation import watchdog
+from flows.installation.deploy import deploy
+from flows.installation.owned import next_start, owned_deployments
 from schemas.installation import load_installation
 from tasks.store import Store
 

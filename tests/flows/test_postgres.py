@@ -13,9 +13,9 @@ from flow_support import environment_of
 from install_support import STEPWISE, TOY, Receiver, client_of, free_port, postgres, served, until
 from prefect.states import Completed, Crashed, Failed, Pending, Running
 
-from flows import automations
-from flows.deploy import deploy
-from flows.owned import owned_deployments
+from flows.installation import automations
+from flows.installation.deploy import deploy
+from flows.installation.owned import owned_deployments
 from schemas.errors import ConfigurationError
 from schemas.installation import load_installation
 

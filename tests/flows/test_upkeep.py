@@ -17,13 +17,13 @@ from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Completed, Pending, Running
 
-import flows.upkeep
+import flows.installation.upkeep
 from flows.attempts import Attempt, Attempts, RunGoesOnError
 from flows.clean import Cleaning, Keeping, cleaned
-from flows.deploy import UPKEEP_ENTRYPOINT, deploy
-from flows.owned import owned_deployments
-from flows.upkeep import card, upkeep
-from flows.watchdog import Watchdog
+from flows.installation.deploy import UPKEEP_ENTRYPOINT, deploy
+from flows.installation.owned import owned_deployments
+from flows.installation.upkeep import card, upkeep
+from flows.installation.watchdog import Watchdog
 from schemas.installation import load_installation
 from tasks.store import Store
 
@@ -51,7 +51,7 @@ def test_the_card_names_what_went() -> None:
 
 
 def test_it_waits_for_the_end_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flows.upkeep, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(flows.installation.upkeep, "LOOK_SECONDS", 0.05)
     began = threading.Event()
 
     def runs() -> None:
@@ -64,8 +64,8 @@ def test_it_waits_for_the_end_of_a_run(tmp_path: Path, monkeypatch: pytest.Monke
     run.start()
     began.wait()
     with pytest.raises(RunGoesOnError, match=r"a run is going on \(a\)"):
-        flows.upkeep._when_nothing_runs(tmp_path, Keeping(1, None), 0.0)
-    assert flows.upkeep._when_nothing_runs(tmp_path, Keeping(1, None), 60.0).runs == ()
+        flows.installation.upkeep._when_nothing_runs(tmp_path, Keeping(1, None), 0.0)
+    assert flows.installation.upkeep._when_nothing_runs(tmp_path, Keeping(1, None), 60.0).runs == ()
     run.join()
 
 

@@ -18,11 +18,11 @@ from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running
 
 from flows.attempts import Attempt, Attempts, Problem
-from flows.deploy import deploy
 from flows.events import tell
-from flows.owned import owned_deployments
+from flows.installation.deploy import deploy
+from flows.installation.owned import owned_deployments
+from flows.installation.watchdog import Watchdog, reconcile
 from flows.retrain import retrain
-from flows.watchdog import Watchdog, reconcile
 from schemas.installation import Alerts, Installation, load_installation
 from tasks.store import Store
 from tasks.train import train

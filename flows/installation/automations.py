@@ -18,7 +18,7 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
-from flows.owned import OWNED, Item
+from flows.installation.owned import OWNED, Item
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """The watchdog: what the server believes is made to agree with what is, again and again.
 
 It marks runs whose process died as crashed, has crashed ones tried again, lets one late run stand for all that were
-missed, and has failures told (flows/alerts). A finished run's state is never overwritten. It keeps no state of its own:
+missed, and has failures told (alerts). A finished run's state is never overwritten. It keeps no state of its own:
 what it does follows from the server, the attempts' records and their locks, so that it can be killed at any moment.
-Not here: starting it (flows/up), telling (flows/alerts).
+Not here: starting it (up), telling (alerts).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed
 
-from flows.alerts import Alarm
 from flows.attempts import Attempts
-from flows.owned import FLOWS, owned_deployments, say
+from flows.installation.alerts import Alarm
+from flows.installation.owned import FLOWS, owned_deployments, say
 from flows.reach import server_client
 from schemas.errors import SourceError
 from schemas.handles import Frozen

@@ -2,7 +2,7 @@
 
 Each end of a run has a record under `store/alerts/` of the artifacts root, written before anybody is told and again
 after, so that a restart neither forgets nor repeats. What is not taken is offered again, later and later.
-Not here: which runs ended badly (flows/watchdog).
+Not here: which runs ended badly (watchdog).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Parts: programs that are kept running, start again when they die, and end with this process.
 
-Not here: which parts there are and in which order they start and stop (flows/up).
+Not here: which parts there are and in which order they start and stop (up).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from flows.bound import guarded
-from flows.processes import stop
+from flows.installation.processes import stop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

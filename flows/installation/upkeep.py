@@ -1,7 +1,7 @@
 """The upkeep flow: what `stepwise clean --yes` does, on a schedule, with an artifact that says what went.
 
 Where a run goes on, it waits for a while and then leaves everything as it is, which the state of its run says.
-Not here: what is removed (flows/clean), the schedule (flows/deploy).
+Not here: what is removed (flows/clean), the schedule (deploy).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic import Field
 
 from flows.attempts import RunGoesOnError
 from flows.clean import Cleaning, Keeping, cleaned, forget
-from flows.owned import UPKEEP_FLOW
+from flows.installation.owned import UPKEEP_FLOW
 from tasks.stage import log
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Everything on one machine: server, worker and watchdog as parts of one command, and the installation deployed.
 
 Stopping is ordered: first the watchdog, so that nothing is tried again, then the runs, which record that they were
-stopped, then the worker, last the server, which was told. Not here: what keeps a part running (flows/parts).
+stopped, then the worker, last the server, which was told. Not here: what keeps a part running (parts).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from flows.owned import next_start, owned_deployments, say
-from flows.parts import Part
-from flows.processes import adopt_orphans, below, flow_run_of, reap, stop
+from flows.installation.owned import next_start, owned_deployments, say
+from flows.installation.parts import Part
+from flows.installation.processes import adopt_orphans, below, flow_run_of, reap, stop
+from flows.installation.watchdog import Watchdog
 from flows.reach import server_client
 from flows.server import address_of, server_command, settings_of
-from flows.watchdog import Watchdog
 from schemas.errors import ConfigurationError, StepwiseError
 from schemas.installation import load_installation
 from tasks.store import Store, writing
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from schemas.installation import Installation
 
-HOME: Final = Path(__file__).resolve().parents[1]
+HOME: Final = Path(__file__).resolve().parents[2]
 HEALTHY_WITHIN: Final = 240.0
 LOOK_SECONDS: Final = 0.5
 # Seconds after a stop began, by which each has to be gone: ten are allowed for all.
@@ -105,7 +105,7 @@ class _Everything:
 
     def start(self) -> None:
         """Start the parts, each when what it needs is there."""
-        from flows.deploy import deploy
+        from flows.installation.deploy import deploy
 
         adopt_orphans()
         self.server.start()

@@ -1,7 +1,7 @@
 """Putting an installation onto a Prefect server: pool, deployments, schedules, limits; again and again alike.
 
 What is there is read first, only what differs is written, and what was done is told. Owned is what carries the tag
-`stepwise` and waits in the installation's pool; nothing else is touched. Not here: automations (flows/automations).
+`stepwise` and waits in the installation's pool; nothing else is touched. Not here: automations (automations).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 from rich.console import Console
 
-from flows.automations import put_automations
-from flows.owned import FLOW, OWNED, UPKEEP_FLOW, Item, owned_deployments
+from flows.installation.automations import put_automations
+from flows.installation.owned import FLOW, OWNED, UPKEEP_FLOW, Item, owned_deployments
+from flows.installation.upkeep import upkeep
 from flows.reach import server_client
 from flows.retrain import dataset_for, require_timesteps, retrain
 from flows.settings import OF_RUNS
-from flows.upkeep import upkeep
 from schemas.errors import ConfigurationError
 from schemas.installation import Deployment, Installation, load_installation
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 # Modules, so that a worker finds them wherever stepwise is installed.
 ENTRYPOINT: Final = "flows.retrain.retrain"
-UPKEEP_ENTRYPOINT: Final = "flows.upkeep.upkeep"
+UPKEEP_ENTRYPOINT: Final = "flows.installation.upkeep.upkeep"
 SCHEDULE: Final = "stepwise"  # the slug of the schedule that the file describes
 _LONGEST: Final = 120
 
