@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from tasks.network import forward
+from tasks.network import forward, noise_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,11 +184,9 @@ class Learner:
         import tensorflow as tf
 
         def step(t: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            noise = [self._noise(tf.stack([number * 1_000_003 + t, 1000 * (k + 1)])) for k in range(self.replicas)]
             parts = [
-                self._gradient(
-                    self._x, self._y, rows[t, k], weights[t, k], tf.stack([number * 1_000_003 + t, 1000 * (k + 1)])
-                )
-                for k in range(self.replicas)
+                self._gradient(self._x, self._y, rows[t, k], weights[t, k], noise[k]) for k in range(self.replicas)
             ]
             totals = tf.add_n([part[0] for part in parts])
             self._update([part[1] for part in parts], totals[2])
@@ -196,8 +194,17 @@ class Learner:
 
         return tf.while_loop(lambda t, _: t < stop, step, (start, sums), parallel_iterations=1)[1]
 
+    def _noise(self, seed: tf.Tensor) -> list[tf.Tensor]:
+        """What each dropout layer takes; drawn outside the compiled program, whose own generator is far slower."""
+        import tensorflow as tf
+
+        shapes = noise_shapes(self.model, self.part)
+        return [
+            tf.random.stateless_uniform(shape, seed + tf.constant([0, place])) for place, shape in enumerate(shapes)
+        ]
+
     def _replica_gradient(
-        self, x: tf.Tensor, y: tf.Tensor, rows: tf.Tensor, weights: tf.Tensor, seed: tf.Tensor
+        self, x: tf.Tensor, y: tf.Tensor, rows: tf.Tensor, weights: tf.Tensor, noise: list[tf.Tensor]
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Sums of loss, hits and labels over one part of a batch, and the gradient of the summed loss."""
         import tensorflow as tf
@@ -206,7 +213,7 @@ class Learner:
         true = tf.gather(y, rows)
         weight = tf.broadcast_to(tf.reshape(weights, [-1] + [1] * (len(true.shape) - 1)), tf.shape(true))
         with tf.GradientTape() as tape:
-            logits = forward(self.model, tf.gather(x, rows), seed)
+            logits = forward(self.model, tf.gather(x, rows), noise)
             loss = tf.reduce_sum(weight * loss_of(self.training, logits, true, self.classes))
         gradient = tape.gradient(loss, variables)
         hits = tf.cast(tf.argmax(logits, -1, output_type=tf.int32) == true, tf.float32)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from schemas.configuration import EarlyStopping, LstmLayer, Network, Reshape, Training
-from tasks.network import Answerer, Moments, build, forward, load, weights_digest
+from tasks.network import Answerer, Moments, build, forward, load, noise_shapes, weights_digest
 from tasks.train import held_out
 from tasks.train.engine import Examples, fit
 
@@ -186,12 +186,14 @@ def test_dropout_drops_only_while_learning() -> None:
 
     model = network(Network(layers=(LstmLayer(units=64),), dropout_head=0.5))
     x = examples().x
-    still = forward(model, x, None).numpy()
-    one, same, other = (forward(model, x, tf.constant([1, seed])).numpy() for seed in (1, 1, 2))
+    [shape] = noise_shapes(model, N)
+    still = forward(model, x).numpy()
+    noise = [tf.random.stateless_uniform(shape, [1, seed]) for seed in (1, 1, 2)]
+    one, same, other = (forward(model, x, [each]).numpy() for each in noise)
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
     assert not np.array_equal(one, still)
-    np.testing.assert_array_equal(still, forward(model, x, None).numpy())
+    np.testing.assert_array_equal(still, forward(model, x).numpy())
 
 
 def test_a_saved_model_answers_alike_without_this_project(tmp_path) -> None:  # noqa: ANN001
