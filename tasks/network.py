@@ -115,11 +115,19 @@ class Moments:
         return cls(1.0 / deviation, -mean / deviation)
 
 
-def forward(model: keras.Model, x: tf.Tensor, noise: Sequence[tf.Tensor] = ()) -> tf.Tensor:
+def on_gpu() -> bool:
+    """Whether TensorFlow has a GPU. There Keras takes cuDNN's own LSTM, which the XLA compiler would keep it from."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def forward(model: keras.Model, x: tf.Tensor, noise: Sequence[tf.Tensor] = (), *, by_keras: bool = False) -> tf.Tensor:
     """The logits (before the softmax) of raw sequences (B, T, F), B known, for use inside a compiled function.
 
-    The same arithmetic as calling the model. Given noise, uniform over [0, 1) and of the shapes that `noise_shapes`
-    tells, the dropout layers drop where it is below their rate; without it they pass on.
+    The same arithmetic as calling the model; the LSTM layers are computed by tasks.lstm, or by Keras. Given noise,
+    uniform over [0, 1) and of the shapes that `noise_shapes` tells, the dropout layers drop where it is below their
+    rate; without it they pass on.
     """
     import keras
     import tensorflow as tf
@@ -129,7 +137,7 @@ def forward(model: keras.Model, x: tf.Tensor, noise: Sequence[tf.Tensor] = ()) -
         if isinstance(layer, keras.layers.Dropout):
             if left:
                 x = tf.where(left.pop(0) < layer.rate, 0.0, x / (1 - layer.rate))
-        elif isinstance(layer, keras.layers.LSTM | keras.layers.Bidirectional):
+        elif isinstance(layer, keras.layers.LSTM | keras.layers.Bidirectional) and not by_keras:
             x = _recurrent(layer, x)
         else:
             x = layer(x)
@@ -172,7 +180,10 @@ class Answerer:
         import tensorflow as tf
 
         self.batch = batch
-        self._answer = tf.function(lambda x: tf.nn.softmax(forward(model, x)), jit_compile=True)
+        gpu = on_gpu()
+        self._answer = tf.function(
+            lambda x: tf.nn.softmax(forward(model, x, by_keras=gpu)), jit_compile=not gpu, autograph=False
+        )
 
     def answers(self, x: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
         """Yield the probabilities (b, C) or (b, T, C) of consecutive batches of x (N, T, F), all rows in order."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from tasks.network import forward, noise_shapes
+from tasks.network import forward, noise_shapes, on_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,8 +56,9 @@ class Learner:
         import tensorflow as tf
 
         self.model, self.training = model, training
-        self.fitted, self.replicas = examples.fitted, replicas
-        self.part = math.ceil(training.batch_size / replicas)
+        self.on_gpu = on_gpu()
+        self.fitted, self.replicas = examples.fitted, 1 if self.on_gpu else replicas
+        self.part = math.ceil(training.batch_size / self.replicas)
         self.steps = math.ceil(len(examples.fitted) / training.batch_size)
         self.labels_each = int(np.prod(examples.y.shape[1:]))
         self.classes = examples.classes
@@ -65,9 +66,9 @@ class Learner:
         self._x, self._y = tf.constant(native), tf.constant(np.asarray(examples.y).astype(np.int32))
         self._optimizer = _optimizer(training, self.rate_at)
         self._optimizer.build(model.trainable_variables)
-        self._gradient = tf.function(self._replica_gradient, jit_compile=True)
-        self._update = tf.function(self._apply, jit_compile=True)
-        self._segment = tf.function(self._run_segment)
+        self._gradient = tf.function(self._replica_gradient, jit_compile=not self.on_gpu, autograph=False)
+        self._update = tf.function(self._apply, jit_compile=not self.on_gpu, autograph=False)
+        self._segment = tf.function(self._run_segment, autograph=False)
         self._segment_steps, self._compiled = FIRST_SEGMENT_STEPS, False
         self._best: list[NDArray[Any]] = []
 
@@ -103,6 +104,12 @@ class Learner:
             self._compiled = True
             start = stop
             yield stop, sums
+
+    def told(self) -> str:
+        """What computes the steps, in words."""
+        if self.on_gpu:
+            return "TensorFlow on the GPU, the layers by Keras, which takes cuDNN's"
+        return f"TensorFlow XLA on the CPU, {self.replicas} replica{'s' if self.replicas > 1 else ''} a batch"
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything that learning has changed: weights, the optimiser's variables, the weights kept as the best."""
@@ -213,7 +220,7 @@ class Learner:
         true = tf.gather(y, rows)
         weight = tf.broadcast_to(tf.reshape(weights, [-1] + [1] * (len(true.shape) - 1)), tf.shape(true))
         with tf.GradientTape() as tape:
-            logits = forward(self.model, tf.gather(x, rows), noise)
+            logits = forward(self.model, tf.gather(x, rows), noise, by_keras=self.on_gpu)
             loss = tf.reduce_sum(weight * loss_of(self.training, logits, true, self.classes))
         gradient = tape.gradient(loss, variables)
         hits = tf.cast(tf.argmax(logits, -1, output_type=tf.int32) == true, tf.float32)

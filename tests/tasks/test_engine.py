@@ -68,6 +68,18 @@ def test_the_compiled_forward_pass_is_the_keras_model(arrangement: str) -> None:
     assert len(answers) == N
 
 
+def test_where_a_gpu_is_present_keras_layers_are_used_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU is here: this shows that the other path learns the same, not that cuDNN is taken."""
+    monkeypatch.setattr("tasks.train.learner.on_gpu", lambda: True)
+    theirs, ours, data = network(), network(), examples()
+    history = trained(theirs, data, PLAIN)
+    monkeypatch.undo()
+    assert "GPU" in history.engine
+    assert "CPU, 2 replicas" in trained(ours, data, PLAIN).engine
+    for one, other in zip(theirs.get_weights(), ours.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=3e-5)
+
+
 @pytest.mark.slow  # a compilation each
 @pytest.mark.parametrize(
     ("arrangement", "optimizer"),
