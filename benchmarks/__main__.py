@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from benchmarks import help as help_speed
-from benchmarks import parse, run_split
+from benchmarks import parse, profile, run_split
 
-BENCHMARKS = {"parse": parse.main, "help": help_speed.main, "run_split": run_split.main}
+BENCHMARKS = {"parse": parse.main, "profile": profile.main, "help": help_speed.main, "run_split": run_split.main}
 
 
 def main() -> None:
