@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from schemas.configuration import Network, Reshape, Training
 
 MODEL_FILE: Final = "model.keras"
-ANSWER_BATCH: Final = 512
+ANSWER_BATCH: Final = 1024
 
 
 def quiet_tensorflow() -> None:
@@ -174,16 +174,19 @@ def _states(layer: keras.layers.LSTM, x: tf.Tensor) -> tf.Tensor:
 
 
 class Answerer:
-    """Answers sequences in batches of one compiled shape; memory does not grow with their number."""
+    """Answers sequences in batches of one compiled shape; memory does not grow with their number.
+
+    A batch is answered in two parts by one program, which TensorFlow runs side by side, one a core.
+    """
 
     def __init__(self, model: keras.Model, batch: int = ANSWER_BATCH) -> None:
         import tensorflow as tf
 
-        self.batch = batch
-        gpu = on_gpu()
-        self._answer = tf.function(
+        self.batch, gpu = batch, on_gpu()
+        part = tf.function(
             lambda x: tf.nn.softmax(forward(model, x, by_keras=gpu)), jit_compile=not gpu, autograph=False
         )
+        self._answer = tf.function(lambda x: tf.concat([part(half) for half in tf.split(x, 2)], 0), autograph=False)
 
     def answers(self, x: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
         """Yield the probabilities (b, C) or (b, T, C) of consecutive batches of x (N, T, F), all rows in order."""
