@@ -40,7 +40,7 @@ def _flow_run_name() -> str:
 @flow(
     name=UPKEEP_FLOW,
     description="Removes old runs with all that only they needed: files, outputs in the store, Prefect's rows and "
-    "results. The newest run of each dataset and preset stays in any case, and so does unpublished work of the last day.",
+    "results. The newest run of each dataset and preset stays in any case, and so does unpublished work of a day.",
     flow_run_name=_flow_run_name,
 )
 def upkeep(
