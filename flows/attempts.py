@@ -26,6 +26,11 @@ UPKEEP: Final = "upkeep"  # held shared by every run, and alone by whoever remov
 Outcome = Literal["running", "published", "unchanged", "skipped", "planned", "failed", "stopped", "died"]
 
 
+def mark_of(flow_run: str) -> str:
+    """What tells a run apart in names: the end of its number, for the numbers of one day begin with their time."""
+    return flow_run[-4:]
+
+
 class RunGoesOnError(StorageError):
     """A run is going on, so nothing may be removed."""
 

@@ -51,6 +51,16 @@ def server_client() -> Iterator[SyncPrefectClient]:
             ) from error
 
 
+def require_named_server() -> None:
+    """Raise ConfigurationError where PREFECT_API_URL names no server: one of this command alone would go with it."""
+    if not get_current_settings().api.url:
+        raise ConfigurationError(
+            "PREFECT_API_URL is not set",
+            "the address of the server that shall be used",
+            "Set it: http://127.0.0.1:4200/api beside `stepwise up`, which deploys by itself when it starts",
+        )
+
+
 def require_server(address: str) -> None:
     """Raise SourceError at once where no server answers; Prefect's client would try for a minute."""
     try:

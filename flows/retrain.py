@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.attempts import Attempt, Attempts
+from flows.attempts import Attempt, Attempts, mark_of
 from flows.dag import chain
 from flows.dossier import journal_kept
 from flows.ending import end_in_time
@@ -46,7 +46,9 @@ def _flow_run_name() -> str:
     given = flow_run.parameters
     configuration = RunConfiguration.model_validate(given["configuration"])
     # The same for every retry on a day, and told apart from the day's other runs as the published run is.
-    return f"{_called(configuration, given['data'])} {configuration.preset} {_now():%Y-%m-%d} {flow_run.id[:4]}"
+    return (
+        f"{_called(configuration, given['data'])} {configuration.preset} {_now():%Y-%m-%d} {mark_of(str(flow_run.id))}"
+    )
 
 
 @flow(
@@ -152,7 +154,7 @@ def _attempt(
     created, flow_run_id = _now(), str(flow_run.id)
     dataset = _called(configuration, data)
     return Attempt(
-        run=f"{created:%Y%m%d-%H%M%S}-{dataset}-{configuration.preset}-{flow_run_id[:4]}",
+        run=f"{created:%Y%m%d-%H%M%S}-{dataset}-{configuration.preset}-{mark_of(flow_run_id)}",
         flow_run=flow_run_id,
         created=created,
         dataset=dataset,

@@ -52,7 +52,11 @@ def list_runs(artifacts: Path, *, as_json: bool) -> None:
         fields = ("run", "created", "dataset", "preset", "accuracy", "interval", "weights")
         print_json([{field: manifest[field] for field in fields} for _, manifest in known])
         return
-    table = Table("run", "dataset", "preset", title=f"{len(known)} published runs", title_justify="left")
+    table = Table(title=f"{len(known)} published run{'' if len(known) == 1 else 's'}", title_justify="left")
+    # A name is there to be copied: it is never cut, and the others give way.
+    table.add_column("run", no_wrap=True, min_width=max((len(folder.name) for folder, _ in known), default=0))
+    table.add_column("dataset")
+    table.add_column("preset")
     table.add_column("accuracy", justify="right")
     table.add_column("95 % interval", justify="right")
     for folder, manifest in known:
@@ -68,8 +72,10 @@ def list_attempts(artifacts: Path, *, as_json: bool) -> None:
     if as_json:
         print_json([attempt.model_dump(mode="json") for attempt in known])
         return
-    table = Table(title=f"{len(known)} runs", title_justify="left")
-    for name in ("run", "became", "published", "stopped at"):
+    table = Table(title=f"{len(known)} run{'' if len(known) == 1 else 's'}", title_justify="left")
+    longest = max((len(attempt.run) for attempt in known), default=0)
+    table.add_column("run", no_wrap=True, min_width=longest)
+    for name in ("became", "published", "stopped at"):
         table.add_column(name, overflow="fold")
     for attempt in known:
         problem = attempt.problem

@@ -7,6 +7,7 @@ is made.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -15,7 +16,9 @@ from pathlib import Path
 
 _PACKAGES = ("tasks", "schemas")
 # CPython 3.11 keeps one recursion count for all threads that build syntax trees: two at once can fail (SystemError).
+# The lock keeps this module's own apart; where it is a library's thread, which knows no lock, it is tried again.
 _parsing = threading.Lock()
+_TRIES = 5
 
 
 @functools.cache
@@ -65,13 +68,21 @@ def _imports(tree: ast.Module, module: str) -> list[str]:
 
 
 def _syntax(path: Path) -> ast.Module:
+    text = path.read_text(encoding="utf-8")
     with _parsing:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = _parsed(text)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and _is_text(body[0].value):
             del body[0]
     return tree
+
+
+def _parsed(text: str) -> ast.Module:
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(SystemError):
+            return ast.parse(text)
+    return ast.parse(text)
 
 
 def _is_text(node: ast.expr) -> bool:

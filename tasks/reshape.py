@@ -16,6 +16,7 @@ from prefect import task
 from schemas.configuration import Reshape
 from schemas.errors import DataError
 from schemas.handles import Handle, Sequences, Station, Table
+from schemas.ledger import CountsBrokenError
 from schemas.receipt import Receipt, Seal
 from schemas.tables import FILE_NAME
 from tasks.arrays import TARGETS_FILE, X_FILE
@@ -25,7 +26,7 @@ from tasks.scan import scan_order
 from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import Store
 from tasks.table import TableReader
-from tasks.witness import prove
+from tasks.witness import prove, wrong_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,8 +96,13 @@ def sealed(store: Store, table: Table, receipt: Handle, settings: Reshape, progr
             )
         counts = measured(folder, form)
         ledger = signed.ledger.entered(table.split, "reshape", counts)
-        ledger.verify()
-        proof = prove(store, table, settings, signed.labels, folder / X_FILE, folder / TARGETS_FILE)
+        arrays = folder / X_FILE, folder / TARGETS_FILE
+        try:
+            ledger.verify()
+        except CountsBrokenError as error:  # more is known of it here than its counts
+            error.records = (*wrong_rows(store, table, settings, signed.labels, *arrays),)
+            raise
+        proof = prove(store, table, settings, signed.labels, *arrays)
         x, targets = _commit(store, folder, form)
     seal = Seal(
         split=table.split,

@@ -7,25 +7,53 @@ digests differ, it finds the first row that is wrong and says what probably happ
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from schemas.errors import DataError
+from schemas.errors import BadRecord, DataError
 from tasks.idx import open_idx
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from schemas.configuration import Reshape
-    from schemas.handles import Table
+    from schemas.handles import Split, Table
     from schemas.receipt import Labels
     from tasks.store import Store
 
 BATCH = 4096
+FIRST_ROWS = 5
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One array of a split, and what the raw IDX bytes say that it must be.
+
+    Attributes:
+        name: "images" or "targets".
+        split: The split's name.
+        written: The .npy file.
+        expected: Its rows again, in batches.
+        told: A row as a person would say it, from its bytes and where the IDX file has it, if it does.
+        pictures: The images (rows, columns) that belong to these rows, given what was written there.
+    """
+
+    name: str
+    split: Split
+    written: Path
+    expected: Callable[[], Iterator[NDArray[Any]]]
+    told: Callable[[bytes, int | None], str]
+    pictures: Callable[[dict[int, bytes]], dict[int, NDArray[np.uint8]]]
+
+    @property
+    def what(self) -> str:
+        """What messages call it."""
+        return f"reshape, {self.split} {self.name}"
 
 
 def prove(store: Store, table: Table, settings: Reshape, labels: Labels, x: Path, targets: Path) -> str:
@@ -37,15 +65,43 @@ def prove(store: Store, table: Table, settings: Reshape, labels: Labels, x: Path
     Raises:
         DataError: a row is not the one that belongs there; which, and what probably happened.
     """
+    pixels, classes = map(_compare, _sides(store, table, settings, labels, x, targets))
+    return f"{pixels:,} images and {classes:,} labels recomputed from the raw IDX bytes, SHA-256 of both arrays equal"
+
+
+def wrong_rows(
+    store: Store, table: Table, settings: Reshape, labels: Labels, x: Path, targets: Path
+) -> list[BadRecord]:
+    """The first rows of both arrays that are not as the raw IDX files say, where it is known that counts disagree."""
+    sides = _sides(store, table, settings, labels, x, targets)
+    return [record for side in sides for record in _records(side, *_row_digests(side.written, side.expected()))]
+
+
+def _sides(
+    store: Store, table: Table, settings: Reshape, labels: Labels, x: Path, targets: Path
+) -> tuple[_Side, _Side]:
     images = store.open(table.images.idx, table.images.name)
     answers = store.open(table.labels.idx, table.labels.name)
-    pixels = _compare(f"reshape, {table.split} images", x, lambda: _expected_images(images, settings))
-    classes = _compare(
-        f"reshape, {table.split} targets",
-        targets,
-        lambda: _expected_targets(answers, settings, labels.first, table.label_column),
+    shape = table.table.shape[1:]
+    shown = len(shape) == 2 and table.table.dtype == "|u1"
+    return (
+        _Side(
+            "images",
+            table.split,
+            x,
+            lambda: _expected_images(images, settings),
+            lambda _, place: "an image that is not in the IDX file" if place is None else f"the image of row {place}",
+            lambda rows: _unscanned(rows, settings, shape) if shown else {},
+        ),
+        _Side(
+            "targets",
+            table.split,
+            targets,
+            lambda: _expected_targets(answers, settings, labels.first, table.label_column),
+            lambda row, _: f"label {int.from_bytes(row, 'little', signed=True) + labels.first}",
+            lambda rows: _stored(images, rows) if shown else {},
+        ),
     )
-    return f"{pixels:,} images and {classes:,} labels recomputed from the raw IDX bytes, SHA-256 of both arrays equal"
 
 
 def _expected_images(path: Path, settings: Reshape) -> Iterator[NDArray[Any]]:
@@ -94,21 +150,21 @@ def _first(batches: Iterator[NDArray[Any]], keep: int) -> Iterator[NDArray[Any]]
         keep -= len(batch)
 
 
-def _compare(what: str, written: Path, expected: Callable[[], Iterator[NDArray[Any]]]) -> int:
+def _compare(side: _Side) -> int:
     """The number of rows, once a .npy file's type and bytes are the expected ones; memory is bounded by a batch."""
     digest, rows, types = hashlib.sha256(), 0, set[str]()
-    for batch in expected():
+    for batch in side.expected():
         digest.update(np.ascontiguousarray(batch).data)
         rows += len(batch)
         types.add(batch.dtype.str)
-    with written.open("rb") as file:
+    with side.written.open("rb") as file:
         found = _npy_type(file)
         same = hashlib.file_digest(file, "sha256").digest() == digest.digest()
     if not same:
-        raise _misplaced(what, *_row_digests(written, expected()))
+        raise _misplaced(side)
     if not types <= {found}:
         raise DataError(
-            f"{what}: the bytes are right but stand under the type {found}",
+            f"{side.what}: the bytes are right but stand under the type {found}",
             f"type {', '.join(types)}",
             "Rerun reshape. Nothing was trained",
         )
@@ -139,16 +195,86 @@ def _row_digest(row: bytes) -> bytes:
     return hashlib.blake2b(row, digest_size=8).digest()
 
 
-def _misplaced(what: str, written: NDArray[np.uint64], expected: NDArray[np.uint64]) -> DataError:
-    """The error for rows that differ: the first wrong one, how many, and what probably happened."""
+def _misplaced(side: _Side) -> DataError:
+    """The error for rows that differ: the first wrong ones, how many, and what probably happened."""
+    written, expected = _row_digests(side.written, side.expected())
     n = min(len(written), len(expected))
     wrong = np.flatnonzero(written[:n] != expected[:n])
     place = f"row {wrong[0]:,} is the first of {len(wrong):,} wrong ones" if len(wrong) else "their numbers differ"
     return DataError(
-        f"{what}: {place} ({len(written):,} written, {len(expected):,} in the IDX file)",
+        f"{side.what}: {place} ({len(written):,} written, {len(expected):,} in the IDX file)",
         "every row in its place, as in the raw IDX bytes",
         f"{_what_happened(written, expected)}. Nothing was trained",
+        records=_records(side, written, expected),
     )
+
+
+def _records(side: _Side, written: NDArray[np.uint64], expected: NDArray[np.uint64]) -> list[BadRecord]:
+    """The first rows that are wrong, lost at the end or too many, each with its image."""
+    n = min(len(written), len(expected))
+    differing = np.flatnonzero(written[:n] != expected[:n])[:FIRST_ROWS].tolist()
+    rows = [*differing, *range(n, max(len(written), len(expected)))][:FIRST_ROWS]
+    if not rows:
+        return []
+    there, meant = _rows_written(side, rows), _rows_expected(side, rows)
+    pictures = side.pictures(there)
+    return [
+        BadRecord(
+            f"{side.name} of the {side.split} split",
+            row,
+            side.told(there[row], _place(written, expected, row)) if row in there else "nothing",
+            f"expected {side.told(meant[row], row) if row in meant else 'nothing'}",
+            pictures.get(row),
+        )
+        for row in rows
+    ]
+
+
+def _place(written: NDArray[np.uint64], expected: NDArray[np.uint64], row: int) -> int | None:
+    """Where in the IDX file the row that was written stands."""
+    places = np.flatnonzero(expected == written[row]).tolist() if row < len(written) else []
+    return places[0] if places else None
+
+
+def _rows_written(side: _Side, rows: list[int]) -> dict[int, bytes]:
+    size = next(batch.nbytes // len(batch) for batch in side.expected())
+    found = {}
+    with side.written.open("rb") as file:
+        _npy_type(file)
+        start = file.tell()
+        for row in rows:
+            file.seek(start + row * size)
+            found[row] = file.read(size)
+    return {row: content for row, content in found.items() if len(content) == size}
+
+
+def _rows_expected(side: _Side, rows: list[int]) -> dict[int, bytes]:
+    return {row: content.tobytes() for row, content in _taken(side.expected(), rows).items()}
+
+
+def _taken(batches: Iterator[NDArray[Any]], rows: list[int]) -> dict[int, NDArray[Any]]:
+    """These rows of all batches, as far as there are so many."""
+    taken: dict[int, NDArray[Any]] = {}
+    start = 0
+    for batch in batches:
+        taken |= {row: batch[row - start].copy() for row in rows if start <= row < start + len(batch)}
+        start += len(batch)
+    return taken
+
+
+def _unscanned(rows: dict[int, bytes], settings: Reshape, shape: tuple[int, ...]) -> dict[int, NDArray[np.uint8]]:
+    """Rows of pixels in scan order as the images they were taken from."""
+    order = _positions(settings, shape[0], shape[1]) or list(range(shape[0] * shape[1]))
+    images = {row: np.empty(len(order), np.uint8) for row in rows}
+    for row, image in images.items():
+        image[order] = np.frombuffer(rows[row], np.uint8)
+    return {row: image.reshape(shape) for row, image in images.items()}
+
+
+def _stored(path: Path, rows: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
+    """Images as the IDX file stores them."""
+    with open_idx(path) as reader:
+        return _taken(reader.batches(BATCH), [*rows])
 
 
 def _what_happened(written: NDArray[np.uint64], expected: NDArray[np.uint64]) -> str:

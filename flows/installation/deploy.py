@@ -21,7 +21,7 @@ from rich.console import Console
 from flows.installation.automations import put_automations
 from flows.installation.owned import FLOW, OWNED, UPKEEP_FLOW, Item, owned_deployments
 from flows.installation.upkeep import upkeep
-from flows.reach import server_client
+from flows.reach import require_named_server, server_client
 from flows.retrain import dataset_for, require_timesteps, retrain
 from flows.settings import OF_RUNS
 from schemas.errors import ConfigurationError
@@ -71,8 +71,9 @@ class _Wanted:
 
 
 def deploy_and_tell(file: Path) -> None:
-    """Deploy a file's installation, a line an item."""
+    """Deploy a file's installation onto the server at PREFECT_API_URL, a line an item."""
     installation = load_installation(file)
+    require_named_server()
     console = Console()
     with server_client() as client:
         console.print(f"server: {client.api_url}", highlight=False, soft_wrap=True)

@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.attempts import RunGoesOnError
+from flows.attempts import RunGoesOnError, mark_of
 from flows.clean import Cleaning, Keeping, cleaned, forget
 from flows.installation.owned import UPKEEP_FLOW
 from tasks.stage import log
@@ -34,14 +34,13 @@ MOST_NAMED: Final = 20
 
 
 def _flow_run_name() -> str:
-    # The end of the number: runs that the server schedules have numbers that begin alike.
-    return f"upkeep {_now():%Y-%m-%d} {flow_run.id[-4:]}"
+    return f"upkeep {_now():%Y-%m-%d} {mark_of(str(flow_run.id))}"
 
 
 @flow(
     name=UPKEEP_FLOW,
     description="Removes old runs with all that only they needed: files, outputs in the store, Prefect's rows and "
-    "results. The newest run of each dataset and preset stays in any case, and so does work younger than a day.",
+    "results. The newest run of each dataset and preset stays in any case, and so does unpublished work of a day.",
     flow_run_name=_flow_run_name,
 )
 def upkeep(

@@ -26,7 +26,7 @@ from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed
 from flows.attempts import Attempts
 from flows.installation.alerts import Alarm
 from flows.installation.owned import FLOWS, owned_deployments, say
-from flows.reach import server_client
+from flows.reach import require_named_server, server_client
 from schemas.errors import SourceError
 from schemas.handles import Frozen
 from schemas.installation import Installation, load_installation
@@ -69,6 +69,7 @@ class Deed(Frozen):
 def watch(file: Path) -> None:
     """Watch the server for a file's installation until interrupted; what is done is told, a line each."""
     installation = load_installation(file)
+    require_named_server()
     with Store(installation.artifacts).lock(LOCK, shared=True):  # so that others know that somebody watches
         _keep_watching(installation)
 

@@ -195,4 +195,5 @@ def _most_frequent_mistake(metrics: Metrics) -> str:
     if not count:
         return "No mistake on the test images"
     true, answered = (as_text(metrics.classes[-place].name) for place in (row, column))
-    return f"Most frequent mistake: {true} answered as {answered}, {count:,} times"
+    often = "once" if count == 1 else f"{count:,} times"
+    return f"Most frequent mistake: {true} answered as {answered}, {often}"

@@ -153,6 +153,19 @@ def test_the_command_tells_and_a_server_that_is_not_there_is_told_at_once(
     assert "Start it (stepwise up), or set PREFECT_API_URL" in answer.stderr
 
 
+@pytest.mark.parametrize("command", ["deploy", "watch"])
+def test_no_server_of_the_command_alone_is_deployed_to_or_watched(command: str, tmp_path: Path) -> None:
+    (tmp_path / "stepwise.toml").write_text(TOY)
+    environment = {**environment_of(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    environment.pop("PREFECT_API_URL", None)
+    answer = subprocess.run(
+        [*STEPWISE, command], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert answer.returncode == 2
+    assert "PREFECT_API_URL is not set. Expected: the address of the server that shall be used" in answer.stderr
+    assert "http://127.0.0.1:4200/api beside `stepwise up`" in answer.stderr
+
+
 def test_prefects_own_command_deploys_the_same_flow(
     server: tuple[str, Path], client: SyncPrefectClient, tmp_path: Path
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import errno
+import fcntl
 import functools
 import hashlib
 import http.server
@@ -163,6 +165,18 @@ def test_damage_left_overs_and_what_is_gone(tmp_path: Path) -> None:
     lines = told(outputs.outputs(tmp_path, deep=False))
     assert "well left-overs: 1 download or training to go on with, 0.0 MB" in lines
     assert "well left-overs: 0.0 MB of runs that were killed; the next run removes them" in lines
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(_descriptor: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    store, _ = store_with_output(tmp_path)
+    monkeypatch.setattr(fcntl, "flock", refuses)
+    *_, finding = outputs.outputs(tmp_path, deep=False)
+    assert (finding.verdict, finding.about, finding.exit_code) == ("bad", "locks", 5)
+    assert finding.found == f"the file system of {store.place} knows none: two runs could do the same work at once"
+    assert finding.remedy == "Put artifacts onto a local disk, or onto a share that knows locks (flock)"
 
 
 def test_published_runs_that_are_not_whole(tmp_path: Path) -> None:

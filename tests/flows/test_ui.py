@@ -23,6 +23,7 @@ from install_support import asked, kept_artifacts
 from flows.attempts import Attempt
 from flows.dossier import Journal, dossier
 from schemas.errors import BadRecord, DataError
+from tasks.download.glyphs import labels
 from tasks.publish.cards import as_text
 
 if TYPE_CHECKING:
@@ -194,6 +195,50 @@ def test_a_failed_run_leaves_what_was_found_and_the_command_to_run_again(tmp_pat
     assert "First bad records" not in failure["data"]
     assert "?parameters=" not in failure["data"], "no form without a deployment"
     assert "parse train: done in" in failure["data"]
+
+
+# A reshape that gives two images other labels, as a fault of its own would.
+MISPLACES = """
+import numpy as np
+import tasks.reshape
+from flows.command import main
+
+write = tasks.reshape.write_arrays
+
+def faulty(table, folder, *arguments):
+    digest = write(table, folder, *arguments)
+    targets = np.load(folder / "targets.npy")
+    if len(targets) == 12_000:  # train
+        targets[[7, 130]] = (targets[[7, 130]] + 1) % 10
+    np.save(folder / "targets.npy", targets)
+    return digest
+
+tasks.reshape.write_arrays = faulty
+main()
+"""
+
+
+@pytest.mark.slow
+def test_rows_that_the_witness_finds_stand_in_the_dossier_with_their_images(tmp_path: Path, browser: Browser) -> None:
+    options = ("run", "--preset", "smoke", "--artifacts", str(tmp_path / "artifacts"))
+    command = [sys.executable, "-c", MISPLACES, *options]
+    environment = environment_of(tmp_path)
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert answer.returncode == 3, answer.stdout + answer.stderr
+    classes = labels("train")
+    with ui_of(tmp_path) as (address, _), browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{address}/v2/artifacts/artifact/{kept_artifacts(address)['dossier']['id']}")
+        page.get_by_role("heading", name="First bad records").wait_for()
+        page.get_by_text("row 7 is the first of 2 wrong ones").first.wait_for()
+        table = page.get_by_role("table").filter(has_text="What is wrong")
+        found = [row.get_by_role("cell").all_inner_texts()[:4] for row in table.get_by_role("row").all()[1:]]
+        widths = table.get_by_role("img").evaluate_all("images => images.map(image => image.naturalWidth)")
+    assert found == [
+        ["targets of the train split", str(row), f"label {(classes[row] + 1) % 10}", f"expected label {classes[row]}"]
+        for row in (7, 130)
+    ]
+    assert widths == [56, 56]
 
 
 def test_texts_from_data_cannot_be_markup() -> None:

@@ -17,7 +17,7 @@ from prefect.client.schemas import filters
 from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running
 
-from flows.attempts import Attempt, Attempts, Problem
+from flows.attempts import Attempt, Attempts, Problem, mark_of
 from flows.events import tell
 from flows.installation.deploy import deploy
 from flows.installation.owned import owned_deployments
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.slow
 HOLDER = """
 import sys, time
 from pathlib import Path
-from flows.attempts import Attempt, Attempts
+from flows.attempts import Attempt, Attempts, mark_of
 attempt = Attempt.model_validate_json(sys.argv[2])
 with Attempts(Path(sys.argv[1])).held(attempt):
     print("held", flush=True)
@@ -72,7 +72,7 @@ def begun(client: SyncPrefectClient, run: UUID) -> FlowRun:
 
 def attempt_of(run: FlowRun, **more: object) -> Attempt:
     return Attempt(
-        run=f"20260101-000000-glyphs-smoke-{str(run.id)[:4]}",
+        run=f"20260101-000000-glyphs-smoke-{mark_of(str(run.id))}",
         flow_run=str(run.id),
         created=datetime.datetime.now(datetime.UTC),
         dataset="glyphs",

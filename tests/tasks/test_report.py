@@ -17,6 +17,8 @@ from report_contents import contents_of, digit, history_of, ledger_of, metrics_o
 from schemas.configuration import LstmLayer, Network, Reshape, RunConfiguration, Training
 from schemas.ledger import EQUATIONS, CountsBrokenError, Ledger
 from schemas.presets import configured
+from tasks.evaluate.metrics import measure
+from tasks.publish.cards import _most_frequent_mistake
 from tasks.publish.report import (
     ReportContents,
     confusions,
@@ -349,3 +351,18 @@ def test_the_module_is_cheap_to_import() -> None:
     modules = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
     assert "tasks.publish.figures" in modules
     assert {"matplotlib", "tensorflow", "PIL"}.isdisjoint(modules)
+
+
+@pytest.mark.parametrize(
+    ("mistakes", "said"),
+    [
+        ([], "No mistake on the test images"),
+        ([1], "Most frequent mistake: 0 answered as 1, once"),
+        ([1, 2, 2], "Most frequent mistake: 0 answered as 2, 2 times"),
+    ],
+)
+def test_the_most_frequent_mistake_is_said_in_words(mistakes: list[int], said: str) -> None:
+    answered = [0, 1, 2, *mistakes]
+    right = [0, 1, 2, *[0] * len(mistakes)]
+    metrics = measure(np.array(right), np.eye(3, dtype=np.float32)[answered], ("0", "1", "2"))
+    assert _most_frequent_mistake(metrics) == said

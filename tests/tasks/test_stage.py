@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib.metadata
 import json
@@ -164,6 +165,22 @@ def test_code_counts_and_words_do_not(
     here, there = code_digests("tasks.parse"), digests_in(copy, monkeypatch)
     changed = {name for name in here if here[name] != there[name]}
     assert changed == ({file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")} if counts else set())
+
+
+def test_where_another_thread_disturbs_the_parsing_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CPython 3.11 does where a library's thread builds a syntax tree at the same time."""
+    parse, disturbed = ast.parse, iter((True, False, True, True, True, True))
+
+    def unlucky(text: str) -> ast.Module:
+        tree = parse(text)
+        if next(disturbed, False):
+            raise SystemError("AST constructor recursion depth mismatch (before=69, after=75)")
+        return tree
+
+    expected = code_digests("tasks.parse")
+    monkeypatch.setattr(ast, "parse", unlucky)
+    tasks.code._syntax_digest.cache_clear()
+    assert code_digests.__wrapped__("tasks.parse") == expected
 
 
 def test_a_checkout_elsewhere_has_the_same_digest(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,10 @@ LABEL_FAULTS: list[tuple[Fault, str]] = [
 ]
 
 
+def told(error: DataError) -> list[tuple[str, int, str, str]]:
+    return [(record.file, record.row, record.value, record.wrong) for record in error.records]
+
+
 def first_wrong(fault: Fault, clean: Array) -> str:
     wrong = np.flatnonzero((fault(clean) != clean).reshape(len(clean), -1).any(axis=1))
     return f"row {wrong[0]:,} is the first of {len(wrong):,} wrong ones ({N} written, {N} in the IDX file)"
@@ -241,6 +245,80 @@ def test_so_few_rows_that_any_would_pass_for_shifted(store: Store, monkeypatch: 
     tables = parsed(store, drawn(n), labels_of(n)), parsed(store, drawn(n, seed=7), labels_of(n), "test")
     error = refused(store, monkeypatch, {X_FILE: lambda a: a ^ 1}, None, tables)
     assert "Probably the content of rows was changed" in error.remedy
+
+
+def test_the_first_wrong_rows_come_with_what_belongs_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images are named by their place in the IDX file; each comes as it was written."""
+    error = refused(store, monkeypatch, {X_FILE: swapped})
+    images = "images of the train split"
+    assert told(error) == [
+        (images, 10, "the image of row 30", "expected the image of row 10"),
+        (images, 30, "the image of row 10", "expected the image of row 30"),
+    ]
+    for record, meant in zip(error.records, (30, 10), strict=True):
+        assert np.array_equal(record.picture, drawn(N)[meant])  # type: ignore[arg-type] # it has one
+
+
+@pytest.mark.parametrize(
+    ("fault", "values"),
+    [
+        (one_value, ["an image that is not in the IDX file"]),
+        (down, [f"the image of row {row}" for row in (N - 1, 0, 1, 2, 3)]),
+    ],
+)
+def test_at_most_five_rows_are_named(
+    store: Store, monkeypatch: pytest.MonkeyPatch, fault: Fault, values: list[str]
+) -> None:
+    assert [record.value for record in refused(store, monkeypatch, {X_FILE: fault}).records] == values
+
+
+def test_wrong_labels_come_with_the_images_that_they_are_of(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, first = labels_of(N), next(row for row in range(10, N) if labels_of(N)[row] != labels_of(N)[10])
+
+    def exchanged(array: Array) -> Array:
+        array[[10, first]] = array[[first, 10]]
+        return array
+
+    error = refused(store, monkeypatch, {TARGETS_FILE: exchanged})
+    targets = "targets of the train split"
+    assert told(error) == [
+        (targets, 10, f"label {labels[first]}", f"expected label {labels[10]}"),
+        (targets, first, f"label {labels[10]}", f"expected label {labels[first]}"),
+    ]
+    for record in error.records:
+        assert np.array_equal(record.picture, drawn(N)[record.row])  # type: ignore[arg-type] # it has one
+
+
+@pytest.mark.parametrize("scan", ["columns", "permuted"])
+def test_a_wrong_image_is_shown_upright_under_any_scan(
+    store: Store, monkeypatch: pytest.MonkeyPatch, scan: str
+) -> None:
+    error = refused(store, monkeypatch, {X_FILE: swapped}, Reshape.model_validate({"timesteps": T, "scan": scan}))
+    assert [record.row for record in error.records] == [10, 30]
+    assert np.array_equal(error.records[0].picture, drawn(N)[30])  # type: ignore[arg-type] # it has one
+
+
+def test_what_is_no_image_of_bytes_is_told_without_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = refused(store, monkeypatch, {X_FILE: swapped}, None, both(store, N, (4, 6), "i2"))
+    assert [(record.row, record.picture) for record in error.records] == [(10, None), (30, None)]
+
+
+LOST = [(row, f"the image of row {row + 1}", f"expected the image of row {row}") for row in (45, 46)]
+COUNTED: list[tuple[str, Fault, list[tuple[int, str, str]]]] = [
+    (X_FILE, lambda a: np.delete(a, 45, axis=0), [*LOST, (47, "nothing", "expected the image of row 47")]),
+    (X_FILE, lambda a: np.concatenate([a, a[3:4]]), [(N, "the image of row 3", "expected nothing")]),
+    (TARGETS_FILE, lambda a: a[:-1], [(N - 1, "nothing", f"expected label {labels_of(N)[-1]}")]),
+]
+
+
+@pytest.mark.parametrize(("name", "fault", "rows"), COUNTED, ids=["lost", "repeated", "cut"])
+def test_lost_and_repeated_rows_are_named_where_the_counts_break(
+    store: Store, monkeypatch: pytest.MonkeyPatch, name: str, fault: Fault, rows: list[tuple[int, str, str]]
+) -> None:
+    """The counts are what stops it; the rows say where."""
+    error = refused(store, monkeypatch, {name: fault})
+    assert isinstance(error, CountsBrokenError)
+    assert [found[1:] for found in told(error)] == rows
 
 
 def test_it_imports_nothing_of_what_it_judges() -> None:
