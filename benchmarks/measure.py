@@ -71,7 +71,7 @@ def report(name: str, times: dict[str, list[float]], base: str, **facts: Any) ->
         print(f"  {arm:34}{middle[arm]:8.3f}s{min(values):8.3f}s{max(values):8.3f}s   {ratio:.2f}")
     for key, value in facts.items():
         print(f"  {key}: {value}")
-    keep(name, {"base": base, "seconds": times, "median": middle, **facts})
+    keep(name, {**facts, "base": base, "seconds": times, "median": middle})
     _plot(name, times, middle)
     print(f"  kept in {FOLDER.name}/{name}.json and .png")
 

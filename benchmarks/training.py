@@ -38,6 +38,7 @@ MATMUL = "TensorFlow matmul"
 FIRST_STEPS = 3
 BARE_IMPORT = """
 import json, sys, time
+import numpy
 for _ in sys.stdin:
     start = time.perf_counter()
     import tensorflow
@@ -282,5 +283,5 @@ def first_steps(problem: Problem, folder: Path, repeat: int) -> None:
         "import tensorflow",
         aim="below 1.3",
         parts=parts,
-        counted="from before TensorFlow's import; the stage's imports, Prefect in them, come before",
+        counted="from before TensorFlow's import; numpy's in both and the stage's, Prefect in them, come before",
     )

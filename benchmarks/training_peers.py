@@ -59,8 +59,14 @@ def keras_fit(problem: dict[str, Any], x: np.ndarray, y: np.ndarray, *, jit_comp
     return epoch
 
 
-def pytorch(problem: dict[str, Any], x: np.ndarray, y: np.ndarray, *, threads: int = CORES) -> Epoch:
-    """`nn.LSTM` on resident tensors, rows taken by a permuted index, one thread a core."""
+def pytorch(
+    problem: dict[str, Any], x: np.ndarray, y: np.ndarray, *, threads: int = CORES, update: str = "foreach"
+) -> Epoch:
+    """`nn.LSTM` (oneDNN's kernel) on resident tensors, rows taken by a permuted index.
+
+    Threads and the kind of update are chosen by what goes fastest. `torch.compile` is left out: on a CPU Dynamo makes
+    no graph of `nn.LSTM`, so that nothing gets faster, and with `allow_rnn` it fails at oneDNN's kernel (TypeError).
+    """
     import torch
     from torch import nn
     from torch.nn import functional
@@ -82,9 +88,10 @@ def pytorch(problem: dict[str, Any], x: np.ndarray, y: np.ndarray, *, threads: i
     samples, labels = torch.from_numpy(x), torch.from_numpy(y).long()
     parameters, rate = list(net.parameters()), problem["learning_rate"]
     if problem["optimizer"] == "rmsprop":
-        optimizer: Any = torch.optim.RMSprop(parameters, rate, alpha=0.9, eps=1e-7, foreach=True)
+        optimizer: Any = torch.optim.RMSprop(parameters, rate, alpha=0.9, eps=1e-7, foreach=update == "foreach")
     else:
-        optimizer = torch.optim.Adam(parameters, rate, eps=1e-7, fused=True)
+        how = {"fused": update == "fused", "foreach": update == "foreach"}
+        optimizer = torch.optim.Adam(parameters, rate, eps=1e-7, **how)
     if problem["loss"] == "mean-squared-error":
         wanted = functional.one_hot(labels, CLASSES).float()
 
@@ -236,11 +243,18 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-# How an arm is made, and the variants among which it chooses.
+# How an arm is made, and the variants among which it chooses on the machine it runs on.
 ARMS: dict[str, tuple[Callable[..., Epoch], list[dict[str, Any]]]] = {
     "keras": (keras_fit, [{}]),
     "keras-jit": (keras_fit, [{"jit_compile": True}]),
-    "pytorch": (pytorch, [{"threads": CORES}, {"threads": 1}]),
+    "pytorch": (
+        pytorch,
+        [
+            {"threads": threads, "update": update}
+            for threads in (CORES, 1)
+            for update in ("foreach", "fused", "single")  # RMSprop has no fused one: the same as single
+        ],
+    ),
     "jax": (jax_scan, [{"hoisted": hoisted, "unroll": unroll} for hoisted in (True, False) for unroll in (1, 2, 4)]),
     "jax-devices": (jax_scan, [{"hoisted": hoisted, "devices": CORES} for hoisted in (True, False)]),
 }
