@@ -35,7 +35,7 @@ lint: dev-environment  ## check style, format, types and the import layers
 	$(bin)/lint-imports || status=1; \
 	exit $$status
 
-bench: dev-environment  ## measure against peers
+bench: dev-environment  ## measure against peers, on a quiet machine; one alone: make bench ARGS=training
 	@$(bin)/python -m benchmarks $(ARGS)
 
 lock:  ## renew the locks after a change of dependencies (needs uv); newer versions: make lock ARGS=--upgrade

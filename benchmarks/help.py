@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.measure import interleaved, report, seconds
+from benchmarks.measure import Options, interleaved, report, seconds
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
@@ -16,7 +16,7 @@ COMMANDS = {
 }
 
 
-def main(repeat: int, _preset: str) -> None:
+def main(options: Options) -> None:
     """Measure fresh processes, interleaved."""
 
     def arm(arguments: list[str]) -> float:
@@ -24,4 +24,4 @@ def main(repeat: int, _preset: str) -> None:
         return seconds(lambda: subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True))
 
     arms = {name: lambda arguments=arguments: arm(arguments) for name, arguments in COMMANDS.items()}
-    report("help", interleaved(arms, max(repeat, 15)), "import typer, rich", aim="below 1.5")
+    report("help", interleaved(arms, max(options.repeat, 15)), "import typer, rich", aim="below 1.5")

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import platform
 import statistics
 import time
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks of a benchmark.
+
+    Attributes:
+        repeat: Repetitions of each arm, after one to warm up.
+        preset: Of the whole runs that are measured.
+        large: Whether to go to the sizes that take an hour and tens of gigabytes.
+        problem: The one problem of several to measure; None: all.
+        samples: How many samples to measure with in place of the benchmark's own number, for a trial; None: its own.
+    """
+
+    repeat: int = 7
+    preset: str = "rows"
+    large: bool = False
+    problem: str | None = None
+    samples: int | None = None
+
+
+PACKAGES = ("prefect", "tensorflow", "keras", "numpy", "pyarrow", "pandera", "polars")
 FOLDER = Path(__file__).resolve().parents[1] / ".bench"
 
 
@@ -39,26 +63,47 @@ def interleaved(arms: Mapping[str, Callable[[], float]], repeat: int) -> dict[st
 
 def report(name: str, times: dict[str, list[float]], base: str, **facts: Any) -> None:  # noqa: ANN401 - any JSON
     """Print medians, ranges and ratios to `base`; keep them as JSON and as a plot under `.bench/`."""
-    machine = {
-        "machine": platform.machine(),
-        "processors": os.cpu_count(),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "load": os.getloadavg(),
-    }
     middle = {arm: statistics.median(values) for arm, values in times.items()}
-    print(f"\n{name}: {machine}")
+    print(f"\n{name}: {machine()}")
     print(f"  {'':34}{'median':>9}{'min':>9}{'max':>9}   median / that of {base}")
     for arm, values in times.items():
         ratio = middle[arm] / middle[base]
         print(f"  {arm:34}{middle[arm]:8.3f}s{min(values):8.3f}s{max(values):8.3f}s   {ratio:.2f}")
     for key, value in facts.items():
         print(f"  {key}: {value}")
-    FOLDER.mkdir(exist_ok=True)
-    content = {"benchmark": name, "machine": machine, "base": base, "seconds": times, "median": middle, **facts}
-    (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    keep(name, {**facts, "base": base, "seconds": times, "median": middle})
     _plot(name, times, middle)
     print(f"  kept in {FOLDER.name}/{name}.json and .png")
+
+
+def machine() -> dict[str, Any]:
+    """What machine this is, what it does besides, and the versions that figures depend on."""
+    return {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "load": os.getloadavg(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+    }
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def keep(name: str, content: dict[str, Any]) -> None:
+    """Keep a benchmark's figures as JSON, with the machine and the time."""
+    FOLDER.mkdir(exist_ok=True)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    whole = {"benchmark": name, "when": now, "machine": machine(), **content}
+    (FOLDER / f"{name}.json").write_text(json.dumps(whole, indent=1) + "\n")
 
 
 def _plot(name: str, times: dict[str, list[float]], middle: dict[str, float]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from benchmarks.measure import Options
     from schemas.configuration import RunConfiguration
 
 STEPS = 20
@@ -31,15 +32,15 @@ OUTER = re.compile(
 )
 
 
-def main(repeat: int, preset: str) -> None:
-    """Profile `repeat` segments of a preset's training on random images."""
+def main(options: Options) -> None:
+    """Profile segments of a preset's training on random images."""
     from schemas.presets import configured
 
-    configuration = configured(preset)
+    configuration = configured(options.preset)
     learner, seconds = _learner(configuration), []
     segment = _segment(learner)
     segment()
-    for _ in range(repeat):
+    for _ in range(options.repeat):
         start = time.perf_counter()
         segment()
         seconds.append((time.perf_counter() - start) / STEPS)
