@@ -95,10 +95,11 @@ def require_same_form(reader: IdxReader, receipt: Receipt, configuration: RunCon
 
 def sequences_of(reader: IdxReader, configuration: RunConfiguration, receipt: Receipt) -> Iterator[NDArray[Any]]:
     """The images in batches of sequences (n, T, F)."""
+    from tasks.network import ANSWER_BATCH
     from tasks.scan import scan_order
 
     order = scan_order(configuration.reshape, receipt.image_shape)
     steps = configuration.reshape.timesteps
     features = configuration.reshape.features(order.size)
-    for batch in reader.batches(512 * (steps if configuration.reshape.layout == "frames" else 1)):
+    for batch in reader.batches(ANSWER_BATCH * (steps if configuration.reshape.layout == "frames" else 1)):
         yield np.ascontiguousarray(batch.reshape(len(batch), -1)[:, order]).reshape(-1, steps, features)

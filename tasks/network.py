@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from tasks.lstm import lstm
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import keras
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from schemas.configuration import Network, Reshape, Training
 
 MODEL_FILE: Final = "model.keras"
-ANSWER_BATCH: Final = 512
+ANSWER_BATCH: Final = 1024
 
 
 def quiet_tensorflow() -> None:
@@ -113,83 +115,78 @@ class Moments:
         return cls(1.0 / deviation, -mean / deviation)
 
 
-def forward(model: keras.Model, x: tf.Tensor, dropout_seed: tf.Tensor | None) -> tf.Tensor:
-    """The logits (before the softmax) of raw sequences (B, T, F), for use inside a compiled function.
+def on_gpu() -> bool:
+    """Whether TensorFlow has a GPU. There Keras takes cuDNN's own LSTM, which the XLA compiler would keep it from."""
+    import tensorflow as tf
 
-    The same arithmetic as calling the model, with each layer's inputs projected by one matrix product before the loop
-    over the steps. With a seed (2,) int32 the dropout layers drop, each with its own stream; without, they pass on.
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def forward(model: keras.Model, x: tf.Tensor, noise: Sequence[tf.Tensor] = (), *, by_keras: bool = False) -> tf.Tensor:
+    """The logits (before the softmax) of raw sequences (B, T, F), B known, for use inside a compiled function.
+
+    The same arithmetic as calling the model; the LSTM layers are computed by tasks.lstm, or by Keras. Given noise,
+    uniform over [0, 1) and of the shapes that `noise_shapes` tells, the dropout layers drop where it is below their
+    rate; without it they pass on.
     """
     import keras
     import tensorflow as tf
 
-    x = tf.cast(x, tf.float32)
-    for position, layer in enumerate(model.layers[:-1]):
-        if isinstance(layer, keras.layers.LSTM):
-            x = _lstm(layer, x, backwards=False)
-        elif isinstance(layer, keras.layers.Bidirectional):
-            x = _both_directions(layer, x)
-        elif isinstance(layer, keras.layers.Dropout):
-            if dropout_seed is not None:
-                x = tf.nn.experimental.stateless_dropout(x, layer.rate, dropout_seed + tf.constant([0, position]))
+    x, left = tf.cast(x, tf.float32), list(noise)
+    for layer in model.layers[:-1]:
+        if isinstance(layer, keras.layers.Dropout):
+            if left:
+                x = tf.where(left.pop(0) < layer.rate, 0.0, x / (1 - layer.rate))
+        elif isinstance(layer, keras.layers.LSTM | keras.layers.Bidirectional) and not by_keras:
+            x = _recurrent(layer, x)
         else:
             x = layer(x)
     dense = model.layers[-1]
     return tf.linalg.matmul(x, dense.kernel.value) + dense.bias.value
 
 
-def _both_directions(layer: keras.layers.Bidirectional, x: tf.Tensor) -> tf.Tensor:
+def noise_shapes(model: keras.Model, batch: int) -> list[tuple[int, ...]]:
+    """The shape of what each dropout layer takes, in their order."""
+    import keras
+
+    return [(batch, *layer.output.shape[1:]) for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+
+
+def _recurrent(layer: keras.layers.LSTM | keras.layers.Bidirectional, x: tf.Tensor) -> tf.Tensor:
+    """One or two directions over (B, T, F): (B, T, h) in the order of the steps, or the last state read, (B, h)."""
+    import keras
     import tensorflow as tf
 
-    return tf.concat(
-        [_lstm(layer.forward_layer, x, backwards=False), _lstm(layer.backward_layer, x, backwards=True)], axis=-1
-    )
+    x, every_step = tf.transpose(x, [1, 0, 2]), layer.return_sequences
+    if isinstance(layer, keras.layers.Bidirectional):
+        onwards, backwards = _states(layer.forward_layer, x), _states(layer.backward_layer, tf.reverse(x, [0]))
+        states = tf.concat([onwards, tf.reverse(backwards, [0]) if every_step else backwards], -1)
+    else:
+        states = _states(layer, x)
+    return tf.transpose(states, [1, 0, 2]) if every_step else states
 
 
-def _lstm(layer: keras.layers.LSTM, x: tf.Tensor, *, backwards: bool) -> tf.Tensor:
-    """One LSTM layer (Hochreiter and Schmidhuber 1997, with Gers' forget gate) in Keras' gate order i, f, g, o.
-
-    Args:
-        layer: Holds W (F, 4h), U (h, 4h) and b (4h,).
-        x: (B, T, F) float32.
-        backwards: Read the steps from the last to the first.
-
-    Returns:
-        (B, T, h) in the order of the steps, or the last state read, (B, h).
-    """
-    import tensorflow as tf
-
-    w, u, b = layer.cell.kernel.value, layer.cell.recurrent_kernel.value, layer.cell.bias.value
-    steps, h_size = x.shape[1], layer.units
-    x = tf.transpose(x, [1, 0, 2])
-    x = tf.reverse(x, [0]) if backwards else x
-    projected = tf.tensordot(x, w, 1) + b
-    zero = tf.zeros([tf.shape(x)[1], h_size])
-    # A carried array that nothing writes has no gradient, so the states are only carried where they are wanted.
-    states = (tf.TensorArray(tf.float32, steps, element_shape=[None, h_size]),) if layer.return_sequences else ()
-
-    def step(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor, *states: tf.TensorArray) -> tuple[Any, ...]:
-        i, f, g, o = tf.split(projected[t] + tf.linalg.matmul(h, u), 4, axis=1)
-        c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
-        h = tf.sigmoid(o) * tf.tanh(c)
-        return t + 1, h, c, *(array.write(t, h) for array in states)
-
-    _, h, _, *states = tf.while_loop(
-        lambda t, *_: t < steps, step, (0, zero, zero, *states), parallel_iterations=1, maximum_iterations=steps
-    )
-    if not states:
-        return h
-    hs = states[0].stack()
-    return tf.transpose(tf.reverse(hs, [0]) if backwards else hs, [1, 0, 2])
+def _states(layer: keras.layers.LSTM, x: tf.Tensor) -> tf.Tensor:
+    """One direction over (T, B, F): (T, B, h) in the order read, or the last state, (B, h)."""
+    cell = layer.cell
+    weights = cell.kernel.value, cell.recurrent_kernel.value, cell.bias.value
+    return lstm(x, *weights, every_step=layer.return_sequences)
 
 
 class Answerer:
-    """Answers sequences in batches of one compiled shape; memory does not grow with their number."""
+    """Answers sequences in batches of one compiled shape; memory does not grow with their number.
+
+    A batch is answered in two parts by one program, which TensorFlow runs side by side, one a core.
+    """
 
     def __init__(self, model: keras.Model, batch: int = ANSWER_BATCH) -> None:
         import tensorflow as tf
 
-        self.batch = batch
-        self._answer = tf.function(lambda x: tf.nn.softmax(forward(model, x, None)), jit_compile=True)
+        self.batch, gpu = batch, on_gpu()
+        part = tf.function(
+            lambda x: tf.nn.softmax(forward(model, x, by_keras=gpu)), jit_compile=not gpu, autograph=False
+        )
+        self._answer = tf.function(lambda x: tf.concat([part(half) for half in tf.split(x, 2)], 0), autograph=False)
 
     def answers(self, x: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
         """Yield the probabilities (b, C) or (b, T, C) of consecutive batches of x (N, T, F), all rows in order."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from schemas.history import History
 
 HISTORY_FILE: Final = "history.json"
+GPUS: Final = "proc/driver/nvidia/gpus/*/information"
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def key_of(
             "machine": platform.machine(),
             "processor": _processor_features(),
             "replicas": str(replicas_on(processors)),
+            "GPU": ", ".join(path.parent.name for path in sorted(Path("/").glob(GPUS))),
         },
     )
 

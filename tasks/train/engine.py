@@ -79,7 +79,7 @@ def fit(
         kept=standing.best_epoch if returned else len(standing.epochs),
         parameters=model.count_params(),
         seconds_to_first_step=first_step,
-        engine=f"TensorFlow XLA on the CPU, {replicas} replica{'s' if replicas > 1 else ''} a batch",
+        engine=learner.told(),
         resumed=standing.resumed,
     )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from tasks.network import forward
+from tasks.network import forward, noise_shapes, on_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,8 +56,9 @@ class Learner:
         import tensorflow as tf
 
         self.model, self.training = model, training
-        self.fitted, self.replicas = examples.fitted, replicas
-        self.part = math.ceil(training.batch_size / replicas)
+        self.on_gpu = on_gpu()
+        self.fitted, self.replicas = examples.fitted, 1 if self.on_gpu else replicas
+        self.part = math.ceil(training.batch_size / self.replicas)
         self.steps = math.ceil(len(examples.fitted) / training.batch_size)
         self.labels_each = int(np.prod(examples.y.shape[1:]))
         self.classes = examples.classes
@@ -65,9 +66,9 @@ class Learner:
         self._x, self._y = tf.constant(native), tf.constant(np.asarray(examples.y).astype(np.int32))
         self._optimizer = _optimizer(training, self.rate_at)
         self._optimizer.build(model.trainable_variables)
-        self._gradient = tf.function(self._replica_gradient, jit_compile=True)
-        self._update = tf.function(self._apply, jit_compile=True)
-        self._segment = tf.function(self._run_segment)
+        self._gradient = tf.function(self._replica_gradient, jit_compile=not self.on_gpu, autograph=False)
+        self._update = tf.function(self._apply, jit_compile=not self.on_gpu, autograph=False)
+        self._segment = tf.function(self._run_segment, autograph=False)
         self._segment_steps, self._compiled = FIRST_SEGMENT_STEPS, False
         self._best: list[NDArray[Any]] = []
 
@@ -103,6 +104,12 @@ class Learner:
             self._compiled = True
             start = stop
             yield stop, sums
+
+    def told(self) -> str:
+        """What computes the steps, in words."""
+        if self.on_gpu:
+            return "TensorFlow on the GPU, the layers by Keras, which takes cuDNN's"
+        return f"TensorFlow XLA on the CPU, {self.replicas} replica{'s' if self.replicas > 1 else ''} a batch"
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything that learning has changed: weights, the optimiser's variables, the weights kept as the best."""
@@ -184,11 +191,9 @@ class Learner:
         import tensorflow as tf
 
         def step(t: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            noise = [self._noise(tf.stack([number * 1_000_003 + t, 1000 * (k + 1)])) for k in range(self.replicas)]
             parts = [
-                self._gradient(
-                    self._x, self._y, rows[t, k], weights[t, k], tf.stack([number * 1_000_003 + t, 1000 * (k + 1)])
-                )
-                for k in range(self.replicas)
+                self._gradient(self._x, self._y, rows[t, k], weights[t, k], noise[k]) for k in range(self.replicas)
             ]
             totals = tf.add_n([part[0] for part in parts])
             self._update([part[1] for part in parts], totals[2])
@@ -196,8 +201,17 @@ class Learner:
 
         return tf.while_loop(lambda t, _: t < stop, step, (start, sums), parallel_iterations=1)[1]
 
+    def _noise(self, seed: tf.Tensor) -> list[tf.Tensor]:
+        """What each dropout layer takes; drawn outside the compiled program, whose own generator is far slower."""
+        import tensorflow as tf
+
+        shapes = noise_shapes(self.model, self.part)
+        return [
+            tf.random.stateless_uniform(shape, seed + tf.constant([0, place])) for place, shape in enumerate(shapes)
+        ]
+
     def _replica_gradient(
-        self, x: tf.Tensor, y: tf.Tensor, rows: tf.Tensor, weights: tf.Tensor, seed: tf.Tensor
+        self, x: tf.Tensor, y: tf.Tensor, rows: tf.Tensor, weights: tf.Tensor, noise: list[tf.Tensor]
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Sums of loss, hits and labels over one part of a batch, and the gradient of the summed loss."""
         import tensorflow as tf
@@ -206,7 +220,7 @@ class Learner:
         true = tf.gather(y, rows)
         weight = tf.broadcast_to(tf.reshape(weights, [-1] + [1] * (len(true.shape) - 1)), tf.shape(true))
         with tf.GradientTape() as tape:
-            logits = forward(self.model, tf.gather(x, rows), seed)
+            logits = forward(self.model, tf.gather(x, rows), noise, by_keras=self.on_gpu)
             loss = tf.reduce_sum(weight * loss_of(self.training, logits, true, self.classes))
         gradient = tape.gradient(loss, variables)
         hits = tf.cast(tf.argmax(logits, -1, output_type=tf.int32) == true, tf.float32)

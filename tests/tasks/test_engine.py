@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from schemas.configuration import EarlyStopping, LstmLayer, Network, Reshape, Training
-from tasks.network import Answerer, Moments, build, forward, load, weights_digest
+from tasks.network import Answerer, Moments, build, forward, load, noise_shapes, weights_digest
 from tasks.train import held_out
 from tasks.train.engine import Examples, fit
 
@@ -66,6 +66,18 @@ def test_the_compiled_forward_pass_is_the_keras_model(arrangement: str) -> None:
     answers = np.concatenate(list(Answerer(model, batch=16).answers(data.x)))
     np.testing.assert_allclose(answers, model(data.x.astype(np.float32)).numpy(), atol=2e-6)
     assert len(answers) == N
+
+
+def test_where_a_gpu_is_present_keras_layers_are_used_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU is here: this shows that the other path learns the same, not that cuDNN is taken."""
+    monkeypatch.setattr("tasks.train.learner.on_gpu", lambda: True)
+    theirs, ours, data = network(), network(), examples()
+    history = trained(theirs, data, PLAIN)
+    monkeypatch.undo()
+    assert "GPU" in history.engine
+    assert "CPU, 2 replicas" in trained(ours, data, PLAIN).engine
+    for one, other in zip(theirs.get_weights(), ours.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=3e-5)
 
 
 @pytest.mark.slow  # a compilation each
@@ -186,12 +198,14 @@ def test_dropout_drops_only_while_learning() -> None:
 
     model = network(Network(layers=(LstmLayer(units=64),), dropout_head=0.5))
     x = examples().x
-    still = forward(model, x, None).numpy()
-    one, same, other = (forward(model, x, tf.constant([1, seed])).numpy() for seed in (1, 1, 2))
+    [shape] = noise_shapes(model, N)
+    still = forward(model, x).numpy()
+    noise = [tf.random.stateless_uniform(shape, [1, seed]) for seed in (1, 1, 2)]
+    one, same, other = (forward(model, x, [each]).numpy() for each in noise)
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
     assert not np.array_equal(one, still)
-    np.testing.assert_array_equal(still, forward(model, x, None).numpy())
+    np.testing.assert_array_equal(still, forward(model, x).numpy())
 
 
 def test_a_saved_model_answers_alike_without_this_project(tmp_path) -> None:  # noqa: ANN001

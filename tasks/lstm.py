@@ -1,0 +1,105 @@
+"""The LSTM layer as it is computed here, with a gradient of its own. Not here: layers put together (network).
+
+TensorFlow's own gradient of a loop keeps more than it needs and adds up the weights' gradient from products of
+transposed matrices, which its compiler multiplies slower. Written out, a step is one product forwards and two backwards
+(docs/LOG.md, "The LSTM's own gradient").
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def lstm(x: tf.Tensor, w: tf.Tensor, u: tf.Tensor, b: tf.Tensor, *, every_step: bool) -> tf.Tensor:
+    """One LSTM layer (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000), gates i, f, g, o.
+
+    With s_t = [x_t, 1, h_{t-1}] and M = [W; b; U]: [i, f, g, o] = s_t M, each sigmoid but g, which is tanh;
+    c_t = f c_{t-1} + i g; h_t = o tanh(c_t).
+
+    Args:
+        x: (T, B, F) float32, T and B known.
+        w: W, (F, 4h).
+        u: U, (h, 4h).
+        b: (4h,).
+        every_step: Give every h_t, not only the last.
+
+    Returns:
+        (T, B, h) where every step is wanted, else (B, h); with respect to all four arguments its gradient is that of
+        backpropagation through time.
+    """
+    import tensorflow as tf
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def layer(x: tf.Tensor, w: tf.Tensor, u: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        last, every, kept = _forwards(x, tf.concat([w, b[None], u], 0), u.shape[0])
+
+        def gradient(d: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            dx, dm = _backwards(kept, w, u, d, every_step=every_step)
+            features = w.shape[0]
+            return dx, dm[:features], dm[features + 1 :], dm[features]
+
+        return every if every_step else last, gradient
+
+    return layer(x, w, u, b)
+
+
+def _forwards(x: tf.Tensor, m: tf.Tensor, h_size: int) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    """The last state, every state, and what the gradient needs: s_t transposed, i, f, g, o, c_{t-1}, tanh(c_t)."""
+    import tensorflow as tf
+
+    steps, batch, _ = x.shape
+    x = tf.concat([x, tf.ones([steps, batch, 1], x.dtype)], 2)
+    shapes = [[x.shape[2] + h_size, batch]] + [[batch, h_size]] * 7
+    arrays = tuple(tf.TensorArray(x.dtype, steps, element_shape=shape) for shape in shapes)
+
+    def step(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor, *arrays: tf.TensorArray) -> tuple[Any, ...]:
+        s = tf.concat([x[t], h], 1)
+        i, f, g, o = tf.split(tf.linalg.matmul(s, m), 4, axis=1)
+        i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
+        before, c = c, f * c + i * g
+        tanh_c = tf.tanh(c)
+        h = o * tanh_c
+        values = (tf.transpose(s), i, f, g, o, before, tanh_c, h)
+        return t + 1, h, c, *(array.write(t, value) for array, value in zip(arrays, values, strict=True))
+
+    zero = tf.zeros([batch, h_size], x.dtype)
+    _, h, _, *filled = _loop(lambda t, *_: t < steps, step, (0, zero, zero, *arrays), steps)
+    *kept, every = (array.stack() for array in filled)
+    return h, every, kept
+
+
+def _backwards(
+    kept: list[tf.Tensor], w: tf.Tensor, u: tf.Tensor, d: tf.Tensor, *, every_step: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The gradients of x and of M, given that of every state, (T, B, h), or of the last one, (B, h)."""
+    import tensorflow as tf
+
+    steps, batch, features = kept[0].shape[0], kept[0].shape[2], w.shape[0]
+    zero = tf.zeros([batch, u.shape[0]], u.dtype)
+
+    def step(t: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, dm: tf.Tensor, dx: tf.TensorArray) -> tuple[Any, ...]:
+        s_transposed, i, f, g, o, c_before, tanh_c = (each[t] for each in kept)
+        dh = dh + d[t] if every_step else dh
+        dc = dc + dh * o * (1 - tanh_c * tanh_c)
+        dz = tf.concat(
+            [dc * g * i * (1 - i), dc * c_before * f * (1 - f), dc * i * (1 - g * g), dh * tanh_c * o * (1 - o)], 1
+        )
+        dm += tf.linalg.matmul(s_transposed, dz)
+        dx = dx.write(t, tf.linalg.matmul(dz, w, transpose_b=True))  # compiled away where nobody asks for it
+        return t - 1, tf.linalg.matmul(dz, u, transpose_b=True), dc * f, dm, dx
+
+    dm = tf.zeros([features + 1 + u.shape[0], u.shape[1]], u.dtype)
+    dx = tf.TensorArray(u.dtype, steps, element_shape=[batch, features])
+    start = (steps - 1, zero if every_step else d, zero, dm, dx)
+    *_, dm, dx = _loop(lambda t, *_: t >= 0, step, start, steps)
+    return dx.stack(), dm
+
+
+def _loop(condition: Any, body: Any, start: tuple[Any, ...], steps: int) -> tuple[Any, ...]:  # noqa: ANN401 - functions
+    import tensorflow as tf
+
+    ended: tuple[Any, ...] = tf.while_loop(condition, body, start, parallel_iterations=1, maximum_iterations=steps)
+    return ended
