@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="?", choices=[*BENCHMARKS, "all"], default="all")
     parser.add_argument("--repeat", type=int, default=7, help="repetitions of each arm, after one to warm up")
-    parser.add_argument("--preset", default="rows", help="run_split, overhead: the preset to run")
+    parser.add_argument("--preset", default="rows", help="profile, run_split, overhead, predict: the preset")
     parser.add_argument("--problem", choices=list(training.PROBLEMS), help="training: one of its problems, not all")
     parser.add_argument("--large", action="store_true", help="scale: 6 million samples as well (25 GB, an hour)")
     parser.add_argument("--samples", type=int, help="training, predict, scale: measure with so many, for a trial")

@@ -20,7 +20,7 @@ from isal import igzip
 
 from benchmarks.digits import ROWS, digits
 from benchmarks.measure import FOLDER, Options, interleaved, report, seconds
-from benchmarks.workers import Worker, WorkerError, python_with
+from benchmarks.workers import ALONE, Worker, WorkerError, python_with
 from schemas.receipt import Labels
 from tasks.idx import write_idx
 from tasks.parse import write_table
@@ -101,7 +101,7 @@ def _product(images: Path, labels: Path, folder: Path, pixel_sum: int) -> None:
 def _started(peer: str, packages: tuple[str, ...], images: Path, labels: Path) -> Worker | str:
     """A warm process with the peer imported, or why there is none."""
     try:
-        worker = Worker(f"parse-{peer}", [python_with(peer, packages), PEERS, peer, images, labels])
+        worker = Worker(f"parse-{peer}", [python_with(peer, packages), *ALONE, PEERS, peer, images, labels])
         worker.ask()
     except WorkerError as error:
         return str(error)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.commands import STEPWISE, Cost, costed, environment_in
 from benchmarks.digits import CLASSES, digits, write_repeated
 from benchmarks.measure import FOLDER, Options, interleaved, report
-from benchmarks.workers import Worker
+from benchmarks.workers import ALONE, Worker
 from schemas.configuration import RunConfiguration
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def main(options: Options) -> None:
             command = [*STEPWISE, "predict", images, "-o", home / "answers.parquet", *artifacts]
             return costed(command, environment)
 
-        command = [sys.executable, MATMUL, "answering", json.dumps(problem_of(_configuration(home)))]
+        command = [sys.executable, *ALONE, MATMUL, "answering", json.dumps(problem_of(_configuration(home)))]
         with Worker("predict-matmul", command) as worker:
             compared(
                 home,

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.digits import ROWS, digits
 from benchmarks.measure import FOLDER, Options, interleaved, report
-from benchmarks.workers import Worker, WorkerError, python_with
+from benchmarks.workers import ALONE, Worker, WorkerError, python_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -180,10 +180,10 @@ def _started(
         except WorkerError as error:
             absent[name] = str(error)
             continue
-        worker = Worker(f"training-{problem.name}-{arm}", [python, PEERS, arm, *given])
+        worker = Worker(f"training-{problem.name}-{arm}", [python, *ALONE, PEERS, arm, *given])
         arms[name] = stack.enter_context(worker).ask
     for number, (name, changes) in enumerate(MATMULS.items()):
-        worker = Worker(f"matmul-{number}", [sys.executable, MATMUL_ARM, "rate"], changes)
+        worker = Worker(f"matmul-{number}", [sys.executable, *ALONE, MATMUL_ARM, "rate"], changes)
         arms[name] = stack.enter_context(worker).ask
     return arms, absent
 

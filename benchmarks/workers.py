@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 LAST_WORDS = 2000
+ALONE = ("-P",)  # a script's own folder is no place to import from: `profile` and `help` there would hide Python's
 
 
 class WorkerError(Exception):
