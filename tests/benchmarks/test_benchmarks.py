@@ -163,7 +163,7 @@ def test_files_repeat_the_samples_and_hold_as_many_as_asked(folder: Path, monkey
     assert np.array_equal(read_idx(path), np.resize(images, (25, 2, 2)))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1800)  # a dozen runs in processes of their own
 def test_a_run_in_which_nothing_changed_is_measured_beside_an_empty_flow(
     folder: Path, monkeypatch: pytest.MonkeyPatch

@@ -17,8 +17,8 @@ def environment_of(home: Path) -> dict[str, str]:
     return {**inherited, "HOME": str(home), "PREFECT_HOME": str(home / ".prefect"), "COLUMNS": "160"}
 
 
-def run_command(home: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run `stepwise` with its embedded Prefect, to the end."""
+def run_command(home: Path, *arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run `stepwise` with its embedded Prefect, to the end; settings go into its environment."""
     command = [sys.executable, "-m", "flows.command", *map(str, arguments)]
-    environment = environment_of(home)
+    environment = {**environment_of(home), **settings}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)

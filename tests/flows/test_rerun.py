@@ -53,9 +53,13 @@ def attempts(home: Path) -> list[dict[str, Any]]:
     return known
 
 
-def test_a_run_in_which_nothing_changed_publishes_nothing_new(made: Path) -> None:
-    answer = run_command(made, "run", "--preset", "smoke", "--artifacts", made / "artifacts")
+def test_a_run_in_which_nothing_changed_publishes_nothing_new_and_imports_no_tensorflow(made: Path) -> None:
+    arguments = ("run", "--preset", "smoke", "--artifacts", made / "artifacts")
+    answer = run_command(made, *arguments, PYTHONPROFILEIMPORTTIME="1")
     assert answer.returncode == 0, answer.stdout + answer.stderr
+    imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
+    assert "tasks.train" in imported
+    assert not {"tensorflow", "keras"} & imported
     assert executed(answer.stdout) == []
     assert len(steps(answer.stdout)) == 12
     [run] = (made / "artifacts" / "runs").iterdir()
