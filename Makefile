@@ -21,7 +21,7 @@ test: dev-environment  ## run all tests, two files at a time; what was skipped s
 	@$(bin)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 fast: dev-environment  ## run the fast tests only
-	@$(bin)/python -m pytest -n 2 --dist loadfile -m 'not slow' $(ARGS)
+	@$(bin)/python -m pytest -n 2 --dist loadfile -m 'not slow and not soak' $(ARGS)
 
 soak: dev-environment  ## full disks, servers that go, 100 kills at random moments; fewer: STEPWISE_KILLS=10 make soak
 	@STEPWISE_KILLS="$${STEPWISE_KILLS:-100}" $(bin)/python -m pytest -m soak -s \

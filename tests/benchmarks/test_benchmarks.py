@@ -61,6 +61,7 @@ def kept(name: str, folder: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.slow
 def test_training_is_compared_in_rounds_and_every_arm_learns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x, y = samples()
     place = training.sequences(TINY, x, y, folder)
@@ -87,6 +88,7 @@ def test_the_floating_point_operations_are_those_of_the_issue() -> None:
     assert problem.flop == 60_000 * 3 * 8 * 128 * (28 + 128) * 28
 
 
+@pytest.mark.slow
 def test_the_first_step_is_told_in_parts_that_add_up() -> None:
     x, y = samples()
     parts = training_own.first_step(GIVEN, x, y.astype(np.int32))
@@ -104,6 +106,7 @@ def test_a_worker_that_ends_says_its_last_words(folder: Path) -> None:
     assert (folder / "short.log").read_text() == "no more\n"
 
 
+@pytest.mark.slow
 def test_every_stage_is_measured_as_work_grows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = scale.chain(samples((28, 28)), 60, scale_stages.measured, test_rows=20)
     figures = scale.report_growth({60: {stage: [answer] for stage, answer in told.items()}})
@@ -163,6 +166,7 @@ def test_files_repeat_the_samples_and_hold_as_many_as_asked(folder: Path, monkey
     assert np.array_equal(read_idx(path), np.resize(images, (25, 2, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.soak
 @pytest.mark.timeout(1800)  # a dozen runs in processes of their own
 def test_a_run_in_which_nothing_changed_is_measured_beside_an_empty_flow(

@@ -207,6 +207,7 @@ def test_another_folder_gives_equal_weights_and_a_changed_setting_redoes_its_sta
     assert [timing["step"] for timing in timings if not timing["reused"]] == ["evaluate"]
 
 
+@pytest.mark.slow
 @pytest.mark.soak  # `make test` has a sample of kills in test_kills.py
 def test_a_kill_at_any_moment_leaves_the_whole_run_or_nothing(smoke_run: SmokeRun, tmp_path: Path) -> None:
     artifacts = tmp_path / "artifacts"
