@@ -113,7 +113,7 @@ def take_from_zip(path: Path, member: str, errand: Errand) -> Path:
             _copy(content, target, errand.most_member_bytes)
     except KeyError as error:
         raise SourceFailure(f"the zip has no member {member}") from error
-    except (*_DAMAGE, NotImplementedError, RuntimeError) as error:  # zipfile's words for a foreign method, a password
+    except (*_DAMAGE, RuntimeError) as error:  # what zipfile raises for a password or a foreign compression method
         raise SourceFailure(f"the zip cannot be read ({error})", may_heal=True) from error
     return target
 

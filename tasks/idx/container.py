@@ -305,8 +305,7 @@ _ZIP_FAILURES: Final = (
     zlib.error,
     EOFError,
     struct.error,
-    NotImplementedError,  # zipfile's word for a compression method that it does not know
-    RuntimeError,  # encrypted
+    RuntimeError,  # encrypted, or (by a kind of it) a compression method that zipfile does not know
     OSError,
     ValueError,
     OverflowError,

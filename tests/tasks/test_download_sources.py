@@ -11,6 +11,7 @@ import tarfile
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,7 @@ from schemas.catalog import Container, DebianSource, FolderSource, HttpSource, N
 from schemas.errors import DataError
 from schemas.handles import ROLES, SPLITS
 from tasks.download import NoSourceError, fetch
-from tasks.download.archives import STALE_SECONDS, partial_folder, take_from_tar
+from tasks.download.archives import STALE_SECONDS, partial_folder, take_from_tar, take_from_zip
 from tasks.download.clients import run_client
 from tasks.download.errand import Hosts, SourceFailure, redacted
 from tasks.store import Store
@@ -183,6 +184,24 @@ def test_a_cut_package_is_damaged(tmp_path: Path, size: int) -> None:
 
 
 @functools.cache  # members carry the time they were written
+@pytest.mark.parametrize(
+    ("offset", "value", "said"),
+    [(6, 1, "is encrypted, password required"), (8, 99, "That compression method is not supported")],
+    ids=["encrypted", "foreign method"],
+)
+def test_a_zip_that_zipfile_cannot_open_is_refused(offset: int, value: int, said: str, tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("labels", LABELS)
+    content = bytearray(packed.getvalue())
+    for place in (offset, content.rindex(b"PK\x01\x02") + offset + 2):  # in the member's header and in the list
+        content[place] = value
+    (tmp_path / "zip").write_bytes(content)
+    errand = SimpleNamespace(staging=tmp_path, most_member_bytes=1000)
+    with pytest.raises(SourceFailure, match=f"the zip cannot be read .*{said}"):
+        take_from_zip(tmp_path / "zip", "labels", errand)
+
+
 def zipped() -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
