@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from prefect.runtime import deployment
+from prefect.context import FlowRunContext
 from prefect.settings import get_current_settings
 
 from schemas.errors import ConfigurationError
@@ -55,10 +55,12 @@ def form_filled_in(attempt: Attempt, stage: Stage | None, *, only: bool = False)
     """The address of the form that starts a rerun of this flow run, filled in; None where it has no deployment."""
     settings = get_current_settings()
     pages = settings.ui_url or settings.api.url
-    if not pages or not deployment.id:
+    running = FlowRunContext.get()  # not prefect.runtime, which asks the server each time where there is no deployment
+    deployment = running.flow_run.deployment_id if running and running.flow_run else None
+    if not pages or not deployment:
         return None
     again = {"rerun": [stage] if stage else [], "rerun_only": only, "of": attempt.run}
-    form = f"{pages.rstrip('/').removesuffix('/api')}/v2/deployments/deployment/{deployment.id}/run"
+    form = f"{pages.rstrip('/').removesuffix('/api')}/v2/deployments/deployment/{deployment}/run"
     parameters = json.dumps({**attempt.parameters, **again}, separators=(",", ":"))
     return f"{form}?parameters={quote(parameters, safe='')}"
 

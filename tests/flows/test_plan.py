@@ -82,7 +82,6 @@ class Workshop:
             run=f"run-{now:%H%M%S%f}", created=now, title="T", orientation="upright", configuration=self.configuration
         )
         tasks.code.code_digests.cache_clear()
-        tasks.code._syntax_digest.cache_clear()
         with contextlib.suppress(Stop):
             chain(do, artifacts or self.artifacts, dataset, self.configuration, subject)
 
@@ -141,7 +140,6 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
 def read_anew() -> None:
     """A process reads its code once; here it is edited under its feet."""
     tasks.code.code_digests.cache_clear()
-    tasks.code._syntax_digest.cache_clear()
 
 
 # --- edits: each changes something that a run could meet

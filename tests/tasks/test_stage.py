@@ -177,10 +177,42 @@ def test_where_another_thread_disturbs_the_parsing_it_is_tried_again(monkeypatch
             raise SystemError("AST constructor recursion depth mismatch (before=69, after=75)")
         return tree
 
-    expected = code_digests("tasks.parse")
+    text = (ROOT / "tasks" / "parse.py").read_text()
+    expected = tasks.code._understood(text)
     monkeypatch.setattr(ast, "parse", unlucky)
-    tasks.code._syntax_digest.cache_clear()
-    assert code_digests.__wrapped__("tasks.parse") == expected
+    assert tasks.code._understood(text) == expected
+
+
+def test_what_sources_say_is_noted_and_a_damaged_note_is_none(copy: Path) -> None:
+    """A fresh process parses nothing that was parsed before; whatever stands in the file, the digests are the same."""
+    notes = copy / "tasks" / "__pycache__" / f"code.{sys.implementation.cache_tag}.syntax.json"
+    assert not notes.exists()
+    parsed = counted(copy)
+    written = notes.read_bytes()
+    assert len(json.loads(written)) == parsed["parsed"] > 5
+    assert counted(copy) == {**parsed, "parsed": 0}
+    for damage in (b"", written[:100], b"[]", b'{"a": 1}', written.replace(b"[[", b"[{")):
+        notes.write_bytes(damage)
+        assert counted(copy) == parsed
+        assert notes.read_bytes() == written
+
+
+COUNTING = """
+import json
+import tasks.code
+parse, texts = tasks.code._parsed, []
+tasks.code._parsed = lambda text: texts.append(text) or parse(text)
+print(json.dumps({"digests": tasks.code.code_digests("tasks.idx"), "parsed": len(texts)}))
+"""
+
+
+def counted(copy: Path) -> dict[str, Any]:
+    """The digests as a fresh process finds them, and how many sources it parsed."""
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(copy)}
+    command = [sys.executable, "-c", COUNTING]
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, check=True, timeout=120)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def test_a_checkout_elsewhere_has_the_same_digest(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
