@@ -1,12 +1,11 @@
 """Publish: a run's evidence and model under one name that exists whole or not at all.
 
 Everything is put into a staging folder, the model is tried in a fresh process, the manifest is written last, and one
-rename gives the run its name. Not here: how the report looks (report, figures), the fresh process (fresh).
+rename gives the run its name. Not here: how the report looks (report, figures), the fresh process (trial, fresh).
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
 import json
@@ -14,8 +13,6 @@ import math
 import os
 import platform
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +31,7 @@ from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
 from tasks.mirror import Mirror
 from tasks.publish.cards import show_run
+from tasks.publish.trial import in_a_fresh_process
 from tasks.receipts import demand_seal
 from tasks.seals import sha256_file
 from tasks.stage import Key, log, once
@@ -41,18 +39,13 @@ from tasks.store import Store, writing
 from tasks.table import TableReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from schemas.receipt import Receipt
 
 MANIFEST_FILE: Final = "manifest.json"
 MANIFEST_FORMAT: Final = 1
-CHECKED_IMAGES: Final = 32
-TRIAL_SECONDS: Final = 300
 LIBRARIES: Final = ("prefect", "tensorflow", "keras", "numpy", "pyarrow", "pandera", "polars")
-ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 class StageTiming(Frozen):
@@ -222,6 +215,14 @@ def environment() -> dict[str, str]:
 
 
 def _fill(draft: Draft) -> None:
+    with in_a_fresh_process(draft.folder) as trial:  # it imports while the model is exported, and tries both meanwhile
+        _write_model_and_evidence(draft)
+        test_table, test_sequences = draft.outcome.tables[1], draft.outcome.sequences[1]
+        trial.begin(draft.store, test_table, test_sequences)
+        _write_report(draft)
+
+
+def _write_model_and_evidence(draft: Draft) -> None:
     from tasks.network import MODEL_FILE, load
     from tasks.publish.serving import export
 
@@ -240,8 +241,6 @@ def _fill(draft: Draft) -> None:
     (folder / "timings.json").write_text(
         json.dumps([timing.model_dump() for timing in draft.timings], indent=1), encoding="utf-8"
     )
-    with _trial(draft):
-        _write_report(draft)
 
 
 def _write_json(path: Path, value: Frozen) -> None:
@@ -291,44 +290,6 @@ def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> N
         low, high = float(images.min()), float(images.max())
         images = ((images.astype(np.float64) - low) * (255 / ((high - low) or 1))).astype(np.uint8)
     return images.transpose(0, 2, 1) if orientation == "transposed" else images
-
-
-@contextlib.contextmanager
-def _trial(draft: Draft) -> Iterator[None]:
-    """Have a fresh interpreter load both forms of the model and answer, while the report is drawn."""
-    folder, store = draft.folder, draft.store
-    x, targets = open_arrays(store, draft.outcome.sequences[1])
-    each = x.shape[1] if targets.ndim == 2 else 1
-    count = min(len(x), -(-CHECKED_IMAGES // each))
-    questions = folder / ".trial"
-    questions.mkdir()
-    np.save(questions / "sequences.npy", np.asarray(x[:count]), allow_pickle=False)
-    np.save(questions / "images.npy", _first_images(store, draft.outcome.tables[1], count * each), allow_pickle=False)
-    command = [sys.executable, "-m", "tasks.publish.fresh", str(folder)]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
-    ) as process:
-        try:
-            yield
-            said, complaints = process.communicate(timeout=TRIAL_SECONDS)
-        except BaseException:
-            process.kill()
-            raise
-    shutil.rmtree(questions)
-    if process.returncode:
-        reason = (said.strip() or complaints.strip()).splitlines()[-1:]
-        raise StorageError(
-            f"the model does not answer in a fresh process as it did when it was evaluated: {''.join(reason)}",
-            "equal answers from both saved forms of the model",
-            "Nothing was published. Rerun; if it happens again, the installation of TensorFlow is not sound",
-            str(folder),
-        )
-
-
-def _first_images(store: Store, table: Table, count: int) -> NDArray[Any]:
-    """The first images (count, *item) of a table in their own type."""
-    batch = next(TableReader(store.open(table.table, FILE_NAME)).batches(count))
-    return batch.pixels.view(np.dtype(table.table.dtype)).reshape(-1, *table.table.shape[1:])
 
 
 def _seal(draft: Draft) -> str:

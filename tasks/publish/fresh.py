@@ -1,6 +1,7 @@
 """A fresh process that loads both forms of a run's model and compares their answers with the written predictions.
 
-Run as `python -m tasks.publish.fresh FOLDER`; says what differs and exits with 1, or exits with 0.
+Run as `python -m tasks.publish.fresh FOLDER`: imports what it needs, waits for a line on its standard input, says what
+differs and exits with 1, or exits with 0.
 """
 
 from __future__ import annotations
@@ -13,19 +14,18 @@ import numpy as np
 
 # One model in two graphs, compiled differently: float32 rounding over T steps, and no more.
 TOLERANCE: Final = 1e-4
+QUESTIONS: Final = ".trial"  # the folder in the run's own that holds them: sequences.npy and images.npy
 
 
 def differences(folder: Path) -> list[str]:
     """What differs between the saved forms' answers and predictions.parquet; empty where nothing does."""
     import pyarrow.parquet as pq
-
-    from tasks.network import MODEL_FILE, load, quiet_tensorflow
-
-    quiet_tensorflow()
     import tensorflow as tf
 
-    sequences = np.load(folder / ".trial" / "sequences.npy", allow_pickle=False)
-    images = np.load(folder / ".trial" / "images.npy", allow_pickle=False)
+    from tasks.network import MODEL_FILE, load
+
+    sequences = np.load(folder / QUESTIONS / "sequences.npy", allow_pickle=False)
+    images = np.load(folder / QUESTIONS / "images.npy", allow_pickle=False)
     served = tf.saved_model.load(str(folder / "saved_model")).signatures["serving_default"]
     native = images.astype(images.dtype.newbyteorder("="))
     answers = {
@@ -38,8 +38,21 @@ def differences(folder: Path) -> list[str]:
     return [f"{name} answers up to {gap:.2g} apart" for name, gap in gaps.items() if gap > TOLERANCE]
 
 
+def prepare() -> None:
+    """Import what the comparison needs, for seconds in which there is nothing to compare yet."""
+    import pyarrow.parquet as pq  # noqa: F401
+
+    from tasks.network import quiet_tensorflow
+
+    quiet_tensorflow()
+    import keras  # noqa: F401
+
+
 def main() -> int:
     """Compare; the exit code says whether all is well."""
+    prepare()
+    if not sys.stdin.readline():
+        return 1  # whoever publishes has ended
     found = differences(Path(sys.argv[1]))  # noqa: TID251 - this process's only argument, from its parent
     sys.stdout.write("".join(f"{line}\n" for line in found))
     return 1 if found else 0

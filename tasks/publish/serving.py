@@ -37,7 +37,6 @@ def export(model: keras.Model, reshape: Reshape, receipt: Receipt, folder: Path)
 
     serving = tf.Module()
     serving.model = model
-    serving.answer = tf.function(
-        answer, input_signature=[tf.TensorSpec([None, *receipt.image_shape], tf.dtypes.as_dtype(dtype), "images")]
-    )
+    images = tf.TensorSpec([None, *receipt.image_shape], tf.dtypes.as_dtype(dtype), "images")
+    serving.answer = tf.function(answer, input_signature=[images], autograph=False)
     tf.saved_model.save(serving, str(folder), signatures={"serving_default": serving.answer})

@@ -1,0 +1,43 @@
+"""The trial of a model before its run is published: a fresh process that finds what differs."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.errors import StorageError
+from schemas.handles import Sequences, Table
+from tasks.publish.trial import in_a_fresh_process
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.flows.conftest import SmokeRun
+
+pytestmark = pytest.mark.slow
+
+
+def test_an_answer_that_is_not_the_written_one_keeps_a_run_from_being_published(
+    smoke_run: SmokeRun, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(smoke_run.folder, folder)
+    path = folder / "predictions.parquet"
+    predictions = pq.read_table(path)
+    answers = np.array(predictions["probabilities"].to_pylist(), np.float32)
+    answers[3] += 0.25
+    column = predictions.schema.get_field_index("probabilities")
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(answers.reshape(-1)), answers.shape[1])
+    pq.write_table(predictions.set_column(column, predictions.schema.field(column), flat), path)
+    store = Store(smoke_run.artifacts)
+    [parsed] = (record for record in store.records("parse") if record.step == "parse test")
+    [reshaped] = (record for record in store.records("reshape") if record.step == "reshape test")
+    with pytest.raises(StorageError) as refusal, in_a_fresh_process(folder) as trial:
+        trial.begin(store, Table.model_validate(parsed.value), Sequences.model_validate(reshaped.value))
+    assert "model.keras answers up to 0.25 apart; saved_model answers up to 0.25 apart" in str(refusal.value)
