@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from prefect import flow
+from prefect.context import TagsContext
 from prefect.runtime import flow_run
 
 from flows.attempts import Attempt, Attempts, mark_of
@@ -95,7 +96,9 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
         "policy": policy.model_dump(mode="json"),
     }
     attempt = _attempt(configuration, data, of, parameters)
-    with Attempts(artifacts).held(attempt) as attempt, journal_kept() as journal:
+    # The run is tagged, its tasks are not: for each tag of a task, Prefect asks the server for leave to begin.
+    untagged = TagsContext(current_tags=set())
+    with Attempts(artifacts).held(attempt) as attempt, journal_kept() as journal, untagged:
         going = Going(attempt, journal, Attempts(artifacts), _demands(rerun, attempt.flow_run, only=rerun_only))
         with going.ended_well_or_told():
             dataset = dataset_for(configuration, data, catalogs)

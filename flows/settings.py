@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from flows.database import begin
 from schemas.errors import StorageError
 
 HOME_ROOM: Final = 1 << 20  # bytes; less than this, and a database does not get through a run
@@ -47,34 +48,45 @@ def prepare_environment(*, debug: bool) -> None:
 
 
 def require_home() -> None:
-    """Make the folder of Prefect's records; where it cannot be written, Prefect would wait for minutes and not say why.
+    """Make the folder of Prefect's records, where a first run finds an empty database.
 
     Raises:
-        StorageError: it cannot be made or written.
+        StorageError: it cannot be made or written; Prefect would wait for minutes and not say why.
     """
     problem = problem_of_home()
     if problem:
         raise problem
+    try:
+        begin(_home(), os.environ)
+    except OSError as error:
+        raise _no_place(error) from error
 
 
 def problem_of_home() -> StorageError | None:
     """Why Prefect cannot keep its records, where that is so: its server tells that to its own log only."""
     import tempfile
 
-    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home) as probe:
+        _home().mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=_home()) as probe:
             probe.write(bytes(HOME_ROOM))
             probe.flush()
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        return StorageError(
-            f"Prefect's records cannot be kept here: {error.strerror}",
-            "a folder that can be written and has room",
-            "Free some space and rerun: what was finished is kept"
-            if full
-            else "Name another with the variable PREFECT_HOME",
-            str(home),
-        )
+        return _no_place(error)
     return None
+
+
+def _home() -> Path:
+    return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+
+
+def _no_place(error: OSError) -> StorageError:
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return StorageError(
+        f"Prefect's records cannot be kept here: {error.strerror}",
+        "a folder that can be written and has room",
+        "Free some space and rerun: what was finished is kept"
+        if full
+        else "Name another with the variable PREFECT_HOME",
+        str(_home()),
+    )

@@ -18,7 +18,7 @@ import numpy as np
 from schemas.errors import StorageError
 from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
-from tasks.publish.fresh import QUESTIONS
+from tasks.fresh import QUESTIONS
 from tasks.table import TableReader
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Trial:
 @contextlib.contextmanager
 def in_a_fresh_process(folder: Path) -> Iterator[Trial]:
     """A trial of the run in a folder, whose verdict is awaited at the end."""
-    command = [sys.executable, "-m", "tasks.publish.fresh", str(folder)]
+    command = [sys.executable, "-m", "tasks.fresh", str(folder)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         try:

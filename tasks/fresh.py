@@ -1,6 +1,6 @@
 """A fresh process that loads both forms of a run's model and compares their answers with the written predictions.
 
-Run as `python -m tasks.publish.fresh FOLDER`: imports what it needs, waits for a line on its standard input, says what
+Run as `python -m tasks.fresh FOLDER`: imports what it needs, waits for a line on its standard input, says what
 differs and exits with 1, or exits with 0.
 """
 
