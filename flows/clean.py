@@ -1,4 +1,4 @@
-"""Removing old runs with all that only they needed. Said before it is done; the newest runs always stay.
+"""Removing old runs with all that only they needed. Said before it is done; the newest runs and champions stay.
 
 Not here: doing it on a schedule (installation/upkeep), what of the store nothing needs any more (tasks/retention).
 """
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.attempts import Attempt, Attempts
+from flows.champion import champions_kept
 from flows.embedded import bind_embedded_server
 from flows.runs import manifests, print_json
 from schemas.errors import ConfigurationError
@@ -108,7 +109,7 @@ def cleaned(artifacts: Path, keeping: Keeping, *, really: bool) -> Cleaning:
         )
     with Attempts(artifacts).none_running():
         known, store = manifests(artifacts), Store(artifacts)
-        kept = keeping.kept(known, datetime.datetime.now(datetime.UTC))
+        kept = keeping.kept(known, datetime.datetime.now(datetime.UTC)) | champions_kept(artifacts)
         runs = [folder for folder, _ in known if folder.name not in kept]
         waste = waste_of(store, kept, time.time() - YOUNG_SECONDS)
         attempts = _old_attempts(artifacts, kept, {folder.name for folder in runs})

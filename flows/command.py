@@ -40,7 +40,7 @@ ArtifactsOfFile = Annotated[
 InstallationFile = Annotated[Path, typer.Option("--file", help="The installation: what is deployed when.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON value on standard output.")]
 DEFAULT_ARTIFACTS = Path(__file__).resolve().parents[1] / "artifacts"
-STAGES = ("download", "parse", "validate", "reshape", "train", "evaluate", "publish")
+STAGES = ("download", "parse", "validate", "reshape", "train", "evaluate", "compare", "publish", "promote")
 
 
 Chosen = Annotated[
@@ -59,7 +59,7 @@ Catalogs = Annotated[
     typer.Option("--catalog", help="A TOML file with datasets of your own. Repeatable."),
 ]
 Start = Annotated[
-    str, typer.Option(help="'warm' begins training with the newest published weights of dataset and preset; or 'cold'.")
+    str, typer.Option(help="'warm' begins training with the champion's weights, where they fit; or 'cold'.")
 ]
 StartFrom = Annotated[
     Optional[str],  # noqa: UP045
@@ -279,14 +279,83 @@ def convert(
 def predict(
     images: Annotated[Path, typer.Argument(help="IDX file of images.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
-    run_name: Annotated[str, typer.Option("--run", help="The run whose model answers.")] = "latest",
+    run_name: Annotated[
+        str, typer.Option("--run", help="The run whose model answers: its name, 'champion' or 'latest'.")
+    ] = "champion",
+    dataset: Annotated[Optional[str], typer.Option(help="Whose champion, where several datasets have one.")] = None,  # noqa: UP045
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Let a published model answer every image of an IDX file: index, predicted, probabilities."""
+    """Let the champion, or another published model, answer every image of an IDX file.
+
+    The table has index, predicted and probabilities, a row an image.
+    """
+    from flows.champion import answering_run
     from flows.predict import predict_file
 
-    predict_file(artifacts, images, output, run_name, as_json=as_json)
+    predict_file(artifacts, images, output, answering_run(artifacts, run_name, dataset), as_json=as_json)
+
+
+champion = typer.Typer(
+    help="The champion: the published model that new ones are compared with, and that answers `stepwise predict`.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(champion, name="champion")
+OfDataset = Annotated[Optional[str], typer.Option("--dataset", help="The dataset whose champion is meant.")]  # noqa: UP045
+
+
+@champion.command("show")
+def champion_show(
+    dataset: OfDataset = None,
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Tell who is champion of each dataset."""
+    from flows.champion import show_champions
+
+    show_champions(artifacts, dataset, as_json=as_json)
+
+
+@champion.command("history")
+def champion_history(
+    dataset: OfDataset = None,
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Tell all that was ever decided about the champion's place, and why."""
+    from flows.champion import show_history
+
+    show_history(artifacts, dataset, as_json=as_json)
+
+
+@champion.command("promote")
+def champion_promote(
+    run_name: RunName,
+    reason: Annotated[str, typer.Option(help="Why, for the history.")],
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Make a published run the champion by hand, whatever its verdict says; recorded as that, with the reason.
+
+    Refused with exit code 6 where the run's files, receipt or counts do not hold.
+    """
+    from flows.champion import promote_by_hand
+
+    promote_by_hand(artifacts.absolute(), run_name, reason, as_json=as_json)
+
+
+@champion.command("rollback")
+def champion_rollback(
+    reason: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+    dataset: OfDataset = None,
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Give the place back to the champion before; again, to the one before that."""
+    from flows.champion import roll_back
+
+    roll_back(artifacts.absolute(), dataset, reason, as_json=as_json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The DAG on one screen: download, parse, validate, reshape, train, evaluate, publish.
+"""The DAG on one screen: download, parse, validate, reshape, train, evaluate, compare, publish, promote.
 
 It is written once and read twice: a run does each step, a plan foresees it. Not here: what any stage does (tasks).
 """
@@ -9,9 +9,12 @@ import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from schemas.handles import ROLES, SPLITS
+from tasks.champions import Champions
+from tasks.compare import Contest, compare
 from tasks.download import download
 from tasks.evaluate import evaluate
 from tasks.parse import parse
+from tasks.promote import promote
 from tasks.publish import Outcome, StageTiming, publish
 from tasks.reshape import reshape
 from tasks.train import Recipe, Terms, train
@@ -44,7 +47,7 @@ def chain(
     timings: Sequence[StageTiming] = (),
     terms: Terms = Terms(),  # noqa: B008 - frozen
 ) -> Any:  # noqa: ANN401 - as `do` gives it
-    """Go through all steps; returns what `do` gives for publish."""
+    """Go through all steps; returns what `do` gives for the last one."""
     files = {(split, role): do(download, artifacts, dataset, split, role) for split in SPLITS for role in ROLES}
     train_table, test_table = (
         do(
@@ -63,8 +66,12 @@ def chain(
     recipe = Recipe(configuration.reshape, configuration.network, configuration.training)
     trained = do(train, artifacts, sequences, recipe, processors(), terms)
     evaluation = do(evaluate, artifacts, test_sequences, trained, configuration.evaluation, configuration.training.loss)
-    outcome = Outcome(tables, (sequences, test_sequences), trained, evaluation)
-    return do(publish, artifacts, subject, outcome, tuple(timings))
+    champion = Champions(artifacts, configuration.dataset).champion()
+    contest = Contest(test_table, test_sequences, trained, evaluation, champion)
+    judged = do(compare, artifacts, contest, configuration.promotion)
+    outcome = Outcome(tables, (sequences, test_sequences), trained, evaluation, judged)
+    published = do(publish, artifacts, subject, outcome, tuple(timings))
+    return do(promote, artifacts, configuration.dataset, published, judged)
 
 
 def processors() -> int:

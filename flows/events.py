@@ -19,6 +19,8 @@ Name = Literal[
     "stepwise.counts.broken",
     "stepwise.run.skipped",
     "stepwise.model.published",
+    "stepwise.champion.promoted",
+    "stepwise.champion.kept",
 ]
 
 

@@ -19,15 +19,19 @@ from flows.events import tell
 from flows.plan import plan_card, plan_in_short
 from flows.revision import form_filled_in
 from flows.start import decided
-from schemas.errors import StorageError
-from schemas.handles import ROLES, SPLITS, PublishedRun
+from flows.verdict import verdict_card
+from schemas.champion import Verdict
+from schemas.configuration import RunConfiguration
+from schemas.errors import PromotionRefusedError, StorageError
+from schemas.handles import ROLES, SPLITS
 from schemas.ledger import CountsBrokenError
 from schemas.plan import Planned, Stage, stages_named
 from schemas.policy import Policy
-from tasks.publish import StageTiming
+from tasks.promote import re_verified
+from tasks.publish import VERDICT_FILE, StageTiming
 from tasks.publish.cards import show_standing
 from tasks.stage import log
-from tasks.store import handles_in
+from tasks.store import Store, handles_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,8 +40,9 @@ if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
     from pydantic import BaseModel
 
-    from schemas.configuration import RunConfiguration
+    from schemas.champion import Entry
     from schemas.handles import SourceFile
+    from tasks.promote import Promoted
 
 SIDE_BY_SIDE: Final = ("download", "parse", "reshape")
 DOWNLOADS: Final = len(SPLITS) * len(ROLES)
@@ -123,8 +128,13 @@ class Going:
         create_markdown_artifact(key="plan", markdown=plan_card(plan, {}), description=plan_in_short(plan))
         self._end(outcome="planned")
 
-    def published(self, published: PublishedRun, plan: Sequence[Planned], artifacts: Path) -> None:
-        """Show plan against actual, and, where nothing had to be published, the run that stands."""
+    def published(self, promoted: Promoted, plan: Sequence[Planned], artifacts: Path) -> None:
+        """Show plan against actual, where nothing had to be published the run that stands, and the verdict.
+
+        Raises:
+            PromotionRefusedError: promotion was demanded, and the model is not champion.
+        """
+        published = promoted.published
         actual = {event.step: event.reused for event in self._journal.finished}
         create_markdown_artifact(key="plan", markdown=plan_card(plan, actual), description=plan_in_short(plan))
         stood = published.run != self.attempt.run
@@ -133,7 +143,18 @@ class Going:
         else:
             payload = {"accuracy": published.accuracy, "manifest": published.manifest, "place": published.place}
             tell("stepwise.model.published", self.attempt, payload)
+        self._judged(promoted.entry, artifacts / published.place)
         self._end(outcome="unchanged" if stood else "published", published=published.run)
+        require_promotion(promoted.entry, RunConfiguration.model_validate(self.attempt.parameters["configuration"]))
+
+    def _judged(self, entry: Entry, run: Path) -> None:
+        """Show what was decided about the champion's place, and why."""
+        verdict = Verdict.model_validate_json((run / VERDICT_FILE).read_bytes())
+        description = f"{entry.decision}: {'; '.join(entry.reasons)}"[:200]
+        create_markdown_artifact(key="verdict", markdown=verdict_card(entry, verdict), description=description)
+        changed = entry.champion != entry.was
+        payload = {"decision": entry.decision, "reasons": list(entry.reasons), "champion": entry.champion}
+        tell("stepwise.champion.promoted" if changed else "stepwise.champion.kept", self.attempt, payload)
 
     def skipped(self, run: str) -> None:
         """Say that nothing changed, and which run stands."""
@@ -142,11 +163,13 @@ class Going:
         link = f"\n\n[Open the form, filled in to evaluate it again]({again})" if again else ""
         create_markdown_artifact(key="summary", markdown=f"{told}\n\n`{run}` stands.{link}", description=told)
         log.info(told)
+        re_verified(Store(Path(self.attempt.parameters["artifacts"])), self.attempt.dataset, run)
         tell("stepwise.run.skipped", self.attempt, {"stands": run})
         self._end(outcome="skipped", published=run)
 
     def _end(self, **changes: object) -> None:
-        self._attempts.keep(self.attempt.model_copy(update={"ended": _now(), "problem": None, **changes}))
+        self.attempt = self.attempt.model_copy(update={"ended": _now(), "problem": None, **changes})
+        self._attempts.keep(self.attempt)
 
     def _digests(self) -> dict[str, str]:
         """What was finished, by its digest."""
@@ -158,6 +181,17 @@ class Going:
                 said = f"{whose}: {handle.kind}" if whose else handle.kind
                 digests.setdefault(handle.digest, f"{said}, {handle.rows:,} rows")
         return digests
+
+
+def require_promotion(entry: Entry, configuration: RunConfiguration) -> None:
+    """Raise PromotionRefusedError where promotion was demanded and the run's model is not the champion."""
+    if configuration.promotion.demanded and entry.champion != entry.run:
+        raise PromotionRefusedError(
+            f"{entry.run} is published and was not promoted: {'; '.join(entry.reasons)}",
+            "a champion, since promotion.demanded is set",
+            f"Look at its report, then leave {entry.champion or 'the place empty'} as it is, or promote it by hand: "
+            f"stepwise champion promote {entry.run} --reason '…'",
+        )
 
 
 class Timings(list[StageTiming]):

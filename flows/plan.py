@@ -59,7 +59,7 @@ class Foresight:
         assert isinstance(policy, Mirror), f"{task.name} does not mirror the store"  # noqa: S101 - a mistake of ours
         key = policy.key_of(**given)
         if key is None:
-            self._note(step, "run", "tracked data is looked at each time")
+            self._note(step, "run", policy.always)
             foreseen = policy.foreseen(**given)
             if foreseen is None:
                 return Unknown(step, _split_of(given))

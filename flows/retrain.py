@@ -29,9 +29,9 @@ from flows.story import tell_the_story
 from flows.unchanged import NothingChangedError, require_change
 from schemas.catalog import Dataset, dataset_of_folder, load_catalog
 from schemas.configuration import RunConfiguration
-from schemas.handles import PublishedRun
 from schemas.plan import STAGES, Stage
 from schemas.policy import Policy
+from tasks.promote import Promoted
 from tasks.publish import Subject
 from tasks.stage import log
 from tasks.train import Terms
@@ -70,7 +70,7 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
     rerun_only: bool = False,  # noqa: FBT001, FBT002
     of: str | None = None,
     plan_only: bool = False,  # noqa: FBT001, FBT002
-) -> PublishedRun | None:
+) -> Promoted | None:
     """Run the whole DAG; what is there already is verified and reused.
 
     Args:
@@ -117,12 +117,12 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
             if policy.when_unchanged == "skip" and not rerun:
                 going.before_parsing = partial(require_change, artifacts, configuration)
             try:
-                published: PublishedRun = chain(going, artifacts, dataset, configuration, subject, going.timings, terms)
+                promoted: Promoted = chain(going, artifacts, dataset, configuration, subject, going.timings, terms)
             except NothingChangedError as nothing:
                 going.skipped(nothing.run)
                 return None
-            going.published(published, foresight.planned, artifacts)
-            return published
+            going.published(promoted, foresight.planned, artifacts)
+            return promoted
 
 
 # `serve` hands the flow to another process by value, where the names in its annotations mean nothing.

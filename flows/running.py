@@ -20,6 +20,7 @@ from flows.ending import end_in_time
 from flows.installation.watchdog import reconcile
 from flows.retrain import dataset_for, require_timesteps, retrain
 from flows.runs import ledger_table, print_json
+from flows.verdict import said
 from schemas.configuration import RunConfiguration
 from schemas.ledger import Ledger
 from schemas.policy import Policy
@@ -77,20 +78,23 @@ def run_and_tell(request: Request, *, as_json: bool) -> None:
     finished: list[Finished] = []
     try:
         with _told(console, finished), tags(dataset.name, configuration.preset):
-            published = retrain(**vars(request))
+            promoted = retrain(**vars(request))
     except KeyboardInterrupt:
         console.print("Stopped. What was finished is kept, and training goes on from its last checkpoint:")
         console.print("stepwise rerun latest", soft_wrap=True)
         raise
-    if published is None:  # skipped, as the log has said
+    if promoted is None:  # skipped, as the log has said
         if as_json:
             print_json({"run": None, "outcome": "skipped"})
         return
+    published, entry = promoted.published, promoted.entry
     folder = artifacts.absolute() / published.place
     if as_json:
-        print_json({**published.model_dump(mode="json"), "folder": str(folder)})
+        promotion = entry.model_dump(mode="json", include={"decision", "champion", "reasons"})
+        print_json({**published.model_dump(mode="json"), "folder": str(folder), "promotion": promotion})
         return
     _summarise(console, published, folder, finished, configuration)
+    console.print(f"{said(entry)}: {'; '.join(entry.reasons)}", highlight=False, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -9,11 +9,13 @@ from schemas.configuration import RunConfiguration
 from schemas.errors import ConfigurationError
 from schemas.handles import FileSeal, Handle
 from schemas.history import History
+from tasks.champions import Champions
 from tasks.stage import log
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from schemas.champion import Champion
     from schemas.policy import Policy
 
 MODEL_FILE = "model.keras"
@@ -24,8 +26,11 @@ def decided(policy: Policy, artifacts: Path, configuration: RunConfiguration) ->
     if policy.start == "cold" or policy.start_from:
         return policy
     kind = (configuration.dataset, configuration.preset)
-    for folder, manifest in manifests(artifacts):
-        if (manifest["dataset"], manifest["preset"]) == kind and not _objection(folder, configuration):
+    champion = Champions(artifacts, configuration.dataset).champion()
+    # The champion first, of whichever preset; sorting keeps the newest first among the others.
+    for folder, manifest in sorted(manifests(artifacts), key=lambda run: not _is(champion, run[0])):
+        fits = _is(champion, folder) or (manifest["dataset"], manifest["preset"]) == kind
+        if fits and not _objection(folder, configuration):
             return policy.model_copy(update={"start_from": folder.name})
     log.info("warm start: no published run of %s, %s has this network; training starts cold", *kind)
     return policy.model_copy(update={"start": "cold"})
@@ -49,6 +54,10 @@ def weights_of(policy: Policy, artifacts: Path, configuration: RunConfiguration)
             str(folder),
         )
     return _handle(artifacts, folder, manifest)
+
+
+def _is(champion: Champion | None, folder: Path) -> bool:
+    return champion is not None and champion.run == folder.name
 
 
 def _objection(folder: Path, configuration: RunConfiguration) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from flows.runs import manifests
 from schemas.configuration import RunConfiguration
 from schemas.receipt import Receipt
+from tasks.published import manifest_digest, unsound
+from tasks.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +26,7 @@ class NothingChangedError(Exception):
 
 
 def require_change(artifacts: Path, configuration: RunConfiguration, files: Iterable[SourceFile]) -> None:
-    """Return where something changed since the last published run of this dataset and preset.
+    """Return where something changed since the last published run of this dataset and preset, or it is damaged.
 
     Raises:
         NothingChangedError: every digest and every setting is as it was then.
@@ -36,6 +38,7 @@ def require_change(artifacts: Path, configuration: RunConfiguration, files: Iter
         receipt = Receipt.model_validate_json((folder / "receipt.json").read_bytes())
         before = {(file.split, file.role): file.payload_sha256 for file in receipt.files}
         settings = RunConfiguration.model_validate_json((folder / "configuration.json").read_bytes())
-        if (before, settings) == (now, configuration):
+        same = settings.model_copy(update={"promotion": configuration.promotion}) == configuration
+        if before == now and same and not unsound(Store(artifacts), f"runs/{folder.name}", manifest_digest(folder)):
             raise NothingChangedError(folder.name)
         return

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from schemas.champion import Demands
 from schemas.errors import ConfigurationError
 from schemas.handles import Frozen
 
@@ -141,3 +142,4 @@ class RunConfiguration(Frozen):
     network: Network = Network()
     training: Training = Training()
     evaluation: Evaluating = Evaluating()
+    promotion: Demands = Demands()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import Field
 
@@ -13,8 +13,8 @@ from schemas.handles import Frozen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Stage = Literal["download", "parse", "validate", "reshape", "train", "evaluate", "publish"]
-STAGES: tuple[Stage, ...] = ("download", "parse", "validate", "reshape", "train", "evaluate", "publish")
+Stage = Literal["download", "parse", "validate", "reshape", "train", "evaluate", "compare", "publish", "promote"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 Verdict = Literal["run", "reuse", "follows"]
 

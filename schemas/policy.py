@@ -21,9 +21,9 @@ class Policy(Frozen):
     )
     start: Literal["cold", "warm"] = Field(
         default="cold",
-        description="What training begins with: cold (weights drawn by the seed), or warm (the weights of the newest "
-        "published run of this dataset and preset that has the same network and reshape; cold where there is none, "
-        "and said). The optimiser and its schedule begin anew in both cases.",
+        description="What training begins with: cold (weights drawn by the seed), or warm (the champion's weights "
+        "or, where its network or reshape are others, those of the newest published run of this dataset and preset "
+        "that has the same; cold where there is none, and said). Optimiser and schedule begin anew in both cases.",
     )
     start_from: str | None = Field(
         default=None, description="A warm start from this published run, whichever is the newest."

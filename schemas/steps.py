@@ -13,7 +13,9 @@ STEPS: Final = (
     *(f"reshape {split}" for split in SPLITS),
     "train",
     "evaluate",
+    "compare",
     "publish",
+    "promote",
 )
 
 

@@ -32,10 +32,12 @@ class Mirror(CachePolicy):
     Attributes:
         key_of: The stage's key, from the task's own arguments; None for what is always looked at anew.
         foreseen: What the task would return, told without running it, where its key alone does not tell.
+        always: Why the task runs where it has no key, for the plan.
     """
 
     key_of: Callable[..., Key[Any] | None] = lambda **_: None
     foreseen: Callable[..., BaseModel | None] = lambda **_: None
+    always: str = "tracked data is looked at each time"
 
     def compute_key(
         self,

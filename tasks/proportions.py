@@ -68,7 +68,7 @@ def _phi(a: int, b: int, c: int, d: int) -> float:
     margins = (a + b) * (c + d) * (a + c) * (b + d)
     if not margins:
         return 0.0
-    numerator = a * d - b * c
+    numerator: float = a * d - b * c
     if numerator > 0:
         numerator = max(numerator - (a + b + c + d) / 2, 0)
     return numerator / math.sqrt(margins)

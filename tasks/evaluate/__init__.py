@@ -16,7 +16,7 @@ from schemas.configuration import Evaluating
 from schemas.handles import Evaluation, Sequences, Station, TrainedModel
 from schemas.metrics import LossName, Metrics
 from tasks.arrays import open_arrays
-from tasks.evaluate.metrics import Tally
+from tasks.measures import Tally
 from tasks.mirror import Mirror
 from tasks.receipts import demand_seal
 from tasks.stage import Key, Progress, once, progress_of

@@ -7,7 +7,6 @@ rename gives the run its name. Not here: how the report looks (report, figures),
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import math
 import os
@@ -23,7 +22,7 @@ from prefect import task
 
 from schemas.configuration import RunConfiguration
 from schemas.errors import StorageError
-from schemas.handles import Evaluation, FileSeal, Frozen, PublishedRun, Sequences, Table, TrainedModel
+from schemas.handles import Evaluation, Frozen, PublishedRun, Sequences, Table, TrainedModel
 from schemas.history import History
 from schemas.metrics import Metrics
 from schemas.steps import place
@@ -32,6 +31,7 @@ from tasks.arrays import open_arrays
 from tasks.mirror import Mirror
 from tasks.publish.cards import show_run
 from tasks.publish.trial import in_a_fresh_process
+from tasks.published import MANIFEST_FILE, stands
 from tasks.receipts import demand_seal
 from tasks.seals import sha256_file
 from tasks.stage import Key, log, once
@@ -41,10 +41,11 @@ from tasks.table import TableReader
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from schemas.champion import Judged
     from schemas.receipt import Receipt
 
-MANIFEST_FILE: Final = "manifest.json"
 MANIFEST_FORMAT: Final = 1
+VERDICT_FILE: Final = "verdict.json"
 LIBRARIES: Final = ("prefect", "tensorflow", "keras", "numpy", "pyarrow", "pandera", "polars")
 
 
@@ -64,6 +65,7 @@ class Outcome:
     sequences: tuple[Sequences, Sequences]
     trained: TrainedModel
     evaluation: Evaluation
+    judged: Judged
 
 
 class Subject(Frozen):
@@ -86,7 +88,10 @@ def key_of(
     timings: tuple[StageTiming, ...] = (),  # noqa: ARG001 - keys take what their tasks take
     anew: str | None = None,  # noqa: ARG001
 ) -> Key[PublishedRun]:
-    """What a published run depends on: the outputs it shows and the configuration, not its name, hour or timings."""
+    """What a published run depends on: the outputs it shows and the configuration, not its name, hour or timings.
+
+    The verdict does not count either: it was about the champion of its day, and a run is judged once.
+    """
     sequences = {f"{each.split} sequences": each for each in outcome.sequences}
     return Key(
         step="publish",
@@ -102,27 +107,13 @@ def key_of(
             "report template": sha256_file(Path(__file__).with_name("report.html.jinja")),
         },
         settings={
-            **subject.configuration.model_dump(mode="json"),
+            **subject.configuration.model_dump(mode="json", exclude={"promotion"}),
             "title": subject.title,
             "orientation": subject.orientation,
         },
         libraries=("tensorflow", "keras", "numpy", "matplotlib"),
-        stands=lambda published: stands(Store(artifacts), published),
+        stands=lambda published: stands(Store(artifacts), published.place, published.manifest),
     )
-
-
-def stands(store: Store, published: PublishedRun) -> bool:
-    """Whether a published run is still there with every byte that its manifest states."""
-    folder = store.root / published.place
-    manifest = folder / MANIFEST_FILE
-    try:
-        content = manifest.read_bytes()
-        if hashlib.sha256(content).hexdigest() != published.manifest:
-            return False
-        seals = {name: FileSeal(**seal) for name, seal in json.loads(content)["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return not any(store.checked.damage_of(folder / name, seal) for name, seal in seals.items())
 
 
 @dataclass(frozen=True)
@@ -234,6 +225,7 @@ def _write_model_and_evidence(draft: Draft) -> None:
     for name in ("metrics.json", "predictions.parquet"):
         shutil.copyfile(store.open(evaluation, name), folder / name)
     shutil.copyfile(store.open(model, "history.json"), folder / "history.json")
+    shutil.copyfile(store.open(draft.outcome.judged.verdict, VERDICT_FILE), folder / VERDICT_FILE)
     _write_json(folder / "ledger.json", draft.receipt.ledger)
     _write_json(folder / "receipt.json", draft.receipt)
     _write_json(folder / "configuration.json", configuration)

@@ -11,7 +11,7 @@ from schemas.configuration import Reshape, RunConfiguration
 from schemas.history import Epoch, History
 from schemas.ledger import Ledger
 from schemas.receipt import Check, FileStatement, Labels, Receipt, Seal, TableStatement
-from tasks.evaluate.metrics import measure
+from tasks.measures import measure
 from tasks.publish.report import ReportContents
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from schemas.errors import DataError
 from schemas.metrics import Metrics
-from tasks.evaluate.metrics import Tally, measure, wilson
+from tasks.measures import Tally, measure
+from tasks.proportions import wilson
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -17,7 +17,7 @@ from report_contents import contents_of, digit, history_of, ledger_of, metrics_o
 from schemas.configuration import LstmLayer, Network, Reshape, RunConfiguration, Training
 from schemas.ledger import EQUATIONS, CountsBrokenError, Ledger
 from schemas.presets import configured
-from tasks.evaluate.metrics import measure
+from tasks.measures import measure
 from tasks.publish.cards import _most_frequent_mistake
 from tasks.publish.report import (
     ReportContents,

@@ -1,4 +1,4 @@
-"""The measures of a model's answers, in NumPy. Here: definitions and their sums; not here: the model, files, Prefect.
+"""The measures of a model's answers, in NumPy. A foundation: definitions and their sums; not here: models, files.
 
 Sums over samples are kept as integers (counts, and fixed-point fractions of 2^-32), so that neither the order of the
 samples nor the batch size shows in any digit. Memory does not grow with the number of samples.
@@ -7,20 +7,20 @@ samples nor the batch size shows in any digit. Memory does not grow with the num
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from schemas.errors import DataError
 from schemas.metrics import Bin, Calibration, ClassMetrics, Macro, Metrics, Mistake, NamedLoss
+from tasks.proportions import wilson
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-    from schemas.metrics import Interval, LossName
+    from schemas.metrics import LossName
 
 SMALLEST_PROBABILITY = 1e-12
 _ONE = 2**32  # fixed point: rounding moves a mean by at most 1.2e-10, and 7e7 samples of 27.6 nats fit 63 bits
@@ -236,20 +236,6 @@ class Tally:
             mce=max(gap / (count * _ONE) for gap, count in gaps if count),
             reliability=reliability,
         )
-
-
-def wilson(correct: int, total: int, level: float = 0.95) -> Interval:
-    """The score interval of a proportion (Wilson, JASA 22, 1927): the p at which `correct` lies on the bound.
-
-    Its bounds solve (p - correct/total)^2 = z^2 p (1 - p) / total, stay within 0 and 1, and have width above 0 where
-    all samples, or none, are correct.
-    """
-    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
-    centre = (correct + z2 / 2) / (total + z2)
-    half = math.sqrt(z2 * (correct * (total - correct) / total + z2 / 4)) / (total + z2)
-    lower = 0.0 if correct == 0 else centre - half
-    upper = 1.0 if correct == total else centre + half
-    return lower, upper
 
 
 def _macro(classes: Sequence[ClassMetrics]) -> Macro:

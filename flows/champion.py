@@ -1,0 +1,193 @@
+"""The command `stepwise champion`: who is champion, how it came to be, and what a person decides about it.
+
+Not here: what a run decides (tasks/compare, tasks/promote), the place itself (tasks/champions).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows.runs import find_run, print_json
+from flows.verdict import said
+from schemas.errors import ConfigurationError, PromotionRefusedError
+from tasks.champions import Champions, all_champions
+from tasks.promote import entered, record_of
+from tasks.published import manifest_digest, unsound
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from schemas.champion import Entry
+
+
+def show_champions(artifacts: Path, dataset: str | None, *, as_json: bool) -> None:
+    """Print who is champion of each dataset, or of one."""
+    newest = [entry for place in _places(artifacts, dataset) if (entry := place.newest())]
+    if as_json:
+        print_json([entry.model_dump(mode="json") for entry in newest])
+        return
+    table = Table(title=f"{len(newest)} dataset{'' if len(newest) == 1 else 's'} with a history", title_justify="left")
+    table.add_column("dataset", overflow="fold")
+    table.add_column(
+        "champion", no_wrap=True, min_width=max((len(entry.champion or "") for entry in newest), default=0)
+    )
+    for name in ("accuracy", "last looked at", "which"):
+        table.add_column(name, overflow="fold")
+    for entry in newest:
+        accuracy = f"{entry.record.accuracy:.2%}" if entry.record else ""
+        table.add_row(entry.dataset, entry.champion or "nobody", accuracy, _when(entry), entry.decision)
+    Console().print(table)
+
+
+def show_history(artifacts: Path, dataset: str | None, *, as_json: bool) -> None:
+    """Print all that was ever decided, the newest last."""
+    entries = [entry for place in _places(artifacts, dataset) for entry in place.history()]
+    if as_json:
+        print_json([entry.model_dump(mode="json") for entry in entries])
+        return
+    console = Console()
+    for entry in entries:
+        console.print(f"[bold]{_when(entry)}  {escape(said(entry))}[/bold]", highlight=False, soft_wrap=True)
+        about = "" if entry.run == entry.champion else f"{entry.run}: "
+        console.print(f"  {about}{'; '.join(entry.reasons)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def promote_by_hand(artifacts: Path, run: str, reason: str, *, as_json: bool) -> None:
+    """Give a published run the place of its dataset's champion, whatever its verdict says.
+
+    Raises:
+        ConfigurationError: no reason is given, or the run is champion already.
+        PromotionRefusedError: its files, its receipt or its counts do not hold.
+    """
+    folder, manifest = find_run(artifacts, run)
+    _require_reason(reason)
+    store, place = Store(artifacts), Champions(artifacts, manifest["dataset"])
+
+    def entry(newest: Entry | None) -> Entry:
+        if newest and newest.champion == folder.name:
+            raise ConfigurationError(f"{folder.name} is champion already", "another run", "Nothing is to be done")
+        _require_sound(store, folder)
+        return place.following(
+            newest, "by hand", folder.name, (reason.strip(),), taking=record_of(store, folder.name), by_hand=True
+        )
+
+    _tell(entered(place, entry), as_json=as_json)
+
+
+def roll_back(artifacts: Path, dataset: str | None, reason: str, *, as_json: bool) -> None:
+    """Give the place back to the champion before.
+
+    Raises:
+        ConfigurationError: there is none, or more than one dataset to choose from.
+        PromotionRefusedError: its files, its receipt or its counts no longer hold.
+    """
+    place = _one_place(artifacts, dataset)
+    store = Store(artifacts)
+
+    def entry(newest: Entry | None) -> Entry:
+        before = before_champion(place)
+        if newest is None or before is None:
+            raise ConfigurationError(
+                f"there is no champion of {place.dataset} before {newest.champion if newest else 'nobody'}",
+                "a promotion to take back",
+                "Choose a run: stepwise champion promote RUN --reason '…'",
+            )
+        _require_sound(store, artifacts / "runs" / before)
+        why = (reason.strip() or "rolled back",)
+        taking = record_of(store, before)
+        return place.following(newest, "rolled back", newest.champion or "", why, taking=taking, by_hand=True)
+
+    _tell(entered(place, entry), as_json=as_json)
+
+
+def answering_run(artifacts: Path, run: str, dataset: str | None) -> str:
+    """The run that a name means: 'champion' is the champion of a dataset, or of the only one that has a champion.
+
+    Where no run was ever looked at, the latest one stands in.
+
+    Raises:
+        ConfigurationError: there is no champion of the dataset, or more than one to choose from.
+    """
+    if run != "champion":
+        return run
+    places = _places(artifacts, dataset)
+    known = {place.dataset: champion.run for place in places if (champion := place.champion())}
+    if len(known) == 1:
+        return next(iter(known.values()))
+    if not known and dataset is None:
+        return "latest"
+    raise ConfigurationError(
+        f"there are champions of {', '.join(known)}" if known else f"there is no champion of {dataset}",
+        "the champion of one dataset",
+        "Name the dataset: --dataset NAME, or the run: --run NAME",
+    )
+
+
+def champions_kept(artifacts: Path) -> set[str]:
+    """Runs that must stay: the champion of each dataset, and the one that a rollback would give the place back to."""
+    kept: set[str] = set()
+    for place in all_champions(artifacts):
+        champion = place.champion()
+        kept |= {run for run in (champion.run if champion else None, before_champion(place)) if run}
+    return kept
+
+
+def before_champion(place: Champions) -> str | None:
+    """Who held the place before its present champion took it, promotions that were taken back left out."""
+    holders: list[str] = []
+    for entry in place.history():
+        if entry.decision == "rolled back" and len(holders) > 1:
+            holders.pop()
+        elif entry.champion and entry.champion != entry.was:
+            holders.append(entry.champion)
+    return holders[-2] if len(holders) > 1 else None
+
+
+def _require_reason(reason: str) -> None:
+    if not reason.strip():
+        raise ConfigurationError(
+            "no reason is given", "why this run shall be champion, for the history", "Say it: --reason '…'"
+        )
+
+
+def _require_sound(store: Store, folder: Path) -> None:
+    problems = (
+        unsound(store, f"runs/{folder.name}", manifest_digest(folder))
+        if (folder / "manifest.json").is_file()
+        else ["the run is gone"]
+    )
+    if problems:
+        raise PromotionRefusedError(
+            f"{folder.name} cannot be champion: {'; '.join(problems)}",
+            "files, receipt and counts as they were published",
+            "Choose another run: see `stepwise runs`",
+            str(folder),
+        )
+
+
+def _places(artifacts: Path, dataset: str | None) -> list[Champions]:
+    return [Champions(artifacts, dataset)] if dataset else all_champions(artifacts)
+
+
+def _one_place(artifacts: Path, dataset: str | None) -> Champions:
+    places = _places(artifacts, dataset)
+    if len(places) == 1:
+        return places[0]
+    names = ", ".join(place.dataset for place in places) or "none yet"
+    raise ConfigurationError(f"the datasets with a champion: {names}", "one of them", "Name it: --dataset NAME")
+
+
+def _when(entry: Entry) -> str:
+    return f"{entry.at:%Y-%m-%d %H:%M}"
+
+
+def _tell(entry: Entry, *, as_json: bool) -> None:
+    if as_json:
+        print_json(entry.model_dump(mode="json"))
+    else:
+        Console().print(said(entry), highlight=False, markup=False, soft_wrap=True)

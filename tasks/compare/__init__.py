@@ -1,0 +1,243 @@
+"""Compare: a model against the champion, on the same test samples; the verdict says whether it deserves the place.
+
+Not here: how either answered (answers), the statistics (tasks/proportions), who gets the place in the end (promote).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from prefect import task
+
+from schemas.champion import Champion, Decision, Demands, Finding, Judged, Paired, Verdict
+from tasks.compare.answers import Answers, Incomparable, answers_in, champion_s, metrics_in
+from tasks.mirror import Mirror
+from tasks.proportions import mcnemar_exact, newcombe_paired
+from tasks.receipts import demand_seal
+from tasks.stage import Key, once
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from schemas.handles import Evaluation, Sequences, Table, TrainedModel
+    from schemas.metrics import Metrics
+
+VERDICT_FILE: Final = "verdict.json"
+SAME: Final = Finding(what="another model than the champion", holds=False, found="its weights are the champion's own")
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A model that was evaluated, and who holds the place that it may get.
+
+    Attributes:
+        table: The test split's table.
+        sequences: What reshape made of it for the new model.
+        trained: The new model.
+        evaluation: How it answered.
+        champion: Who holds the place; None: nobody.
+    """
+
+    table: Table
+    sequences: Sequences
+    trained: TrainedModel
+    evaluation: Evaluation
+    champion: Champion | None
+
+    @property
+    def opponent(self) -> Champion | None:
+        """The champion where it is another model: the one that became champion is not compared with itself."""
+        same = self.champion and self.champion.weights == self.trained.model.digest
+        return None if same else self.champion
+
+
+def key_of(
+    artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
+    contest: Contest,
+    demands: Demands,
+    anew: str | None = None,  # noqa: ARG001
+) -> Key[Judged]:
+    """What a verdict depends on: both models, the test samples and what is demanded, not what follows from it."""
+    opponent = contest.opponent
+    return Key(
+        step="compare",
+        stage="compare",
+        form=Judged,
+        module=__name__,
+        inputs={
+            "test table": contest.table.table.digest,
+            "weights": contest.trained.model.digest,
+            "evaluation": contest.evaluation.evaluation.digest,
+            "champion": opponent.manifest if opponent else "none",
+        },
+        settings={"promotion": demands.model_dump(mode="json", exclude={"demanded"})},
+        libraries=("tensorflow", "keras", "numpy"),
+    )
+
+
+@task(
+    name="compare",
+    description="Compares the model with the champion on the same test images: McNemar's exact test, each class, "
+    "calibration. A champion that was published with other test images answers these first.",
+    task_run_name="compare",
+    persist_result=True,
+    result_serializer="json",
+    cache_policy=Mirror(key_of=key_of),
+)
+def compare(artifacts: Path, contest: Contest, demands: Demands, anew: str | None = None) -> Judged:
+    """Judge the model, or reuse the verdict on the same two models and samples."""
+    store = Store(artifacts)
+    return once(
+        store, key_of(artifacts, contest, demands), lambda: _kept(store, verdict_on(store, contest, demands)), anew
+    )
+
+
+def verdict_on(store: Store, contest: Contest, demands: Demands) -> Verdict:
+    """Judge the model.
+
+    Raises:
+        DataError: the sequences are not the sealed ones, or the answers are about other samples than the table's.
+        StorageError: an output of this run is damaged.
+    """
+    receipt = demand_seal(store, contest.sequences)
+    metrics = metrics_in(store, contest.evaluation)
+    findings = list(_alone(metrics, demands))
+    champion = contest.champion
+    if champion is None:
+        return _verdict("first champion", None, findings, demands)
+    if contest.opponent is None:
+        return _verdict("promote", champion, [SAME, *findings], demands)
+    try:
+        old = champion_s(store, champion, receipt, contest.table)
+        new = answers_in(store, contest.evaluation)
+        new.require_same_samples(old.answers)
+    except Incomparable as objection:
+        finding = Finding(what="comparable with the champion", holds=False, found=str(objection))
+        return _verdict("undecided", champion, [finding, *findings], demands)
+    comparison = paired(new, old.answers)
+    findings += [_better(comparison, demands), *_classes(new, old.answers, metrics, demands)]
+    findings.append(_calibrated(metrics, old.metrics, demands))
+    return _verdict("promote", champion, findings, demands, comparison, rescored=old.rescored)
+
+
+def paired(new: Answers, old: Answers) -> Paired:
+    """Two models' answers to the same samples, side by side."""
+    a, b, c, d = _table(new.right, old.right)
+    return Paired(
+        samples=a + b + c + d,
+        both=a,
+        only_new=b,
+        only_old=c,
+        neither=d,
+        p=mcnemar_exact(b, c),
+        difference=(b - c) / (a + b + c + d),
+        interval=newcombe_paired(a, b, c, d),
+    )
+
+
+def _table(new: NDArray[Any], old: NDArray[Any]) -> tuple[int, int, int, int]:
+    """Samples that both got right, only the new one, only the old one, neither."""
+    return (
+        int((new & old).sum()),
+        int((new & ~old).sum()),
+        int((~new & old).sum()),
+        int((~new & ~old).sum()),
+    )
+
+
+def _alone(metrics: Metrics, demands: Demands) -> Iterator[Finding]:
+    """What is demanded of any model."""
+    accuracy, low = metrics.accuracy, metrics.interval[0]
+    commonest = max(each.support for each in metrics.classes) / metrics.samples
+    if demands.minimum_accuracy:
+        yield Finding(
+            what="minimum accuracy",
+            holds=accuracy >= demands.minimum_accuracy,
+            found=f"{accuracy:.2%}, at least {demands.minimum_accuracy:.2%} demanded",
+        )
+    yield Finding(
+        what="better than always answering the most frequent class",
+        holds=low > commonest,
+        found=f"{accuracy:.2%}, surely above {low:.2%}, where that would give {commonest:.2%}",
+    )
+
+
+def _better(comparison: Paired, demands: Demands) -> Finding:
+    low, high = comparison.interval
+    return Finding(
+        what="better than the champion",
+        holds=comparison.p <= demands.error_rate,
+        found=f"{comparison.only_new:,} images only this model got right, {comparison.only_old:,} only the champion: "
+        f"{100 * comparison.difference:+.2f} points (95 % interval {100 * low:+.2f} to {100 * high:+.2f}); "
+        f"p = {comparison.p:.2g}, at most {demands.error_rate:g} demanded",
+    )
+
+
+def _classes(new: Answers, old: Answers, metrics: Metrics, demands: Demands) -> Iterator[Finding]:
+    """One finding for all classes that hold, or one for each that does not."""
+    lost = [
+        Finding(what=f"class {each.name} not lost", holds=False, found=found)
+        for each in metrics.classes
+        if (found := _loss_of(each.label, new, old, demands))
+    ]
+    kept = f"none is found {100 * demands.class_margin:g} points more rarely than chance explains"
+    yield from lost or [Finding(what="no class lost", holds=True, found=kept)]
+
+
+def _loss_of(label: int, new: Answers, old: Answers, demands: Demands) -> str:
+    """What a class has lost, where it is more than the margin and more than chance; else nothing."""
+    of_class = new.labels == label
+    both, gained, lost, neither = _table(new.right[of_class], old.right[of_class])
+    samples = both + gained + lost + neither
+    if not samples or lost - gained <= demands.class_margin * samples:
+        return ""
+    p = mcnemar_exact(lost, gained)
+    before, now = (both + lost) / samples, (both + gained) / samples
+    return f"found {now:.2%} of the time, by the champion {before:.2%} (p = {p:.2g})" if p <= demands.error_rate else ""
+
+
+def _calibrated(new: Metrics, old: Metrics, demands: Demands) -> Finding:
+    now, before = new.calibration.ece, old.calibration.ece
+    return Finding(
+        what="calibration not worse",
+        holds=now <= before + demands.calibration_margin,
+        found=f"expected calibration error {now:.2%}, the champion's {before:.2%}, "
+        f"{demands.calibration_margin:.2%} more allowed",
+    )
+
+
+def _verdict(
+    wanted: Decision,
+    champion: Champion | None,
+    findings: list[Finding],
+    demands: Demands,
+    comparison: Paired | None = None,
+    *,
+    rescored: bool = False,
+) -> Verdict:
+    """What was wanted where all holds; where something does not, the champion, or nobody, keeps the place."""
+    holds = wanted == "undecided" or all(finding.holds for finding in findings)
+    return Verdict(
+        decision=wanted if holds else "keep",
+        champion=champion.run if champion else None,
+        findings=tuple(findings),
+        comparison=comparison,
+        rescored=rescored,
+        demands=demands,
+    )
+
+
+def _kept(store: Store, verdict: Verdict) -> Judged:
+    content = verdict.model_dump_json(indent=1)
+    with store.staging() as folder:
+        (folder / VERDICT_FILE).write_text(content, encoding="utf-8")
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        rows = verdict.comparison.samples if verdict.comparison else 0
+        handle = store.commit(folder, kind="verdict", digest=digest, rows=rows, shape=(rows,), dtype="verdict")
+    return Judged(verdict=handle, decision=verdict.decision, champion=verdict.champion)

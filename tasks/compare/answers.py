@@ -1,0 +1,194 @@
+"""How models answered the test samples: as written, or, by a champion of other samples, answered now.
+
+Not here: which of two models is better.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from schemas.configuration import RunConfiguration
+from schemas.errors import DataError
+from schemas.metrics import Metrics
+from schemas.receipt import Receipt
+from schemas.tables import FILE_NAME
+from tasks.measures import Tally
+from tasks.published import damages
+from tasks.scan import scan_order
+from tasks.table import TableReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from schemas.champion import Champion
+    from schemas.handles import Evaluation, Table
+    from tasks.store import Store
+
+RUNS: Final = "runs"
+METRICS_FILE: Final = "metrics.json"
+PREDICTIONS_FILE: Final = "predictions.parquet"
+
+
+class Incomparable(Exception):  # noqa: N818 - no error: a person decides
+    """Why two models cannot be compared, as a person would say it."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One model's answers to the samples 0 to N - 1 of a split, labels being the dataset's own.
+
+    Attributes:
+        labels: (N,) int32, what is right.
+        predicted: (N,) int32, what was answered.
+    """
+
+    labels: NDArray[np.int32]
+    predicted: NDArray[np.int32]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """(N,): which answers are right."""
+        right: NDArray[np.bool_] = self.labels == self.predicted
+        return right
+
+    def require_same_samples(self, other: Answers) -> None:
+        """Make sure that both are about the same samples.
+
+        Raises:
+            Incomparable: they are of different number.
+            DataError: a sample has another label with one than with the other: rows have been moved.
+        """
+        if len(self.labels) != len(other.labels):
+            raise Incomparable(f"it answered {len(self.labels):,} test images, the champion {len(other.labels):,}")
+        moved = np.flatnonzero(self.labels != other.labels)
+        if moved.size:
+            row = int(moved[0])
+            raise DataError(
+                f"{moved.size:,} of {len(self.labels):,} test images have another label in the champion's answers; the "
+                f"first is image {row}: {self.labels[row]} here, {other.labels[row]} there",
+                "equal labels in the same order, since both answered the same table",
+                "Nothing was compared: rows have been moved. Report this",
+                PREDICTIONS_FILE,
+            )
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """The champion as it answers the test samples at hand, and whether it answered them just now."""
+
+    answers: Answers
+    metrics: Metrics
+    rescored: bool
+
+
+def metrics_in(store: Store, evaluation: Evaluation) -> Metrics:
+    """The measures of an evaluation."""
+    return Metrics.model_validate_json(store.open(evaluation.evaluation, METRICS_FILE).read_bytes())
+
+
+def answers_in(store: Store, evaluation: Evaluation) -> Answers:
+    """The answers of an evaluation."""
+    return written_answers(store.open(evaluation.evaluation, PREDICTIONS_FILE))
+
+
+def written_answers(path: Path) -> Answers:
+    """The answers in a file of predictions.
+
+    Raises:
+        DataError: its rows are not the samples 0 to N - 1 in order.
+    """
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["index", "label", "predicted"])
+    index = table["index"].to_numpy()
+    if not np.array_equal(index, np.arange(len(index))):
+        raise DataError(
+            "the rows of these predictions are not in the order of the test images",
+            f"the indices 0 to {len(index) - 1}",
+            "Rerun the evaluation: --task evaluate",
+            str(path),
+        )
+    return Answers(table["label"].to_numpy(), table["predicted"].to_numpy())
+
+
+def champion_s(store: Store, champion: Champion, receipt: Receipt, table: Table) -> Opponent:
+    """How the champion answers the samples of a test table.
+
+    Raises:
+        Incomparable: its files are damaged, or it was trained for images or classes of another form.
+    """
+    place = f"{RUNS}/{champion.run}"
+    damaged = damages(store, place, champion.manifest)
+    if damaged:
+        raise Incomparable(f"the champion's run {champion.run} is not as it was published: {'; '.join(damaged)}")
+    folder = store.root / place
+    then = Receipt.model_validate_json((folder / "receipt.json").read_bytes())
+    _require_same_form(then, receipt)
+    if then.table_digest("test") == table.table.digest:
+        metrics = Metrics.model_validate_json((folder / METRICS_FILE).read_bytes())
+        return Opponent(written_answers(folder / PREDICTIONS_FILE), metrics, rescored=False)
+    return _rescored(store, folder, receipt, table)
+
+
+def _require_same_form(then: Receipt, now: Receipt) -> None:
+    """Raise Incomparable unless images and classes are those that the champion knows."""
+    for what, before, after in (
+        ("images", f"{then.image_shape} {then.image_dtype}", f"{now.image_shape} {now.image_dtype}"),
+        ("classes", _classes(then), _classes(now)),
+    ):
+        if before != after:
+            raise Incomparable(f"the {what} are others than the champion's: {after}, there {before}")
+
+
+def _classes(receipt: Receipt) -> str:
+    labels = receipt.labels
+    return f"{labels.classes} from {labels.first}"
+
+
+def _rescored(store: Store, folder: Path, receipt: Receipt, table: Table) -> Opponent:
+    """Have the champion answer every sample of a table."""
+    from tasks.network import MODEL_FILE, Answerer, load
+
+    configuration = RunConfiguration.model_validate_json((folder / "configuration.json").read_bytes())
+    steps = configuration.reshape.timesteps
+    if configuration.reshape.layout == "frames" and table.table.rows % steps:
+        raise Incomparable(
+            f"the champion reads {steps} images at a time, and there are {table.table.rows:,} test images"
+        )
+    labels = receipt.labels
+    evaluation = configuration.evaluation
+    tally = Tally(
+        labels.names, first=labels.first, bins=evaluation.calibration_bins, worst=evaluation.worst_mistakes,
+        loss=configuration.training.loss,
+    )  # fmt: skip
+    answerer = Answerer(load(folder / MODEL_FILE))
+    true: list[NDArray[np.int32]] = []
+    predicted: list[NDArray[np.int32]] = []
+    for x, of_batch in _sequences(store, table, configuration):
+        p = np.concatenate([part.reshape(-1, labels.classes) for part in answerer.answers(x)])
+        start = tally.samples
+        tally.add(np.arange(start, start + len(p)), of_batch - labels.first, p)
+        true.append(of_batch)
+        predicted.append((p.argmax(1) + labels.first).astype(np.int32))
+    return Opponent(Answers(np.concatenate(true), np.concatenate(predicted)), tally.metrics(), rescored=True)
+
+
+def _sequences(
+    store: Store, table: Table, configuration: RunConfiguration
+) -> Iterator[tuple[NDArray[Any], NDArray[np.int32]]]:
+    """The table's samples as the champion reads them: (n, T, F) with the labels of the images in them."""
+    from tasks.network import ANSWER_BATCH
+
+    reshape = configuration.reshape
+    order = scan_order(reshape, table.table.shape[1:])
+    images = ANSWER_BATCH * (reshape.timesteps if reshape.layout == "frames" else 1)
+    for batch in TableReader(store.open(table.table, FILE_NAME)).batches(images):
+        pixels = batch.pixels.view(np.dtype(table.table.dtype)).reshape(len(batch.labels), -1)
+        x = np.ascontiguousarray(pixels[:, order]).reshape(-1, reshape.timesteps, reshape.features(order.size))
+        yield x, batch.labels

@@ -1,0 +1,132 @@
+"""Promote: give a published model the champion's place where the verdict says so, and put on record what was decided.
+
+Not here: the verdict (compare), the place and its history (tasks/champions), what a person decides (flows/champion).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from prefect import task
+
+from schemas.champion import Champion, Entry, Event, Judged, Verdict
+from schemas.errors import StorageError
+from schemas.handles import Frozen, PublishedRun
+from tasks.champions import Champions, PlaceTakenError
+from tasks.mirror import Mirror
+from tasks.published import MANIFEST_FILE, unsound
+from tasks.stage import log, timed
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+VERDICT_FILE: Final = "verdict.json"
+TRIES: Final = 10
+
+
+class Promoted(Frozen):
+    """What promote returns: the published run, and the entry that says what became of it."""
+
+    published: PublishedRun
+    entry: Entry
+
+
+@task(
+    name="promote",
+    description="Gives the published model the champion's place where the verdict says so, after its files, receipt "
+    "and counts were verified; the place's history says what was decided, and why.",
+    task_run_name="promote",
+    persist_result=True,
+    result_serializer="json",
+    cache_policy=Mirror(always="who is champion is looked at each time"),
+)
+def promote(
+    artifacts: Path,
+    dataset: str,
+    published: PublishedRun,
+    judged: Judged,
+    anew: str | None = None,  # noqa: ARG001 - it always looks
+) -> Promoted:
+    """Put on record what the verdict means for the champion's place."""
+    store = Store(artifacts)
+    with timed("promote"):
+        verdict = Verdict.model_validate_json(store.open(judged.verdict, VERDICT_FILE).read_bytes())
+        place = Champions(store.root, dataset)
+        entry = entered(place, lambda newest: _entry(store, place, published, verdict, newest))
+    log.info("%s: %s", entry.decision, "; ".join(entry.reasons))
+    return Promoted(published=published, entry=entry)
+
+
+def re_verified(store: Store, dataset: str, run: str) -> Entry | None:
+    """Put on record that a run, which stands with every byte, is still champion; None where another one is."""
+    place = Champions(store.root, dataset)
+    why = ("no digest changed: the run was skipped, as its policy says, after the champion's files were verified",)
+    newest = place.newest()
+    if newest is None or newest.champion != run:
+        return None
+    return entered(place, lambda newest: place.following(newest, "re-verified", run, why))
+
+
+def entered(place: Champions, make: Callable[[Entry | None], Entry]) -> Entry:
+    """Make an entry that follows the newest one and write it; made anew where somebody else came first.
+
+    Raises:
+        StorageError: others kept coming first.
+    """
+    for _ in range(TRIES):
+        entry = make(place.newest())
+        try:
+            place.enter(entry)
+        except PlaceTakenError:
+            continue
+        return entry
+    raise StorageError(
+        f"others wrote the next entry {TRIES} times in a row",
+        "a moment without other promotions",
+        "Rerun",
+        str(place.folder),
+    )
+
+
+def _entry(store: Store, place: Champions, published: PublishedRun, verdict: Verdict, newest: Entry | None) -> Entry:
+    """What this run is for the place, given its newest entry."""
+    decision, reasons = _decided(store, published, verdict, newest)
+    takes = decision in {"first champion", "promoted"}
+    return place.following(
+        newest, decision, published.run, reasons, taking=record_of(store, published.run) if takes else None
+    )
+
+
+def _decided(
+    store: Store, published: PublishedRun, verdict: Verdict, newest: Entry | None
+) -> tuple[Event, tuple[str, ...]]:
+    holder = newest.champion if newest else None
+    if published.run == holder:
+        return "re-verified", ("no digest changed: its files were compared with its manifest, and its verdict stands",)
+    if newest and newest.record and record_of(store, published.run).weights == newest.record.weights:
+        return "kept", (f"its weights are those of the champion, {holder}",)
+    if verdict.decision in {"keep", "undecided"}:
+        return ("kept" if verdict.decision == "keep" else "undecided"), verdict.reasons
+    if verdict.champion != holder:
+        compared = verdict.champion or "nobody"
+        return "kept", (f"{holder} became champion meanwhile, and it was compared with {compared}: run it again",)
+    problems = unsound(store, published.place, published.manifest)
+    if problems:
+        return "kept", tuple(problems)
+    return ("promoted" if holder else "first champion"), verdict.reasons
+
+
+def record_of(store: Store, run: str) -> Champion:
+    """What identifies the bytes of a published run."""
+    content = (store.root / "runs" / run / MANIFEST_FILE).read_bytes()
+    manifest = json.loads(content)
+    return Champion(
+        run=run,
+        manifest=hashlib.sha256(content).hexdigest(),
+        weights=manifest["weights"],
+        accuracy=manifest["accuracy"],
+    )

@@ -1,0 +1,69 @@
+"""Published runs: whether one still stands as it was published. A foundation. Not here: making them (tasks/publish)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from schemas.errors import StepwiseError
+from schemas.handles import FileSeal, Sha256
+from schemas.receipt import Receipt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tasks.store import Store
+
+MANIFEST_FILE: Final = "manifest.json"
+
+
+def manifest_digest(folder: Path) -> Sha256:
+    """SHA-256 of a run's manifest as it is now."""
+    return hashlib.sha256((folder / MANIFEST_FILE).read_bytes()).hexdigest()
+
+
+def stands(store: Store, place: str, manifest: Sha256) -> bool:
+    """Whether a run is there with the manifest of this digest and every byte that it states."""
+    return not damages(store, place, manifest)
+
+
+def damages(store: Store, place: str, manifest: Sha256) -> list[str]:
+    """What of a published run is not as it was published, a phrase each.
+
+    Args:
+        store: Whose root the place is in.
+        place: Folder of the run, relative to the root.
+        manifest: SHA-256 of its manifest.
+    """
+    folder = store.root / place
+    try:
+        content = (folder / MANIFEST_FILE).read_bytes()
+        if hashlib.sha256(content).hexdigest() != manifest:
+            return [f"{MANIFEST_FILE} is another one"]
+        seals = {name: FileSeal(**seal) for name, seal in json.loads(content)["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return [f"{MANIFEST_FILE} is missing or cannot be read"]
+    found = {name: store.checked.damage_of(folder / name, seal) for name, seal in seals.items()}
+    return [f"{name}: {damage}" for name, damage in found.items() if damage]
+
+
+def unsound(store: Store, place: str, manifest: Sha256) -> list[str]:
+    """Why a published run must not be promoted, a phrase each: its bytes, its receipt, its counts.
+
+    That its model answers in a fresh process as it was evaluated was tried before its manifest was written; while the
+    bytes are those, it still does.
+    """
+    found = damages(store, place, manifest)
+    if found:
+        return found
+    folder = store.root / place
+    try:
+        receipt = Receipt.model_validate_json((folder / "receipt.json").read_bytes())
+        receipt.verify_signature()
+        receipt.ledger.verify_complete()
+    except (ValidationError, StepwiseError) as error:
+        return [str(error)]
+    return []
