@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MEGABYTES = 64
 # What the store is stripped of, so that the stage has to be done again: records by stage, outputs by kind.
-STAGES = ("download", "parse", "validate", "reshape", "train", "evaluate", "publish")
+STAGES = ("download", "parse", "validate", "reshape", "train", "evaluate", "compare", "publish", "promote")
 KINDS = {
     "download": ("idx",),
     "parse": ("table",),
@@ -73,6 +73,7 @@ def main(stage: str, home: Path, source: Path, place: Path) -> None:
 
 def strip(artifacts: Path, stage: str) -> None:
     """Take away what a stage and all after it have made, so that they have to be done again."""
+    shutil.rmtree(artifacts / "champions")
     shutil.rmtree(artifacts / "runs")
     (artifacts / "runs").mkdir()
     begun = STAGES.index(stage) if stage in STAGES else STAGES.index("publish")

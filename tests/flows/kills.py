@@ -31,7 +31,17 @@ if TYPE_CHECKING:
 COMMAND = ("run", "--dataset", "glyphs", "--preset", "smoke", "--artifacts")
 STUCK_SECONDS = 300.0
 # How many lines each stage says when it is done; a run that has said fewer is in that stage.
-_LINES = {"download": 4, "parse": 2, "validate": 1, "reshape": 2, "train": 1, "evaluate": 1, "publish": 1}
+_LINES = {
+    "download": 4,
+    "parse": 2,
+    "validate": 1,
+    "reshape": 2,
+    "train": 1,
+    "evaluate": 1,
+    "compare": 1,
+    "publish": 1,
+    "promote": 1,
+}
 _FINISHED = re.compile(r"^((\w+)(?: \w+)*): (done|nothing changed, reused) in ", re.MULTILINE)
 
 

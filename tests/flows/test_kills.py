@@ -163,7 +163,9 @@ def repaired(home: Path, artifacts: Path, reference: Path, finished: set[str], *
     remaining = staged(artifacts) if aged else staged(artifacts) - left
     faults += [f"{path.name} is left in staging" for path in remaining]
     faults += [f"{path.name} was set aside as damaged" for path in artifacts.glob("store/damaged/*/*")]
-    faults += [f"{step} was done before the kill, and is made again" for step in finished - ended.reused_steps]
+    faults += [
+        f"{step} was done before the kill, and is made again" for step in finished - ended.reused_steps - {"promote"}
+    ]
     return Repair(ended, (*faults, *differences(artifacts / "runs" / ended.run, reference)))
 
 

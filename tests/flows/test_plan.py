@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from schemas.plan import Planned
 
 ROOT = Path(__file__).parents[2]
-TRAINING = ("train", "evaluate", "publish")  # what costs seconds a time: left to the full tier
+TRAINING = ("train", "evaluate", "compare", "publish", "promote")  # costs seconds a time: left to the full tier
+PROMOTION = ("compare", "promote")  # what they give hangs on who is champion
 
 
 class Stop(Exception):  # noqa: N818 - no error
@@ -65,8 +66,10 @@ class Workshop:
         def do(task: Task[..., Any], *arguments: object) -> Any:  # noqa: ANN401
             if task.name in TRAINING and not self.whole:
                 raise Stop
-            results.append(task.fn(*arguments))
-            return results[-1]
+            result = task.fn(*arguments)
+            if task.name not in PROMOTION:
+                results.append(result)
+            return result
 
         finished: list[Finished] = []
         with listening(lambda event: finished.append(event) if isinstance(event, Finished) else None):

@@ -60,8 +60,8 @@ def test_a_run_in_which_nothing_changed_publishes_nothing_new_and_imports_no_ten
     imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
     assert "tasks.train" in imported
     assert not {"tensorflow", "keras"} & imported
-    assert executed(answer.stdout) == []
-    assert len(steps(answer.stdout)) == 12
+    assert executed(answer.stdout) == ["promote"]
+    assert len(steps(answer.stdout)) == 14
     [run] = (made / "artifacts" / "runs").iterdir()
     again, before = attempts(made)
     assert (again["outcome"], again["published"]) == ("unchanged", run.name)
@@ -74,7 +74,7 @@ def test_one_stage_again_and_what_hangs_on_it(made: Path) -> None:
     before = content(parent)
     answer = run_command(made, "rerun", "latest", "--task", "evaluate", "--artifacts", made / "artifacts")
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert executed(answer.stdout) == ["evaluate", "publish"]
+    assert executed(answer.stdout) == ["evaluate", "compare", "publish", "promote"]
     assert content(parent) == before
     [revision] = set(runs.iterdir()) - {parent}
     manifests = [json.loads((run / "manifest.json").read_bytes()) for run in (parent, revision)]
@@ -84,10 +84,12 @@ def test_one_stage_again_and_what_hangs_on_it(made: Path) -> None:
     # The stage alone: what it gives is what it gave, so nothing follows.
     only = run_command(made, "rerun", revision.name, "--task", "evaluate", "--only", "--artifacts", made / "artifacts")
     assert only.returncode == 0, only.stdout + only.stderr
-    assert executed(only.stdout) == ["evaluate"]
+    assert executed(only.stdout) == ["evaluate", "promote"]
     assert set(runs.iterdir()) == {parent, revision}
     # Old runs go, with all that only they needed; what is left still answers for everything.
     keep = ("clean", "--keep-runs", "1", "--artifacts", made / "artifacts")
+    assert parent.name not in run_command(made, *keep).stdout, "the champion stays"
+    shutil.rmtree(made / "artifacts" / "champions")
     looked = run_command(made, *keep)
     assert (looked.returncode, parent.exists()) == (0, True), looked.stdout + looked.stderr
     assert parent.name in looked.stdout
@@ -95,7 +97,7 @@ def test_one_stage_again_and_what_hangs_on_it(made: Path) -> None:
     assert run_command(made, *keep, "--yes").returncode == 0
     assert list(runs.iterdir()) == [revision]
     again = run_command(made, "run", "--preset", "smoke", "--artifacts", made / "artifacts")
-    assert (again.returncode, executed(again.stdout)) == (0, []), again.stdout + again.stderr
+    assert (again.returncode, executed(again.stdout)) == (0, ["promote"]), again.stdout + again.stderr
 
 
 def test_after_a_failure_only_the_rest_is_done(tmp_path: Path) -> None:
@@ -118,7 +120,17 @@ def test_after_a_failure_only_the_rest_is_done(tmp_path: Path) -> None:
     assert mended.returncode == 0, mended.stdout + mended.stderr
     assert steps(mended.stdout)["parse train"] == "nothing"
     looked_at = {f"download {split} {role}" for split in ("train", "test") for role in ("images", "labels")}
-    rest = {"parse test", "validate", "reshape train", "reshape test", "train", "evaluate", "publish"}
+    rest = {
+        "parse test",
+        "validate",
+        "reshape train",
+        "reshape test",
+        "train",
+        "evaluate",
+        "compare",
+        "publish",
+        "promote",
+    }
     assert set(executed(mended.stdout)) == looked_at | rest
     assert [each["outcome"] for each in attempts(tmp_path)] == ["published", "failed"]
 

@@ -64,4 +64,7 @@ def test_no_part_takes_an_unknown_key_or_can_be_changed(model: type[BaseModel]) 
 
 def test_all_parts_were_looked_at() -> None:
     names = {model.__name__ for model in models(RunConfiguration)}
-    assert names == {"RunConfiguration", "Reshape", "Network", "LstmLayer", "Training", "EarlyStopping", "Evaluating"}
+    assert names == {
+        *("RunConfiguration", "Reshape", "Network", "LstmLayer", "Training", "EarlyStopping", "Evaluating"),
+        "Demands",
+    }

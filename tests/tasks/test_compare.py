@@ -1,0 +1,284 @@
+"""Verdicts: what a model must show to take the champion's place, and when nothing is compared."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from samples import both, labels_of, receipt_of, signed, silent
+
+from schemas.champion import Champion, Demands
+from schemas.configuration import Network, Reshape, RunConfiguration
+from schemas.errors import DataError
+from schemas.handles import Evaluation, FileSeal, Handle, Sequences, Table, TrainedModel
+from tasks.compare import Contest, key_of, paired, verdict_on
+from tasks.compare.answers import Answers
+from tasks.evaluate import PredictionWriter
+from tasks.measures import measure
+from tasks.promote import record_of
+from tasks.reshape import sealed
+from tasks.seals import sha256_file
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from schemas.champion import Verdict
+    from schemas.receipt import Receipt
+
+N = 600  # test images; ten classes of sixty
+RESHAPE = Reshape(timesteps=4)
+DEMANDS = Demands()
+LOOSE = Demands(calibration_margin=1)  # for tests of the rest
+
+
+def answers(labels: NDArray[Any], wrong: NDArray[Any] | list[int], sure: float = 0.91) -> NDArray[np.float32]:
+    """Probabilities (N, 10) of a model that takes the given rows for the next class, always as sure."""
+    chosen = labels.astype(np.int64).copy()
+    chosen[wrong] = (chosen[wrong] + 1) % 10
+    p = np.full((len(labels), 10), (1 - sure) / 9, np.float32)
+    p[np.arange(len(labels)), chosen] = sure
+    return p
+
+
+@dataclass
+class Ring:
+    """A store with a dataset in it, and models that answered its test split."""
+
+    store: Store
+    tables: tuple[Table, Table]
+    sequences: Sequences
+    receipt: Receipt
+    labels: NDArray[Any]
+
+    def evaluation(self, p: NDArray[np.float32]) -> Evaluation:
+        metrics = measure(self.labels, p, [str(digit) for digit in range(10)])
+        with self.store.staging() as folder:
+            with PredictionWriter(folder / "predictions.parquet", self.receipt.labels) as writer:
+                writer.write(self.labels.astype(np.int32), p)
+            (folder / "metrics.json").write_text(metrics.model_dump_json(), encoding="utf-8")
+            digest = writer.digest
+            handle = self.store.commit(folder, kind="evaluation", digest=digest, rows=N, shape=(N,), dtype="<f4")
+        return Evaluation(evaluation=handle, counts={}, accuracy=metrics.accuracy, interval=metrics.interval)
+
+    def champion(self, p: NDArray[np.float32], name: str = "old", **changes: Any) -> Champion:  # noqa: ANN401
+        """A run that was published with these answers; `changes` are of its receipt."""
+        evaluation = self.evaluation(p)
+        folder = self.store.root / "runs" / name
+        folder.mkdir(parents=True)
+        for file in ("predictions.parquet", "metrics.json"):
+            (folder / file).write_bytes(self.store.open(evaluation.evaluation, file).read_bytes())
+        receipt = self.receipt.model_copy(update=changes).signed()
+        (folder / "receipt.json").write_text(receipt.model_dump_json())
+        configuration = RunConfiguration(reshape=RESHAPE, network=Network())
+        (folder / "configuration.json").write_text(configuration.model_dump_json())
+        return self.manifested(folder)
+
+    def manifested(self, folder: Path) -> Champion:
+        files = {
+            path.name: FileSeal(sha256=sha256_file(path), bytes=path.stat().st_size).model_dump()
+            for path in folder.iterdir()
+        }
+        manifest = {"files": files, "weights": "a" * 64, "accuracy": 0.9}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return record_of(self.store, folder.name)
+
+    def verdict(self, p: NDArray[np.float32], champion: Champion | None, demands: Demands = DEMANDS) -> Verdict:
+        return verdict_on(self.store, self.contest(p, champion), demands)
+
+    def contest(self, p: NDArray[np.float32], champion: Champion | None, weights: str = "b" * 64) -> Contest:
+        trained = TrainedModel(model=Handle.model_construct(digest=weights, place="", files={}), counts={})
+        return Contest(self.tables[1], self.sequences, trained, self.evaluation(p), champion)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Ring:
+    store = Store(tmp_path_factory.mktemp("ring"))
+    tables = both(store, 2 * N)
+    receipt = signed(store, tables)
+    return Ring(
+        store, tables, sealed(store, tables[1], receipt, RESHAPE, silent), receipt_of(store, tables), labels_of(N, 7)
+    )
+
+
+@pytest.fixture
+def ring(prepared: Ring, tmp_path: Path) -> Ring:
+    """The same with no run in it."""
+    runs = prepared.store.root / "runs"
+    if runs.exists():
+        runs.rename(tmp_path / "runs")
+    return prepared
+
+
+def test_the_first_sound_model_is_the_first_champion(ring: Ring) -> None:
+    verdict = ring.verdict(answers(ring.labels, range(30)), None)
+    assert (verdict.decision, verdict.champion, verdict.comparison) == ("first champion", None, None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "demands", "reason"),
+    [
+        (range(535), DEMANDS, "better than always answering the most frequent class: 10.83%, surely above 8.59%"),
+        (range(30), Demands(minimum_accuracy=0.96), "minimum accuracy: 95.00%, at least 96.00% demanded"),
+    ],
+)
+def test_not_even_the_first_champion_may_be_anything(
+    ring: Ring, wrong: list[int], demands: Demands, reason: str
+) -> None:
+    verdict = ring.verdict(answers(ring.labels, wrong), None, demands)
+    assert verdict.decision == "keep"
+    assert verdict.reasons[0].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("only_old", "only_new", "decision"),
+    [(0, 5, "promote"), (0, 4, "keep"), (5, 13, "promote"), (5, 12, "keep"), (10, 10, "keep"), (14, 5, "keep")],
+)
+def test_a_model_is_promoted_where_chance_does_not_explain_it(
+    ring: Ring, only_old: int, only_new: int, decision: str
+) -> None:
+    """All of 5 fair coins show heads in 3.1 % of cases, of 4 in 6.3 %; 13 or more of 18 in 4.8 %, 12 of 17 in 7.2 %."""
+    champion = ring.champion(answers(ring.labels, [*range(20), *range(100, 100 + only_new)]))
+    verdict = ring.verdict(answers(ring.labels, [*range(20), *range(200, 200 + only_old)]), champion, LOOSE)
+    comparison = verdict.comparison
+    assert comparison
+    assert (comparison.both, comparison.only_new, comparison.only_old, comparison.neither) == (
+        *(N - 20 - only_new - only_old, only_new, only_old),
+        20,
+    )
+    assert (verdict.decision, verdict.champion, verdict.rescored) == (decision, "old", False)
+
+
+def rows_of(ring: Ring, label: int, count: int) -> list[int]:
+    return [int(row) for row in np.flatnonzero(ring.labels == label)[:count]]
+
+
+def test_a_better_model_that_loses_a_class_is_not_promoted(ring: Ring) -> None:
+    champion = ring.champion(answers(ring.labels, [row for label in range(9) for row in rows_of(ring, label, 6)]))
+    lost = rows_of(ring, 9, 6)
+    verdict = ring.verdict(answers(ring.labels, lost), champion, LOOSE)
+    assert verdict.decision == "keep"
+    assert verdict.reasons == ("class 9 not lost: found 90.00% of the time, by the champion 100.00% (p = 0.016)",)
+    looser = Demands(class_margin=0.1, calibration_margin=1)
+    assert ring.verdict(answers(ring.labels, lost), champion, looser).decision == "promote"
+    assert ring.verdict(answers(ring.labels, lost[:4]), champion, LOOSE).decision == "promote", "four may be chance"
+
+
+def test_a_better_model_that_is_surer_than_it_should_be_is_not_promoted(ring: Ring) -> None:
+    champion = ring.champion(answers(ring.labels, range(60), sure=0.9))
+    too_sure = answers(ring.labels, range(30), sure=0.9999)
+    verdict = ring.verdict(too_sure, champion)
+    assert verdict.decision == "keep"
+    assert verdict.reasons[0].startswith(
+        "calibration not worse: expected calibration error 4.99%, the champion's 0.00%"
+    )
+    assert ring.verdict(too_sure, champion, Demands(calibration_margin=0.05)).decision == "promote"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"image_shape": (6, 4)}, "the images are others than the champion's: (4, 6) |u1, there (6, 4) |u1"),
+        ({"classes": 12}, "the classes are others than the champion's: 10 from 0, there 12 from 0"),
+    ],
+)
+def test_where_shape_or_classes_changed_a_person_decides(ring: Ring, changes: dict[str, Any], reason: str) -> None:
+    if "classes" in changes:
+        changes = {"labels": ring.receipt.labels.model_copy(update=changes)}
+    verdict = ring.verdict(answers(ring.labels, []), ring.champion(answers(ring.labels, range(60)), **changes))
+    assert (verdict.decision, verdict.comparison) == ("undecided", None)
+    assert verdict.reasons == (f"comparable with the champion: {reason}",)
+
+
+def test_a_damaged_champion_is_compared_with_nobody(ring: Ring) -> None:
+    champion = ring.champion(answers(ring.labels, range(60)))
+    path = ring.store.root / "runs" / "old" / "predictions.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    verdict = ring.verdict(answers(ring.labels, []), champion)
+    assert verdict.decision == "undecided"
+    assert "the champion's run old is not as it was published: predictions.parquet: " in verdict.reasons[0]
+
+
+def test_a_champion_that_answered_fewer_images_is_not_compared() -> None:
+    few, many = (Answers(labels, labels) for labels in (np.arange(3, dtype=np.int32), np.arange(4, dtype=np.int32)))
+    with pytest.raises(Exception, match="it answered 4 test images, the champion 3"):
+        many.require_same_samples(few)
+
+
+def test_moved_rows_stop_the_run_and_say_where(ring: Ring) -> None:
+    """The same table, and yet other labels beside the answers: rows were moved."""
+    swapped = replace(ring, labels=ring.labels.copy())
+    a, b = 7, int(np.flatnonzero(ring.labels != ring.labels[7])[0])
+    first = min(a, b)
+    swapped.labels[[a, b]] = swapped.labels[[b, a]]
+    champion = swapped.champion(answers(swapped.labels, range(60)))
+    with pytest.raises(DataError, match=f"2 of 600 test images have another label .* the first is image {first}:"):
+        ring.verdict(answers(ring.labels, []), champion)
+
+
+def test_a_model_is_not_compared_with_itself(ring: Ring) -> None:
+    champion = ring.champion(answers(ring.labels, range(60)))
+    contest = ring.contest(answers(ring.labels, []), champion, weights=champion.weights)
+    verdict = verdict_on(ring.store, contest, DEMANDS)
+    assert (verdict.decision, verdict.comparison) == ("keep", None)
+    assert verdict.reasons == ("another model than the champion: its weights are the champion's own",)
+
+
+def test_what_a_verdict_depends_on(ring: Ring) -> None:
+    champion, p = ring.champion(answers(ring.labels, range(60))), answers(ring.labels, [])
+    contest = ring.contest(p, champion)
+
+    def digest(contest: Contest = contest, demands: Demands = DEMANDS) -> str:
+        return key_of(ring.store.root, contest, demands).digest
+
+    assert digest(demands=Demands(demanded=True)) == digest(), "what follows from a verdict is no part of it"
+    others = {
+        digest(demands=Demands(error_rate=0.01)),
+        digest(replace(contest, champion=None)),
+        digest(ring.contest(answers(ring.labels, [1]), champion)),
+        digest(ring.contest(p, champion, weights="c" * 64)),
+    }
+    assert len(others | {digest()}) == 5
+
+
+@pytest.mark.slow
+def test_a_champion_of_other_test_images_answers_these_first(ring: Ring) -> None:
+    """By its own model and its own reshape, and as Keras itself answers."""
+    import keras
+
+    from tasks.network import MODEL_FILE
+
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.layers.Input((4, 6)), keras.layers.LSTM(8), keras.layers.Dense(10, "softmax")])
+    tables = tuple(
+        table.model_copy(update={"digest": "0" * 64}) if table.split == "test" else table
+        for table in ring.receipt.tables
+    )
+    champion = ring.champion(answers(ring.labels, []), tables=tables)
+    folder = ring.store.root / "runs" / "old"
+    model.save(folder / MODEL_FILE)
+    (folder / "manifest.json").unlink()
+    champion = ring.manifested(folder)
+    verdict = ring.verdict(answers(ring.labels, range(30)), champion)
+    x = np.load(ring.store.open(ring.sequences.x, "x.npy"), allow_pickle=False).reshape(N, 4, 6).astype(np.float32)
+    right = int((model.predict(x, verbose=0).argmax(1) == ring.labels).sum())
+    comparison = verdict.comparison
+    assert comparison
+    assert (verdict.decision, verdict.rescored) == ("promote", True)
+    assert comparison.both + comparison.only_old == right
+    assert comparison.both + comparison.only_new == N - 30
+
+
+def test_the_table_of_two_models_against_loops() -> None:
+    draw = np.random.default_rng(0)
+    labels, new, old = (draw.integers(0, 3, 500, np.int32) for _ in range(3))
+    found = paired(Answers(labels, new), Answers(labels, old))
+    outcomes = [(bool(n == y), bool(o == y)) for y, n, o in zip(labels, new, old, strict=True)]
+    counts = [outcomes.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))]
+    assert [found.both, found.only_new, found.only_old, found.neither] == counts
+    assert found.difference == pytest.approx(np.mean(new == labels) - np.mean(old == labels))
