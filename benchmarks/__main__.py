@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from benchmarks import help as help_speed
-from benchmarks import overhead, parse, predict, profile, run_split, scale, training
+from benchmarks import overhead, parse, predict, profile, promotion, run_split, scale, training
 from benchmarks.measure import Options
 
 BENCHMARKS = {
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "overhead": overhead.main,
     "predict": predict.main,
     "scale": scale.main,
+    "promotion": promotion.main,
 }
 
 

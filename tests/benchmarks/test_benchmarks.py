@@ -11,10 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from benchmarks import digits, matmul, measure, overhead, predict, scale, scale_stages, training, training_own, workers
+from benchmarks import (
+    digits,
+    matmul,
+    measure,
+    overhead,
+    predict,
+    promotion,
+    scale,
+    scale_stages,
+    training,
+    training_own,
+    workers,
+)
 from benchmarks import training_peers as peers
 from benchmarks.commands import Cost, costed
 from benchmarks.run_split import Split
+from schemas.champion import Demands
 from schemas.configuration import RunConfiguration
 
 if TYPE_CHECKING:
@@ -181,3 +194,20 @@ def test_a_run_in_which_nothing_changed_is_measured_beside_an_empty_flow(
         assert content["tensorflow_imported_where_nothing_changed"] is False
     assert kept("overhead-cold-smoke", folder)["median"]["outside of these"] > 0
     assert all(0 < values[0] < 60 for values in kept("overhead-flow", folder)["seconds"].values())
+
+
+@pytest.mark.parametrize("gain", [0, promotion.GAIN])
+def test_models_are_promoted_as_often_as_promised(gain: float) -> None:
+    found = promotion.model_pairs(1000, 10_000, gain)
+    error = (found.promised * (1 - found.promised) / 1000) ** 0.5
+    assert abs(found.share - found.promised) < 4 * error
+    assert gain or found.promised < Demands().error_rate
+
+
+def test_a_champion_of_equal_models_is_seldom_replaced() -> None:
+    assert promotion.in_a_row(1000, 10_000).share <= Demands().error_rate
+
+
+def test_the_power_of_the_test_in_a_case_to_be_counted_by_hand() -> None:
+    """Five images, each right with the new model alone by 9 in 10: only five of five convince at 5 %."""
+    assert promotion.power(5, 0.9, 0.1 - 1e-12, 0.05) == pytest.approx(0.9**5)
