@@ -20,7 +20,6 @@ from flows.plan import plan_card, plan_in_short
 from flows.revision import form_filled_in
 from flows.start import decided
 from flows.verdict import verdict_card
-from schemas.champion import Verdict
 from schemas.configuration import RunConfiguration
 from schemas.errors import PromotionRefusedError, StorageError
 from schemas.handles import ROLES, SPLITS
@@ -28,8 +27,8 @@ from schemas.ledger import CountsBrokenError
 from schemas.plan import Planned, Stage, stages_named
 from schemas.policy import Policy
 from tasks.promote import re_verified
-from tasks.publish import VERDICT_FILE, StageTiming
-from tasks.publish.cards import show_standing
+from tasks.publish import StageTiming
+from tasks.publish.cards import show_standing, verdict_of
 from tasks.stage import log
 from tasks.store import Store, handles_in
 
@@ -149,9 +148,8 @@ class Going:
 
     def _judged(self, entry: Entry, run: Path) -> None:
         """Show what was decided about the champion's place, and why."""
-        verdict = Verdict.model_validate_json((run / VERDICT_FILE).read_bytes())
         description = f"{entry.decision}: {'; '.join(entry.reasons)}"[:200]
-        create_markdown_artifact(key="verdict", markdown=verdict_card(entry, verdict), description=description)
+        create_markdown_artifact(key="verdict", markdown=verdict_card(entry, verdict_of(run)), description=description)
         changed = entry.champion != entry.was
         payload = {"decision": entry.decision, "reasons": list(entry.reasons), "champion": entry.champion}
         tell("stepwise.champion.promoted" if changed else "stepwise.champion.kept", self.attempt, payload)

@@ -29,19 +29,23 @@ def said(entry: Entry) -> str:
     return SAID[entry.decision].format(run=entry.run, dataset=entry.dataset, **names)
 
 
-def verdict_card(entry: Entry, verdict: Verdict) -> str:
+def verdict_card(entry: Entry, verdict: Verdict | None) -> str:
     """The markdown of a verdict: what became of it, the numbers, and each finding."""
+    lines = [f"# {as_text(said(entry))}", "", *(f"- {as_text(reason)}" for reason in entry.reasons), ""]
+    return "\n".join([*lines, *(_looked_at(verdict) if verdict else ()), _what_to_do(entry)])
+
+
+def _looked_at(verdict: Verdict) -> list[str]:
     rows = (
         f"| {'✓' if finding.holds else '✗'} | {as_text(finding.what)} | {as_text(finding.found)} |"
         for finding in verdict.findings
     )
-    lines = [f"# {as_text(said(entry))}", "", *(f"- {as_text(reason)}" for reason in entry.reasons), ""]
+    lines: list[str] = []
     if verdict.comparison:
         lines += [*_compared(verdict.comparison), ""]
     if verdict.rescored:
         lines += ["The test images are others than the champion was published with: it answered these first.", ""]
-    lines += ["| | Looked at | Found |", "| --- | --- | --- |", *rows, ""]
-    return "\n".join([*lines, _what_to_do(entry)])
+    return [*lines, "| | Looked at when published | Found |", "| --- | --- | --- |", *rows, ""]
 
 
 def _compared(paired: Paired) -> list[str]:

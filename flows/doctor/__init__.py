@@ -77,6 +77,7 @@ def examine(file: Path, artifacts: Path | None, usual: Path, home: Path, *, deep
     yield from examined("store", lambda: outputs.outputs(root, deep=deep))
     store = _store(root)
     yield from examined("published runs", lambda: outputs.published(root, deep=deep))
+    yield from examined("champions", lambda: outputs.champions(root))
     yield from examined("runs", lambda: outputs.attempts(store))
     yield from findings
     yield from examined("datasets", lambda: sources.sources(datasets, store))

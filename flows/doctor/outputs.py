@@ -9,6 +9,8 @@ from flows.attempts import Attempts
 from flows.doctor.finding import bad, counted, size, some, warn, well
 from schemas.handles import FileSeal
 from tasks.audit import audit, damage_of, left_over, locks_work
+from tasks.champions import all_champions
+from tasks.published import unsound
 from tasks.retention import size_of
 from tasks.store import Store
 
@@ -100,6 +102,21 @@ def published(artifacts: Path, *, deep: bool) -> Iterator[Finding]:
     if halves:
         found = f"{counted(len(halves), 'folder')} of a removal that was interrupted, {size(sum(map(size_of, halves)))}"
         yield warn("published runs", found, REMOVE)
+
+
+def champions(artifacts: Path) -> Iterator[Finding]:
+    """Whether every champion is fit to be one: its files, its receipt, its counts."""
+    for place in all_champions(artifacts):
+        about, champion = f"champion of {place.dataset}", place.champion()
+        if champion is None:
+            yield warn(about, "nobody yet", "See why: stepwise champion history")
+            continue
+        problems = unsound(Store(artifacts), f"runs/{champion.run}", champion.manifest)
+        if problems:
+            remedy = "Nothing is compared with it: stepwise champion rollback, or promote another run by hand"
+            yield bad(about, f"{champion.run}: {some(problems)}", f"{remedy}; and look at the disk", 5)
+        else:
+            yield well(about, f"{champion.run}, {champion.accuracy:.2%}, whole")
 
 
 def _damages(folder: Path, *, deep: bool) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact
 
+from schemas.champion import Verdict
 from schemas.handles import SPLITS
 from schemas.history import History
 from schemas.ledger import MEANING, Ledger
@@ -93,6 +94,9 @@ def summary(run: Path, metrics: Metrics, history: History, form: str | None = No
         "Weights": f"`{manifest['weights'][:16]}…`",
         "Samples": "all accounted for (artifact `ledger`)",
     }
+    verdict = verdict_of(run)
+    if verdict:
+        rows["Verdict when published"] = f"{verdict.decision} ({'; '.join(map(as_text, verdict.reasons))})"
     if manifest["parent"]:
         rows["Revision of"] = f"`{manifest['parent']}`"
     return "\n".join(
@@ -115,6 +119,12 @@ def summary(run: Path, metrics: Metrics, history: History, form: str | None = No
             fenced(f"stepwise rerun {run.name} --task evaluate \\\n  {artifacts}"),
         ]
     )
+
+
+def verdict_of(run: Path) -> Verdict | None:
+    """What promotion said of a run when it was published; None for runs from before there was promotion."""
+    path = run / "verdict.json"
+    return Verdict.model_validate_json(path.read_bytes()) if path.is_file() else None
 
 
 def _opening(form: str | None) -> list[str]:

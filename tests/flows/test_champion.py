@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flow_support import run_command
 
+from flows.doctor import outputs
 from tasks.idx import write_idx
 
 if TYPE_CHECKING:
@@ -74,5 +75,7 @@ def test_a_worse_model_is_published_and_kept_out_until_a_person_decides(home: Pa
     refused = run_command(home, "champion", "promote", second, "--reason", "again", "--artifacts", artifacts)
     assert refused.returncode == 6
     assert f"{second} cannot be champion: model.keras: " in refused.stderr
+    told = [finding.found for finding in outputs.champions(artifacts)]
+    assert told == [f"{first}, {json.loads((smoke_run.folder / 'manifest.json').read_bytes())['accuracy']:.2%}, whole"]
     decisions = [entry["decision"] for entry in champion(home, "history")]
     assert decisions == ["first champion", "kept", "by hand", "rolled back"]

@@ -26,9 +26,11 @@ from flows.doctor import examine_and_tell, machine, outputs, server, sources
 from flows.doctor.finding import examined
 from flows.installation.up import LOCK
 from schemas.catalog import dataset_of_folder, load_catalog
-from schemas.errors import DataError
+from schemas.champion import Champion
+from schemas.errors import DataError, StorageError
 from schemas.handles import ROLES, SPLITS
 from schemas.installation import Installation, load_installation
+from tasks.champions import Champions
 from tasks.download import fetch
 from tasks.idx import write_idx
 from tasks.store import Store
@@ -405,3 +407,19 @@ def test_in_a_bare_home_it_answers_soon_and_leaves_nothing(tmp_path: Path) -> No
     assert lines[-1].endswith(" well, 1 to look at, 0 bad")
     assert list(home.iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "stepwise.toml"]
+
+
+def test_a_champion_that_is_gone_and_a_place_that_nobody_has(tmp_path: Path) -> None:
+    place = Champions(tmp_path, "mnist")
+    place.enter(place.following(None, "kept", "a-run", ("no better than chance",)))
+    assert told(outputs.champions(tmp_path)) == [
+        "warn champion of mnist: nobody yet → See why: stepwise champion history"
+    ]
+    lost = Champion(run="b-run", manifest="0" * 64, weights="1" * 64, accuracy=0.9)
+    place.enter(place.following(place.newest(), "first champion", "b-run", (), taking=lost))
+    [finding] = outputs.champions(tmp_path)
+    assert (finding.verdict, finding.exit_code) == ("bad", 5)
+    assert finding.found == "b-run: manifest.json is missing or cannot be read"
+    (place.folder / "000001.json").unlink()
+    with pytest.raises(StorageError, match="has the entries 2"):
+        list(outputs.champions(tmp_path))
