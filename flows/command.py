@@ -40,7 +40,7 @@ ArtifactsOfFile = Annotated[
 InstallationFile = Annotated[Path, typer.Option("--file", help="The installation: what is deployed when.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON value on standard output.")]
 DEFAULT_ARTIFACTS = Path(__file__).resolve().parents[1] / "artifacts"
-STAGES = ("download", "parse", "validate", "reshape", "train", "evaluate", "compare", "publish", "promote")
+STAGES = ("download", "parse", "validate", "reshape", "drift", "train", "evaluate", "compare", "publish", "promote")
 
 
 Chosen = Annotated[

@@ -1,4 +1,4 @@
-"""The DAG on one screen: download, parse, validate, reshape, train, evaluate, compare, publish, promote.
+"""The DAG on one screen: download, parse, validate, reshape, drift, train, evaluate, compare, publish, promote.
 
 It is written once and read twice: a run does each step, a plan foresees it. Not here: what any stage does (tasks).
 """
@@ -12,6 +12,7 @@ from schemas.handles import ROLES, SPLITS
 from tasks.champions import Champions
 from tasks.compare import Contest, compare
 from tasks.download import download
+from tasks.drift import drift
 from tasks.evaluate import evaluate
 from tasks.parse import parse
 from tasks.promote import promote
@@ -63,13 +64,14 @@ def chain(
     tables = (train_table, test_table)
     receipt = do(validate, artifacts, dataset, tables)
     sequences, test_sequences = (do(reshape, artifacts, table, receipt, configuration.reshape) for table in tables)
+    place = Champions(artifacts, configuration.dataset)
+    drifted = do(drift, artifacts, train_table, receipt, place.champion(), configuration.drift)
     recipe = Recipe(configuration.reshape, configuration.network, configuration.training)
     trained = do(train, artifacts, sequences, recipe, processors(), terms)
     evaluation = do(evaluate, artifacts, test_sequences, trained, configuration.evaluation, configuration.training.loss)
-    champion = Champions(artifacts, configuration.dataset).champion()
-    contest = Contest(test_table, test_sequences, trained, evaluation, champion)
+    contest = Contest(test_table, test_sequences, trained, evaluation, place.champion())
     judged = do(compare, artifacts, contest, configuration.promotion)
-    outcome = Outcome(tables, (sequences, test_sequences), trained, evaluation, judged)
+    outcome = Outcome(tables, (sequences, test_sequences), trained, evaluation, judged, drifted)
     published = do(publish, artifacts, subject, outcome, tuple(timings))
     return do(promote, artifacts, configuration.dataset, published, judged)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Name = Literal[
     "stepwise.data.verified",
     "stepwise.counts.broken",
+    "stepwise.data.drifted",
     "stepwise.run.skipped",
     "stepwise.model.published",
     "stepwise.champion.promoted",

@@ -15,17 +15,20 @@ from prefect.logging import get_run_logger
 
 from flows.attempts import Attempt, Attempts, Problem
 from flows.dossier import Journal, as_error, dossier
+from flows.drifted import drift_card, drift_in_short
 from flows.events import tell
 from flows.plan import plan_card, plan_in_short
 from flows.revision import form_filled_in
 from flows.start import decided
 from flows.verdict import verdict_card
 from schemas.configuration import RunConfiguration
+from schemas.drift import Drift, DriftLimits
 from schemas.errors import PromotionRefusedError, StorageError
 from schemas.handles import ROLES, SPLITS
 from schemas.ledger import CountsBrokenError
 from schemas.plan import Planned, Stage, stages_named
 from schemas.policy import Policy
+from tasks.drift import DRIFT_FILE
 from tasks.promote import re_verified
 from tasks.publish import StageTiming
 from tasks.publish.cards import show_standing, verdict_of
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from schemas.champion import Entry
+    from schemas.drift import Drifted
     from schemas.handles import SourceFile
     from tasks.promote import Promoted
 
@@ -76,9 +80,21 @@ class Going:
         self._at = stage
         result: Any = task(*arguments, anew=anew)
         self._results.append(result)
+        if stage == "drift":
+            self._drifted(result)
         if stage == "validate":
             tell("stepwise.data.verified", self.attempt, {"receipt": result.digest, "rows": result.rows})
         return result
+
+    def _drifted(self, drifted: Drifted) -> None:
+        """Show how the training data compare with the champion's."""
+        artifacts, configuration = (self.attempt.parameters[name] for name in ("artifacts", "configuration"))
+        path = Store(Path(artifacts)).open(drifted.drift, DRIFT_FILE)
+        drift, limits = Drift.model_validate_json(path.read_bytes()), DriftLimits.model_validate(configuration["drift"])
+        create_markdown_artifact(key="drift", markdown=drift_card(drift, limits), description=drift_in_short(drift))
+        if drift.worst != "none":
+            payload = {"worst": drift.worst, "shifts": [shift.model_dump() for shift in drift.shifts]}
+            tell("stepwise.data.drifted", self.attempt, payload)
 
     def decided(self, configuration: RunConfiguration) -> Policy:
         """The policy with what it left open decided; kept in the record, which a retry reads in place of the form."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from flows.runs import manifests
 from schemas.configuration import RunConfiguration
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from schemas.handles import SourceFile
+
+
+JUDGING: Final = ("promotion", "drift")  # parts of a configuration that judge what is made, and make nothing
 
 
 class NothingChangedError(Exception):
@@ -38,7 +41,7 @@ def require_change(artifacts: Path, configuration: RunConfiguration, files: Iter
         receipt = Receipt.model_validate_json((folder / "receipt.json").read_bytes())
         before = {(file.split, file.role): file.payload_sha256 for file in receipt.files}
         settings = RunConfiguration.model_validate_json((folder / "configuration.json").read_bytes())
-        same = settings.model_copy(update={"promotion": configuration.promotion}) == configuration
+        same = settings.model_copy(update={name: getattr(configuration, name) for name in JUDGING}) == configuration
         if before == now and same and not unsound(Store(artifacts), f"runs/{folder.name}", manifest_digest(folder)):
             raise NothingChangedError(folder.name)
         return

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.champion import Demands
+from schemas.drift import DriftLimits
 from schemas.errors import ConfigurationError
 from schemas.handles import Frozen
 
@@ -143,3 +144,4 @@ class RunConfiguration(Frozen):
     training: Training = Training()
     evaluation: Evaluating = Evaluating()
     promotion: Demands = Demands()
+    drift: DriftLimits = DriftLimits()

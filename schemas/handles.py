@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Split = Literal["train", "test"]
 Role = Literal["images", "labels"]
-Kind = Literal["idx", "table", "receipt", "sequences", "targets", "model", "evaluation", "verdict"]
+Kind = Literal["idx", "table", "receipt", "sequences", "targets", "model", "evaluation", "verdict", "drift"]
 Sha256 = str
 
 Station = Literal[

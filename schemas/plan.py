@@ -13,7 +13,9 @@ from schemas.handles import Frozen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Stage = Literal["download", "parse", "validate", "reshape", "train", "evaluate", "compare", "publish", "promote"]
+Stage = Literal[
+    "download", "parse", "validate", "reshape", "drift", "train", "evaluate", "compare", "publish", "promote"
+]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 Verdict = Literal["run", "reuse", "follows"]

@@ -11,6 +11,7 @@ STEPS: Final = (
     *(f"parse {split}" for split in SPLITS),
     "validate",
     *(f"reshape {split}" for split in SPLITS),
+    "drift",
     "train",
     "evaluate",
     "compare",

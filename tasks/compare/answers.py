@@ -6,7 +6,7 @@ Not here: which of two models is better.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -14,14 +14,11 @@ from schemas.configuration import RunConfiguration
 from schemas.errors import DataError
 from schemas.metrics import Metrics
 from schemas.receipt import Receipt
-from schemas.tables import FILE_NAME
 from tasks.measures import Tally
 from tasks.published import damages
-from tasks.scan import scan_order
-from tasks.table import TableReader
+from tasks.questions import sequences_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -153,7 +150,7 @@ def _classes(receipt: Receipt) -> str:
 
 def _rescored(store: Store, folder: Path, receipt: Receipt, table: Table) -> Opponent:
     """Have the champion answer every sample of a table."""
-    from tasks.network import MODEL_FILE, Answerer, load
+    from tasks.network import ANSWER_BATCH, MODEL_FILE, Answerer, load
 
     configuration = RunConfiguration.model_validate_json((folder / "configuration.json").read_bytes())
     steps = configuration.reshape.timesteps
@@ -170,25 +167,10 @@ def _rescored(store: Store, folder: Path, receipt: Receipt, table: Table) -> Opp
     answerer = Answerer(load(folder / MODEL_FILE))
     true: list[NDArray[np.int32]] = []
     predicted: list[NDArray[np.int32]] = []
-    for x, of_batch in _sequences(store, table, configuration):
+    for x, of_batch in sequences_of(store, table, configuration.reshape, ANSWER_BATCH):
         p = np.concatenate([part.reshape(-1, labels.classes) for part in answerer.answers(x)])
         start = tally.samples
         tally.add(np.arange(start, start + len(p)), of_batch - labels.first, p)
         true.append(of_batch)
         predicted.append((p.argmax(1) + labels.first).astype(np.int32))
     return Opponent(Answers(np.concatenate(true), np.concatenate(predicted)), tally.metrics(), rescored=True)
-
-
-def _sequences(
-    store: Store, table: Table, configuration: RunConfiguration
-) -> Iterator[tuple[NDArray[Any], NDArray[np.int32]]]:
-    """The table's samples as the champion reads them: (n, T, F) with the labels of the images in them."""
-    from tasks.network import ANSWER_BATCH
-
-    reshape = configuration.reshape
-    order = scan_order(reshape, table.table.shape[1:])
-    images = ANSWER_BATCH * (reshape.timesteps if reshape.layout == "frames" else 1)
-    for batch in TableReader(store.open(table.table, FILE_NAME)).batches(images):
-        pixels = batch.pixels.view(np.dtype(table.table.dtype)).reshape(len(batch.labels), -1)
-        x = np.ascontiguousarray(pixels[:, order]).reshape(-1, reshape.timesteps, reshape.features(order.size))
-        yield x, batch.labels

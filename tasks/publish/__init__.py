@@ -21,6 +21,7 @@ import numpy as np
 from prefect import task
 
 from schemas.configuration import RunConfiguration
+from schemas.drift import Drift
 from schemas.errors import StorageError
 from schemas.handles import Evaluation, Frozen, PublishedRun, Sequences, Table, TrainedModel
 from schemas.history import History
@@ -29,6 +30,7 @@ from schemas.steps import place
 from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
 from tasks.mirror import Mirror
+from tasks.profile import PROFILE_FILE, confidence_on
 from tasks.publish.cards import show_run
 from tasks.publish.trial import in_a_fresh_process
 from tasks.published import MANIFEST_FILE, stands
@@ -42,10 +44,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from schemas.champion import Judged
+    from schemas.drift import Drifted
     from schemas.receipt import Receipt
 
 MANIFEST_FORMAT: Final = 1
 VERDICT_FILE: Final = "verdict.json"
+DRIFT_FILE: Final = "drift.json"
 LIBRARIES: Final = ("prefect", "tensorflow", "keras", "numpy", "pyarrow", "pandera", "polars")
 
 
@@ -66,6 +70,7 @@ class Outcome:
     trained: TrainedModel
     evaluation: Evaluation
     judged: Judged
+    drifted: Drifted
 
 
 class Subject(Frozen):
@@ -107,7 +112,7 @@ def key_of(
             "report template": sha256_file(Path(__file__).with_name("report.html.jinja")),
         },
         settings={
-            **subject.configuration.model_dump(mode="json", exclude={"promotion"}),
+            **subject.configuration.model_dump(mode="json", exclude={"promotion", "drift"}),
             "title": subject.title,
             "orientation": subject.orientation,
         },
@@ -222,6 +227,10 @@ def _write_model_and_evidence(draft: Draft) -> None:
     model_path = store.open(model, MODEL_FILE)
     shutil.copyfile(model_path, folder / MODEL_FILE)
     export(load(model_path), configuration.reshape, draft.receipt, folder / "saved_model")
+    drift = Drift.model_validate_json(store.open(draft.outcome.drifted.drift, DRIFT_FILE).read_bytes())
+    _write_json(folder / DRIFT_FILE, drift)
+    asked = confidence_on(store, draft.outcome.tables[0], configuration.reshape, folder)
+    _write_json(folder / PROFILE_FILE, drift.profile.model_copy(update={"confidence": asked}))
     for name in ("metrics.json", "predictions.parquet"):
         shutil.copyfile(store.open(evaluation, name), folder / name)
     shutil.copyfile(store.open(model, "history.json"), folder / "history.json")

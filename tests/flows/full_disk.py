@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MEGABYTES = 64
 # What the store is stripped of, so that the stage has to be done again: records by stage, outputs by kind.
-STAGES = ("download", "parse", "validate", "reshape", "train", "evaluate", "compare", "publish", "promote")
+STAGES = ("download", "parse", "validate", "reshape", "drift", "train", "evaluate", "compare", "publish", "promote")
 KINDS = {
     "download": ("idx",),
     "parse": ("table",),

@@ -36,6 +36,7 @@ _LINES = {
     "parse": 2,
     "validate": 1,
     "reshape": 2,
+    "drift": 1,
     "train": 1,
     "evaluate": 1,
     "compare": 1,

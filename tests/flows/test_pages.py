@@ -38,7 +38,8 @@ ROOT = Path(__file__).parents[2]
 DOWNLOADS = {f"download {split} {role}" for split in ("train", "test") for role in ("images", "labels")}
 PARSED = {"parse train", "parse test"}
 LABELS = "train-labels-idx1-ubyte"
-REST = {"validate", "reshape train", "reshape test", "train", "evaluate", "compare", "publish", "promote"}
+REST = {"validate", "reshape train", "reshape test", "drift", "train", "evaluate"}
+REST |= {"compare", "publish", "promote"}
 ENDED = {"Completed", "Failed", "Crashed", "Cancelled"}
 
 

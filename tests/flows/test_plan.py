@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 TRAINING = ("train", "evaluate", "compare", "publish", "promote")  # costs seconds a time: left to the full tier
-PROMOTION = ("compare", "promote")  # what they give hangs on who is champion
+PROMOTION = ("drift", "compare", "promote")  # what they give hangs on who is champion
 
 
 class Stop(Exception):  # noqa: N818 - no error

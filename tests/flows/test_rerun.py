@@ -61,7 +61,7 @@ def test_a_run_in_which_nothing_changed_publishes_nothing_new_and_imports_no_ten
     assert "tasks.train" in imported
     assert not {"tensorflow", "keras"} & imported
     assert executed(answer.stdout) == ["promote"]
-    assert len(steps(answer.stdout)) == 14
+    assert len(steps(answer.stdout)) == 15
     [run] = (made / "artifacts" / "runs").iterdir()
     again, before = attempts(made)
     assert (again["outcome"], again["published"]) == ("unchanged", run.name)
@@ -125,6 +125,7 @@ def test_after_a_failure_only_the_rest_is_done(tmp_path: Path) -> None:
         "validate",
         "reshape train",
         "reshape test",
+        "drift",
         "train",
         "evaluate",
         "compare",

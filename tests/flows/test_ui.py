@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 TASKS = [
     *("download train images", "download train labels", "download test images", "download test labels"),
-    *("parse train", "parse test", "validate", "reshape train", "reshape test", "train", "evaluate", "compare"),
-    *("publish", "promote"),
+    *("parse train", "parse test", "validate", "reshape train", "reshape test", "drift", "train", "evaluate"),
+    *("compare", "publish", "promote"),
 ]
 
 

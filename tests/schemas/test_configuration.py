@@ -66,5 +66,5 @@ def test_all_parts_were_looked_at() -> None:
     names = {model.__name__ for model in models(RunConfiguration)}
     assert names == {
         *("RunConfiguration", "Reshape", "Network", "LstmLayer", "Training", "EarlyStopping", "Evaluating"),
-        "Demands",
+        *("Demands", "DriftLimits"),
     }

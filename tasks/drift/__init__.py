@@ -1,0 +1,222 @@
+"""Drift: training data beside the champion's, before anything is trained: labels, pixels, the champion's confidence.
+
+Not here: what a profile counts (profile), the verdict on the model (compare).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from prefect import task
+
+from schemas.champion import Champion
+from schemas.configuration import RunConfiguration
+from schemas.drift import Drift, Drifted, DriftLimits, Level, Profile, Shift
+from schemas.errors import DataError
+from schemas.handles import Handle, Table
+from schemas.receipt import Receipt
+from tasks.mirror import Mirror
+from tasks.profile import PROFILE_FILE, confidence_on, profile_of
+from tasks.published import damages
+from tasks.receipts import open_receipt
+from tasks.stage import Key, log, once
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+DRIFT_FILE: Final = "drift.json"
+LEVELS: Final[tuple[Level, ...]] = ("none", "warn", "stop")
+
+
+def key_of(
+    artifacts: Path,
+    table: Table,
+    receipt: Handle,
+    champion: Champion | None,
+    limits: DriftLimits,
+    anew: str | None = None,  # noqa: ARG001
+) -> Key[Drifted]:
+    """What the comparison depends on: both models' training data, and the champion that is asked."""
+    other = of_other_data(artifacts, champion, table)
+    return Key(
+        step="drift",
+        stage="drift",
+        form=Drifted,
+        module=__name__,
+        inputs={
+            "train table": table.table.digest,
+            "receipt": receipt.digest,
+            "champion": other.manifest if other else "none",
+        },
+        settings={"drift": limits.model_dump(mode="json")},
+        libraries=("tensorflow", "keras", "numpy"),
+    )
+
+
+@task(
+    name="drift",
+    description="Compares the training data with the champion's: shares of the labels, pixels, and how sure the "
+    "champion is of its answers on them. Warns, or stops the run before training, as the configuration says.",
+    task_run_name="drift",
+    persist_result=True,
+    result_serializer="json",
+    cache_policy=Mirror(key_of=key_of),
+)
+def drift(
+    artifacts: Path,
+    table: Table,
+    receipt: Handle,
+    champion: Champion | None,
+    limits: DriftLimits,
+    anew: str | None = None,
+) -> Drifted:
+    """Compare the training data with the champion's, or reuse the comparison of the same two."""
+    store = Store(artifacts)
+    key = key_of(artifacts, table, receipt, champion, limits)
+    return once(store, key, lambda: compared(store, table, open_receipt(store, receipt), champion, limits), anew)
+
+
+def compared(store: Store, table: Table, receipt: Receipt, champion: Champion | None, limits: DriftLimits) -> Drifted:
+    """Compare and keep the comparison.
+
+    Raises:
+        DataError: a shift is beyond the limit at which the run shall stop.
+    """
+    receipt.require_table("train", table.table.digest)
+    found = drift_of(store, table, receipt, champion, limits)
+    for shift in found.shifts:
+        if shift.level == "warn":
+            log.warning("drift: %s: index %.2f: %s", shift.what, shift.index, shift.found)
+    stopping = [
+        f"{shift.what}: {shift.found} (index {shift.index:.2f})" for shift in found.shifts if shift.level == "stop"
+    ]
+    if stopping:
+        raise DataError(
+            f"the training data have drifted from the champion's ({found.champion}): {'; '.join(stopping)}",
+            f"a population stability index below drift.stop = {limits.stop:g}",
+            "Look at the data. Where they are right, train on them with a higher limit, or leave drift.stop out",
+            f"table of the {table.split} split",
+        )
+    return _kept(store, found)
+
+
+def of_other_data(artifacts: Path, champion: Champion | None, table: Table) -> Champion | None:
+    """The champion where it was trained on other data than a table's: the same data cannot have drifted."""
+    path = artifacts / "runs" / champion.run / "receipt.json" if champion else None
+    if path is None or not path.is_file():
+        return champion
+    then = Receipt.model_validate_json(path.read_bytes())
+    return None if then.table_digest("train") == table.table.digest else champion
+
+
+def drift_of(store: Store, table: Table, receipt: Receipt, champion: Champion | None, limits: DriftLimits) -> Drift:
+    """The training data beside the champion's."""
+    champion = of_other_data(store.root, champion, table)
+    if champion is None:
+        now = profile_of(store, table, receipt.labels)
+        return Drift(champion=None, worst="none", why_none="no champion was trained on other data", profile=now)
+    before = _profile_then(store, champion)
+    if isinstance(before, str):
+        now = profile_of(store, table, receipt.labels)
+        return Drift(champion=champion.run, worst="none", why_none=before, profile=now)
+    now = profile_of(store, table, receipt.labels, (before.low, before.high))
+    if before.confidence:
+        now = now.model_copy(update={"confidence": _asked(store, table, receipt, champion)})
+    shifts = tuple(_shifts(before, now, receipt.labels.names, limits))
+    worst = max((shift.level for shift in shifts), key=LEVELS.index)
+    return Drift(champion=champion.run, worst=worst, shifts=shifts, profile=now)
+
+
+def _asked(store: Store, table: Table, receipt: Receipt, champion: Champion) -> tuple[int, ...] | None:
+    """How sure the champion is of its answers to a table's images; None where they have another form."""
+    folder = store.root / "runs" / champion.run
+    then = Receipt.model_validate_json((folder / "receipt.json").read_bytes())
+    if (then.image_shape, then.image_dtype) != (receipt.image_shape, receipt.image_dtype):
+        return None
+    configuration = RunConfiguration.model_validate_json((folder / "configuration.json").read_bytes())
+    return confidence_on(store, table, configuration.reshape, folder)
+
+
+def _profile_then(store: Store, champion: Champion) -> Profile | str:
+    """What the champion's training data looked like, or why that is not known."""
+    found = damages(store, f"runs/{champion.run}", champion.manifest)
+    if found:
+        return f"the champion's run is not as it was published: {'; '.join(found)}"
+    path = store.root / "runs" / champion.run / PROFILE_FILE
+    if not path.is_file():
+        return "the champion was published before profiles were kept"
+    return Profile.model_validate_json(path.read_bytes())
+
+
+def _shifts(before: Profile, now: Profile, classes: Sequence[str], limits: DriftLimits) -> Iterator[Shift]:
+    """Each distribution that both profiles have."""
+    if len(before.labels) == len(now.labels):
+        names = [f"class {name}" for name in classes]
+        yield shift_of("shares of the labels", before.labels, now.labels, names, limits)
+    width = (before.high - before.low) / len(before.pixels)
+    names = [
+        f"pixels from {before.low + i * width:g} to {before.low + (i + 1) * width:g}" for i in range(len(before.pixels))
+    ]
+    # Pixels of one image hang together: what is counted by chance are images.
+    yield shift_of("pixels", before.pixels, now.pixels, names, limits, samples=(before.rows, now.rows))
+    if before.confidence and now.confidence:
+        names = [
+            f"answers that the champion is {10 * i} to {10 * (i + 1)} % sure of" for i in range(len(now.confidence))
+        ]
+        yield shift_of("the champion's confidence", before.confidence, now.confidence, names, limits)
+
+
+def shift_of(
+    what: str,
+    before: Sequence[int],
+    now: Sequence[int],
+    names: Sequence[str],
+    limits: DriftLimits,
+    samples: tuple[int, int] | None = None,
+) -> Shift:
+    """How far one distribution is from another: the population stability index, sum of (q - p) ln(q / p) over bins.
+
+    Where nothing shifted, its mean is (B - 1)(1/n + 1/m) for B bins and n and m samples, a chi-squared of B - 1 degrees
+    of freedom times (1/n + 1/m) (Yurdakul, Naranjo, J. Risk Model Validation 14, 2020); `chance` is that mean and three
+    standard deviations. Half a sample is added to each bin, so that an empty one has a logarithm.
+
+    Args:
+        what: The distribution, for people.
+        before: Counts a bin, then.
+        now: Counts a bin, now.
+        names: Of the bins.
+        limits: From which index on it is told, or stops the run, beyond chance.
+        samples: How many independent samples the counts are of, then and now; None: as many as they count.
+    """
+    n, m = samples or (sum(before), sum(now))
+    p, q = _shares(before), _shares(now)
+    parts = [(b - a) * math.log(b / a) for a, b in zip(p, q, strict=True)]
+    index, degrees = math.fsum(parts), len(parts) - 1
+    chance = (degrees + 3 * math.sqrt(2 * degrees)) * (1 / max(n, 1) + 1 / max(m, 1))
+    beyond = index - chance
+    level: Level = "warn" if beyond >= limits.warn else "none"
+    if limits.stop is not None and beyond >= limits.stop:
+        level = "stop"
+    most = max(range(len(parts)), key=parts.__getitem__)
+    return Shift(
+        what=what, index=index, chance=chance, level=level, found=f"{names[most]}: {p[most]:.1%} → {q[most]:.1%}"
+    )
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    whole = sum(counts) + len(counts) / 2
+    return [(count + 0.5) / whole for count in counts]
+
+
+def _kept(store: Store, found: Drift) -> Drifted:
+    content = found.model_dump_json(indent=1)
+    with store.staging() as folder:
+        (folder / DRIFT_FILE).write_text(content, encoding="utf-8")
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        rows = found.profile.rows
+        handle = store.commit(folder, kind="drift", digest=digest, rows=rows, shape=(rows,), dtype="drift")
+    return Drifted(drift=handle, worst=found.worst)

@@ -1,0 +1,42 @@
+"""The images of a table as a model reads them. A foundation of compare and drift, which ask models about tables.
+
+Not here: the sequences that training and evaluation read, which reshape makes, proves and seals.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from schemas.tables import FILE_NAME
+from tasks.scan import scan_order
+from tasks.table import TableReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from schemas.configuration import Reshape
+    from schemas.handles import Table
+    from tasks.store import Store
+
+
+def sequences_of(
+    store: Store, table: Table, reshape: Reshape, batch: int
+) -> Iterator[tuple[NDArray[Any], NDArray[np.int32]]]:
+    """Batches (n, T, F) of a table's images in their own type, with the labels of the images in them, in order.
+
+    Args:
+        store: Where the table is.
+        table: Under layout frames its rows are a multiple of T.
+        reshape: How the model reads images.
+        batch: Sequences in a batch; the last one may have fewer.
+    """
+    order = scan_order(reshape, table.table.shape[1:])
+    images = batch * (reshape.timesteps if reshape.layout == "frames" else 1)
+    for part in TableReader(store.open(table.table, FILE_NAME)).batches(images):
+        pixels = part.pixels.view(np.dtype(table.table.dtype)).reshape(len(part.labels), -1)
+        x = np.ascontiguousarray(pixels[:, order]).reshape(-1, reshape.timesteps, reshape.features(order.size))
+        yield x, part.labels

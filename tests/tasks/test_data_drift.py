@@ -1,0 +1,184 @@
+"""Drift of the data: profiles against NumPy, the index against chance, and a run that is warned or stopped by it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from samples import drawn, labels_of, parsed, receipt_of, signed
+
+from schemas.configuration import Reshape, RunConfiguration
+from schemas.drift import Drift, DriftLimits
+from schemas.errors import DataError
+from schemas.handles import FileSeal
+from tasks.drift import compared, drift_of, key_of, shift_of
+from tasks.profile import confidence_on, profile_of
+from tasks.promote import record_of
+from tasks.seals import sha256_file
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from schemas.champion import Champion
+    from schemas.handles import Table
+    from schemas.receipt import Receipt
+
+LIMITS = DriftLimits()
+STRICT = DriftLimits(stop=0.25)
+N = 3000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "root")
+
+
+def tables_of(store: Store, images: NDArray[Any], labels: NDArray[Any]) -> tuple[tuple[Table, Table], Receipt]:
+    test = parsed(store, drawn(60, images.shape[1:], images.dtype.str, 7), labels_of(60, 7), "test")
+    tables = parsed(store, images, labels), test
+    return tables, receipt_of(store, tables)
+
+
+def published(store: Store, table: Table, receipt: Receipt, name: str = "then", **profile: Any) -> Champion:  # noqa: ANN401
+    """A champion that was trained on a table."""
+    folder = store.root / "runs" / name
+    folder.mkdir(parents=True)
+    counted = profile_of(store, table, receipt.labels).model_copy(update=profile)
+    (folder / "profile.json").write_text(counted.model_dump_json())
+    (folder / "receipt.json").write_text(receipt.model_dump_json())
+    configuration = RunConfiguration(reshape=Reshape(timesteps=4))
+    (folder / "configuration.json").write_text(configuration.model_dump_json())
+    files = {
+        path.name: FileSeal(sha256=sha256_file(path), bytes=path.stat().st_size).model_dump()
+        for path in folder.iterdir()
+    }
+    (folder / "manifest.json").write_text(json.dumps({"files": files, "weights": "a" * 64, "accuracy": 0.9}))
+    return record_of(store, name)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f4"])
+def test_a_profile_counts_what_is_there(store: Store, dtype: str) -> None:
+    images, labels = drawn(500, (4, 6), dtype), labels_of(500)
+    tables, receipt = tables_of(store, images, labels)
+    profile = profile_of(store, tables[0], receipt.labels)
+    assert (profile.rows, sum(profile.pixels)) == (500, images.size)
+    assert profile.labels == tuple(np.bincount(labels, minlength=10).tolist())
+    values = images.astype(np.float64)
+    assert (profile.mean, profile.std) == pytest.approx((values.mean(), values.std()))
+    edges = np.linspace(profile.low, profile.high, 33)
+    assert profile.pixels == tuple(np.histogram(values, edges)[0].tolist())
+    assert (profile.low, profile.high) == ((0, 256) if dtype == "u1" else (values.min(), values.max()))
+    # What lies outside of the champion's edges counts for the outermost bins.
+    inside = profile_of(store, tables[0], receipt.labels, (profile.low, (profile.low + profile.high) / 2))
+    assert sum(inside.pixels) == images.size
+    assert inside.pixels[-1] >= (values > inside.high).sum()
+
+
+def test_the_index_is_that_of_the_definition() -> None:
+    p, q = np.array([700, 200, 100]), np.array([500, 300, 200])
+    shift = shift_of("x", p.tolist(), q.tolist(), ["a", "b", "c"], LIMITS)
+    a, b = ((counts + 0.5) / (counts.sum() + 1.5) for counts in (p, q))
+    assert shift.index == pytest.approx(((b - a) * np.log(b / a)).sum())
+    assert (shift.level, shift.found) == ("warn", "c: 10.0% → 20.0%")
+    assert shift_of("x", p.tolist(), p.tolist(), ["a", "b", "c"], LIMITS).index == 0
+    assert shift_of("x", p.tolist(), q.tolist(), ["a", "b", "c"], DriftLimits(warn=0.01, stop=0.05)).level == "stop"
+
+
+@pytest.mark.parametrize(("n", "m"), [(60, 60), (300, 5000), (60_000, 60_000)])
+def test_chance_alone_does_not_pass_for_drift(n: int, m: int) -> None:
+    """Two draws from one distribution of ten classes, a thousand times; with 60 images the bare index passes 0.1."""
+    draw = np.random.default_rng(2)
+    share = draw.dirichlet(np.full(10, 8))
+    names = [str(digit) for digit in range(10)]
+    shifts = [
+        shift_of("x", draw.multinomial(n, share).tolist(), draw.multinomial(m, share).tolist(), names, LIMITS)
+        for _ in range(1000)
+    ]
+    assert np.mean([shift.level != "none" for shift in shifts]) <= 0.005
+    beyond = np.mean([shift.index > shift.chance for shift in shifts])
+    assert beyond < 0.02
+    if n == 60:
+        assert np.mean([shift.index > LIMITS.warn for shift in shifts]) > 0.5
+
+
+def test_where_there_is_nothing_to_compare_it_says_why(store: Store) -> None:
+    tables, receipt = tables_of(store, drawn(N), labels_of(N))
+    assert drift_of(store, tables[0], receipt, None, LIMITS).why_none == "no champion was trained on other data"
+    champion = published(store, tables[0], receipt)
+    same = drift_of(store, tables[0], receipt, champion, LIMITS)
+    assert (same.why_none, same.worst) == ("no champion was trained on other data", "none")
+    other, signed_other = tables_of(store, drawn(N, seed=5), labels_of(N, 5))
+    (store.root / "runs" / "then" / "configuration.json").write_text("{}")
+    damaged = drift_of(store, other[0], signed_other, champion, LIMITS)
+    assert damaged.why_none.startswith("the champion's run is not as it was published: configuration.json: ")
+    assert sum(damaged.profile.labels) == N
+
+
+def test_new_data_of_the_same_kind_have_not_drifted(store: Store) -> None:
+    tables, receipt = tables_of(store, drawn(N), labels_of(N))
+    other, signed_other = tables_of(store, drawn(N, seed=5), labels_of(N, 5))
+    found = drift_of(store, other[0], signed_other, published(store, tables[0], receipt), LIMITS)
+    assert [(shift.what, shift.level) for shift in found.shifts] == [
+        ("shares of the labels", "none"),
+        ("pixels", "none"),
+    ]
+    assert (found.champion, found.worst) == ("then", "none")
+
+
+def test_drift_warns_or_stops_and_says_what_moved(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    tables, receipt = tables_of(store, drawn(N), labels_of(N))
+    labels = np.where(np.random.default_rng(1).random(N) < 0.5, 3, labels_of(N)).astype("u1")
+    darker = (drawn(N, seed=5) // 2).astype("u1")
+    other, _ = tables_of(store, darker, labels)
+    handle, champion = signed(store, other), published(store, tables[0], receipt)
+    signed_other = receipt_of(store, other)
+    drifted = compared(store, other[0], signed_other, champion, LIMITS)
+    assert drifted.worst == "warn"
+    kept = Drift.model_validate_json(store.open(drifted.drift, "drift.json").read_bytes())
+    assert [shift.level for shift in kept.shifts] == ["warn", "warn"]
+    assert kept.shifts[0].found.startswith("class 3: 10.0% → 5")
+    assert "drift: shares of the labels: index " in caplog.text
+    before = sorted((store.place / "objects").rglob("*"))
+    with pytest.raises(DataError) as stopped:
+        compared(store, other[0], signed_other, champion, STRICT)
+    assert str(stopped.value).startswith(
+        "table of the train split: the training data have drifted from the champion's (then): shares of the labels: "
+    )
+    assert "Expected: a population stability index below drift.stop = 0.25." in str(stopped.value)
+    assert sorted((store.place / "objects").rglob("*")) == before, "nothing is left of a run that was stopped"
+    digests = {
+        key_of(store.root, other[0], handle, who, limits).digest
+        for who in (None, champion)
+        for limits in (LIMITS, STRICT)
+    }
+    assert len(digests) == 4
+    assert key_of(store.root, tables[0], handle, champion, LIMITS).components["inputs"]["champion"] == "none"
+
+
+@pytest.mark.slow
+def test_the_champion_s_confidence_is_what_keras_answers(store: Store, tmp_path: Path) -> None:
+    import keras
+
+    from tasks.network import MODEL_FILE
+
+    keras.utils.set_random_seed(1)
+    layers = [keras.layers.Input((4, 6)), keras.layers.Rescaling(1 / 255), keras.layers.LSTM(16)]
+    model = keras.Sequential(
+        [*layers, keras.layers.Dense(10, "softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=3))]
+    )
+    model.save(tmp_path / MODEL_FILE)
+    images = drawn(5000)
+    table = parsed(store, images, labels_of(5000))
+    counted = confidence_on(store, table, Reshape(timesteps=4), tmp_path)
+    sample = images[::2].astype(np.float32)  # 5000 // 2000 = 2
+    expected = model.predict(sample, verbose=0).max(1)
+    assert counted == tuple(np.histogram(expected, 10, (0, 1))[0].tolist())
+    assert sum(counted) == 2500
+    assert max(counted) < 2000, "or nothing was tested"
+    frames = Reshape(layout="frames", timesteps=7)
+    assert confidence_on(store, table, frames, tmp_path) is None
