@@ -21,6 +21,7 @@ from schemas.ledger import EQUATIONS, MEANING
 from schemas.presets import configured
 from tasks.publish import figures
 from tasks.scan import scan_order
+from tasks.wording import finalized, number, percent, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 _TEMPLATE = "report.html.jinja"
 _MOST_FRAMES = 24
 _MOST_CONFUSIONS = 5
-_NARROW = "\u202f"  # narrow no-break space, before units
 
 
 @dataclass(frozen=True)
@@ -119,36 +119,12 @@ def _template() -> Template:
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_finalize,
+        finalize=finalized,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "seconds": seconds, "number": number, "literal": _literal}
     return environment.get_template(_TEMPLATE)
-
-
-def percent(share: float, decimals: int = 1) -> str:
-    """A share in percent; never rounded to 0 or 100 where it is neither."""
-    text = f"{100 * share:.{decimals}f}"
-    looks_exact = float(text) in {0.0, 100.0}
-    if looks_exact and share not in {0.0, 1.0} and decimals < 6:
-        return percent(share, decimals + 1)
-    return f"{text}{_NARROW}%"
-
-
-def seconds(value: float) -> str:
-    """A duration as people say it."""
-    if value < 10:
-        return f"{value:.2f}{_NARROW}s"
-    if value < 120:
-        return f"{value:.1f}{_NARROW}s"
-    minutes, rest = divmod(round(value), 60)
-    return f"{minutes}{_NARROW}min {rest:02d}{_NARROW}s"
-
-
-def number(value: int) -> str:
-    """A count with its thousands set apart."""
-    return f"{value:,}"
 
 
 def stops(ledger: Ledger, split: Split) -> tuple[Stop, ...]:
@@ -318,8 +294,3 @@ def _literal(value: Any) -> str:  # noqa: ANN401  # any leaf of a configuration
     if isinstance(value, list):
         return "[" + ", ".join(_literal(part) for part in value) + "]"
     return json.dumps(value, ensure_ascii=False) if value is not None else "none"
-
-
-def _finalize(value: object) -> object:
-    """Spell out what could deceive a reader, in every plain text that the page shows."""
-    return figures.visible(value) if type(value) is str else value

@@ -56,7 +56,7 @@ def test_signing_twice_signs_the_same_content() -> None:
 CHANGES: dict[str, Any] = {
     "dataset": "kmnist",
     "mode": "tracked",
-    "schema_version": 2,
+    "schema_version": 3,
     "labels": {"first": 1, "classes": 2, "names": ["0", "1"]},
     "image_shape": [28, 27],
     "image_dtype": "|i1",

@@ -22,13 +22,12 @@ from tasks.publish.cards import _most_frequent_mistake
 from tasks.publish.report import (
     ReportContents,
     confusions,
-    percent,
     render,
     rerun_command,
-    seconds,
     step_of_pixel,
     stops,
 )
+from tasks.wording import percent, seconds
 
 KANA = ("お", "き", "す", "つ", "な", "は", "ま", "や", "れ", "を")
 VOID = {"meta", "link", "br", "img"}
