@@ -62,7 +62,8 @@ def chain(
     sequences, test_sequences = (do(reshape, artifacts, table, receipt, configuration.reshape) for table in tables)
     recipe = Recipe(configuration.reshape, configuration.network, configuration.training)
     trained = do(train, artifacts, sequences, recipe, processors(), terms)
-    evaluation = do(evaluate, artifacts, test_sequences, trained, configuration.evaluation, configuration.training.loss)
+    loss = configuration.training.loss
+    evaluation = do(evaluate, artifacts, test_sequences, trained, configuration.evaluation, loss, sequences)
     outcome = Outcome(tables, (sequences, test_sequences), trained, evaluation)
     return do(publish, artifacts, subject, outcome, tuple(timings))
 
