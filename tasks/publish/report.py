@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from schemas.handles import Split, Station
     from schemas.history import History
     from schemas.ledger import Equation, Ledger
-    from schemas.metrics import ClassMetrics, Metrics
+    from schemas.metrics import Interval, Metrics, Suspect
     from schemas.receipt import Receipt
 
 _TEMPLATE = "report.html.jinja"
@@ -47,8 +47,10 @@ _MOST_CONFUSIONS = 5
 class ReportContents:
     """Everything a report shows.
 
-    `pictures` are (K, rows, columns) uint8, aligned with `metrics.worst`; `sequence` is the (T, F) array of the first
-    test sequence as the network reads it, `sequence_picture` (rows, columns) its first image; pictures are upright.
+    `pictures` are (K, rows, columns) uint8, aligned with `metrics.worst`, and `seen` (K, T, F) what the network read of
+    them, None where it read several images at once; `suspects` are the pictures of `metrics.suspects.worst`. `sequence`
+    is the (T, F) array of the first test sequence, `sequence_picture` (rows, columns) its first image; pictures are
+    upright.
     `files` holds the SHA-256 of the run's files by name.
     """
 
@@ -69,6 +71,8 @@ class ReportContents:
     environment: dict[str, str]
     files: dict[str, str]
     verdicts: tuple[str, ...] = ()
+    seen: NDArray[Any] | None = None
+    suspects: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -229,9 +233,14 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "sequences": contents.ledger.count("train", "sequences"),
         "frames": _frames(contents),
         "weakest": min(present, key=lambda measured: measured.recall or 0),
-        "recall_floor": _floor(present),
+        "recall_floor": _floor([measured.recall_interval for measured in present if measured.recall_interval]),
+        "slice_floor": _floor([piece.interval for slicing in metrics.slices for piece in slicing.slices]),
+        "model_floor": _floor([metrics.interval, *(floor.interval for floor in metrics.floors)]),
         "confusions": confusions(metrics),
-        "pictures": list(zip(metrics.worst, figures.mistakes(contents.pictures), strict=True)),
+        "pictures": list(zip(metrics.worst, figures.mistakes(contents.pictures), _seen(contents), strict=True)),
+        "suspects": _suspects(contents),
+        "leaks": _leaks(contents),
+        "caveats": caveats(contents),
         "total_seconds": sum(contents.timings.values()),
         "configuration": _flat(contents.configuration.model_dump(mode="json")),
         "defaults": defaults,
@@ -267,12 +276,78 @@ def _frames(contents: ReportContents) -> list[str]:
     return figures.mistakes(figures.grey(turned if is_turned else as_stored))
 
 
-def _floor(present: list[ClassMetrics]) -> float:
-    """Where the scale of the recall intervals begins: a round share just below the lowest bound."""
-    lowest = min(measured.recall_interval[0] for measured in present if measured.recall_interval)
+def _floor(intervals: list[Interval]) -> float:
+    """Where the scale of some intervals begins: a round share just below the lowest bound; 0 where there are none."""
+    lowest = min((low for low, _ in intervals), default=0.0)
     width = 1 - lowest
     step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0) if width <= 2 * step or step == 1.0)
     return max(0.0, math.floor(lowest / step) * step)
+
+
+def _seen(contents: ReportContents) -> list[str | None]:
+    """What the network read of each of the worst mistakes, as data URIs; None where that is the picture itself."""
+    pictures, seen = contents.pictures, contents.seen
+    if seen is None:
+        return [None] * len(pictures)
+    drawn = figures.grey(seen)
+    if drawn.shape == pictures.shape and np.array_equal(drawn, pictures):
+        return [None] * len(pictures)
+    return list(figures.mistakes(drawn))
+
+
+def _suspects(contents: ReportContents) -> list[tuple[Suspect, str]]:
+    found, pictures = contents.metrics.suspects, contents.suspects
+    if found is None or pictures is None:
+        return []
+    return list(zip(found.worst, figures.mistakes(pictures), strict=True))
+
+
+def _leaks(contents: ReportContents) -> int:
+    """Test images that are training images as well."""
+    return sum(found.rows for found in contents.receipt.repeated or () if found.where == "test in train")
+
+
+def caveats(contents: ReportContents) -> tuple[str, ...]:
+    """What a reader has to know before relying on the accuracy, a sentence or two each."""
+    return (*_caveats_of_data(contents), *_caveats_of_model(contents))
+
+
+def _caveats_of_data(contents: ReportContents) -> Iterator[str]:
+    metrics, leaks = contents.metrics, _leaks(contents)
+    yield (
+        "It was measured on test images of the same origin as the training images. How it answers images of another "
+        "origin was not measured, and it has no answer for what is none of its classes."
+    )
+    if contents.mode == "tracked":
+        yield "Nobody vouches for the files: they are known by the digests below, and never called verified."
+    if leaks:
+        yield (
+            f"{number(leaks)} of {number(metrics.samples)} test images are training images as well, so the accuracy on "
+            "images that it never saw may be lower."
+        )
+    if metrics.suspects and metrics.suspects.count:
+        yield (
+            f"{number(metrics.suspects.count)} test label{'s' if metrics.suspects.count > 1 else ''} may be wrong: a "
+            "suspicion of this model, to be looked at by a person."
+        )
+    absent = [measured.name for measured in metrics.classes if not measured.support]
+    if absent:
+        yield f"No test image has these classes, so nothing is known about them: {', '.join(absent)}."
+
+
+def _caveats_of_model(contents: ReportContents) -> Iterator[str]:
+    metrics, history = contents.metrics, contents.history
+    if history.epochs and history.epochs[-1].validation_loss is None:
+        yield "No validation split was held out: nothing but the test images tells whether it learned by heart."
+    best = max(metrics.floors, key=lambda floor: floor.accuracy, default=None)
+    if best and best.accuracy >= metrics.interval[0]:
+        yield f"A simple model does as well: {best.name} reaches {percent(best.accuracy)}."
+    weakest = min((c for c in metrics.classes if c.recall is not None), key=lambda c: c.recall or 0)
+    yield f"It is not equally good everywhere: of the class {weakest.name} it finds {percent(weakest.recall or 0)}."
+    yield (
+        f"Its confidence is off by {percent(metrics.calibration.ece, 2)} on average, and by "
+        f"{percent(metrics.calibration.mce)} in the worst bin."
+    )
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
