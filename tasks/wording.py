@@ -13,6 +13,8 @@ def percent(share: float, decimals: int = 1) -> str:
     looks_exact = float(text) in {0.0, 100.0}
     if looks_exact and share not in {0.0, 1.0} and decimals < 6:
         return percent(share, decimals + 1)
+    if looks_exact and share > 0 and share < 0.5:
+        return f"under {10.0**-decimals:.{decimals}f}{NARROW}%"
     return f"{text}{NARROW}%"
 
 

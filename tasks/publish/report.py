@@ -241,6 +241,7 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "suspects": _suspects(contents),
         "leaks": _leaks(contents),
         "caveats": caveats(contents),
+        "pixel_type": np.dtype(contents.receipt.image_dtype).name,
         "total_seconds": sum(contents.timings.values()),
         "configuration": _flat(contents.configuration.model_dump(mode="json")),
         "defaults": defaults,

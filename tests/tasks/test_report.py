@@ -402,7 +402,15 @@ def test_confusions_are_ranked_and_exclude_the_diagonal() -> None:
 
 @pytest.mark.parametrize(
     ("share", "shown"),
-    [(0.98712, "98.7"), (1.0, "100.0"), (0.9996, "99.96"), (0.0, "0.0"), (0.0001, "0.01"), (0.99999999, "99.999999")],
+    [
+        (0.98712, "98.7"),
+        (1.0, "100.0"),
+        (0.9996, "99.96"),
+        (0.0, "0.0"),
+        (0.0001, "0.01"),
+        (0.99999999, "99.999999"),
+        (1e-12, "under 0.000001"),
+    ],
 )
 def test_percent_is_not_rounded_to_certainty(share: float, shown: str) -> None:
     assert percent(share) == f"{shown}\u202f%"
