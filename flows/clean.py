@@ -18,6 +18,7 @@ from rich.table import Table
 from flows.attempts import Attempt, Attempts
 from flows.champion import champions_kept
 from flows.embedded import bind_embedded_server
+from flows.index import index_renewed
 from flows.runs import manifests, print_json
 from schemas.errors import ConfigurationError
 from tasks.retention import Waste, size_of, waste_of
@@ -118,6 +119,7 @@ def cleaned(artifacts: Path, keeping: Keeping, *, really: bool) -> Cleaning:
         freed = waste.bytes + sum(map(size_of, runs))
         if really:
             _remove(artifacts, runs, waste, attempts)
+            index_renewed(artifacts)
     names = tuple(folder.name for folder in runs)
     return Cleaning(names, len(waste.keys), len(waste.paths) - len(waste.keys), len(attempts), freed)
 

@@ -195,13 +195,15 @@ def rerun(
 @app.command()
 def runs(
     every: Annotated[bool, typer.Option("--all", help="Failed ones too, and those that found nothing to do.")] = False,  # noqa: FBT002
+    html: Annotated[bool, typer.Option("--html", help="Make the page of all runs anew and say where it is.")] = False,  # noqa: FBT002
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """List the published runs, the newest first; with --all everything that was tried."""
-    from flows.runs import list_attempts, list_runs
+    """List the published runs, the newest first; with --all everything that was tried; with --html as a page."""
+    from flows.runs import list_attempts, list_runs, write_page
 
-    (list_attempts if every else list_runs)(artifacts, as_json=as_json)
+    listed = write_page if html else list_attempts if every else list_runs
+    listed(artifacts, as_json=as_json)
 
 
 @app.command()

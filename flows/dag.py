@@ -68,7 +68,8 @@ def chain(
     drifted = do(drift, artifacts, train_table, receipt, place.champion(), configuration.drift)
     recipe = Recipe(configuration.reshape, configuration.network, configuration.training)
     trained = do(train, artifacts, sequences, recipe, processors(), terms)
-    evaluation = do(evaluate, artifacts, test_sequences, trained, configuration.evaluation, configuration.training.loss)
+    loss = configuration.training.loss
+    evaluation = do(evaluate, artifacts, test_sequences, trained, configuration.evaluation, loss, sequences)
     contest = Contest(test_table, test_sequences, trained, evaluation, place.champion())
     judged = do(compare, artifacts, contest, configuration.promotion)
     outcome = Outcome(tables, (sequences, test_sequences), trained, evaluation, judged, drifted)

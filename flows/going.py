@@ -21,7 +21,6 @@ from flows.plan import plan_card, plan_in_short
 from flows.revision import form_filled_in
 from flows.start import decided
 from flows.verdict import verdict_card
-from schemas.configuration import RunConfiguration
 from schemas.drift import Drift, DriftLimits
 from schemas.errors import PromotionRefusedError, StorageError
 from schemas.handles import ROLES, SPLITS
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from schemas.champion import Entry
+    from schemas.configuration import RunConfiguration
     from schemas.drift import Drifted
     from schemas.handles import SourceFile
     from tasks.promote import Promoted
@@ -144,11 +144,7 @@ class Going:
         self._end(outcome="planned")
 
     def published(self, promoted: Promoted, plan: Sequence[Planned], artifacts: Path) -> None:
-        """Show plan against actual, where nothing had to be published the run that stands, and the verdict.
-
-        Raises:
-            PromotionRefusedError: promotion was demanded, and the model is not champion.
-        """
+        """Show plan against actual, where nothing had to be published the run that stands, and the verdict."""
         published = promoted.published
         actual = {event.step: event.reused for event in self._journal.finished}
         create_markdown_artifact(key="plan", markdown=plan_card(plan, actual), description=plan_in_short(plan))
@@ -160,7 +156,6 @@ class Going:
             tell("stepwise.model.published", self.attempt, payload)
         self._judged(promoted.entry, artifacts / published.place)
         self._end(outcome="unchanged" if stood else "published", published=published.run)
-        require_promotion(promoted.entry, RunConfiguration.model_validate(self.attempt.parameters["configuration"]))
 
     def _judged(self, entry: Entry, run: Path) -> None:
         """Show what was decided about the champion's place, and why."""

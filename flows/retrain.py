@@ -21,7 +21,8 @@ from flows.attempts import Attempt, Attempts, mark_of
 from flows.dag import chain
 from flows.dossier import journal_kept
 from flows.ending import end_in_time
-from flows.going import Going
+from flows.going import Going, require_promotion
+from flows.index import index_renewed
 from flows.plan import Foresight, plan_in_short
 from flows.revision import form_filled_in, revised
 from flows.start import weights_of
@@ -122,6 +123,8 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
                 going.skipped(nothing.run)
                 return None
             going.published(promoted, foresight.planned, artifacts)
+            index_renewed(artifacts)
+            require_promotion(promoted.entry, configuration)
             return promoted
 
 

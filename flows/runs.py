@@ -84,6 +84,17 @@ def list_attempts(artifacts: Path, *, as_json: bool) -> None:
     Console().print(table)
 
 
+def write_page(artifacts: Path, *, as_json: bool) -> None:
+    """Make the page of all runs anew and print where it is."""
+    from tasks.site import write_index
+
+    page = write_index(artifacts)
+    if as_json:
+        print_json({"index": str(page)})
+        return
+    Console().print(f"index: {page}", soft_wrap=True, highlight=False)
+
+
 def show_one(artifacts: Path, name: str, *, as_json: bool) -> None:
     """Print one run: result, ledger, files, and which files are no longer what was published."""
     folder, manifest = find_run(artifacts, name)

@@ -84,8 +84,72 @@ class Mistake(Frozen):
     probability_of_label: Probability
 
 
+class Slice(Frozen):
+    """Some of the samples: how many of them were answered right."""
+
+    name: str
+    lower: float | None = Field(description="Least value of the property in the slice; None: it is not a number.")
+    upper: float | None = Field(description="Greatest value of the property in the slice.")
+    samples: int = Field(ge=1)
+    correct: Count
+    accuracy: Probability
+    interval: Interval = Field(description="Wilson 95 % interval of the accuracy.")
+
+
+class Slicing(Frozen):
+    """All samples, parted by one property.
+
+    `ink` is the sum of an image's pixels as stored; `blank tail` the number of pixels that are 0 at the end of its
+    sequence, in the order in which the network reads them; `half` the first and the second half of the file.
+    Quarters are cut at the quartiles of the measured samples: equal values stay together, so that quarters may have
+    unequal sizes, and one that would be empty is left out.
+    """
+
+    by: Literal["ink", "blank tail", "half"]
+    slices: tuple[Slice, ...]
+
+
+class Suspect(Frozen):
+    """A sample whose written label may be wrong. `index` is its row in its file."""
+
+    index: Count
+    label: int
+    suggested: int = Field(description="The label that the model is sure of instead.")
+    probability_of_label: Probability
+    probability_of_suggested: Probability
+
+
+class Suspects(Frozen):
+    """Samples whose label may be wrong, by confident learning; a suspicion, since the model may be wrong as well.
+
+    Northcutt, Jiang and Chuang, 'Confident Learning: Estimating Uncertainty in Dataset Labels', JAIR 70, 2021: the
+    threshold of a class is the mean probability of that class over the samples labelled so; a sample is suspected
+    where another class reaches its own threshold, and of several the most probable one is suggested (the off-diagonal
+    of the confident joint, equation 1 there). Only wrong answers are suspected here.
+    """
+
+    count: Count
+    thresholds: tuple[Probability | None, ...] = Field(description="Of each class; None: no samples.")
+    worst: tuple[Suspect, ...] = Field(
+        description="Those with the greatest difference of the two probabilities, greatest first."
+    )
+
+
+class Floor(Frozen):
+    """A simple model on the same split: what can be had without a network. Its definition stands in evaluate/floors."""
+
+    name: Literal["nearest centroid", "logistic regression"]
+    trained_on: int = Field(ge=1, description="Training images that it saw.")
+    correct: Count
+    accuracy: Probability
+    interval: Interval = Field(description="Wilson 95 % interval of the accuracy.")
+
+
 class Metrics(Frozen):
-    """Everything that evaluate measures about one model on one split."""
+    """Everything that evaluate measures about one model on one split.
+
+    What earlier versions did not measure is empty or None in what they wrote.
+    """
 
     samples: int = Field(ge=1)
     correct: Count
@@ -98,6 +162,9 @@ class Metrics(Frozen):
     confusion: tuple[tuple[Count, ...], ...] = Field(description="Row: true class, column: predicted class.")
     calibration: Calibration
     worst: tuple[Mistake, ...] = Field(description="The mistakes made with the most confidence, worst first.")
+    slices: tuple[Slicing, ...] = ()
+    suspects: Suspects | None = None
+    floors: tuple[Floor, ...] = ()
 
     def name_of(self, label: int) -> str:
         """The name of the class with a label."""

@@ -9,11 +9,13 @@ import hashlib
 import json
 from typing import Literal
 
+from pydantic import Field
+
 from schemas.errors import DataError
 from schemas.handles import Frozen, Role, Sha256, Split, Verification
 from schemas.ledger import Ledger
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: repeated images are counted
 
 
 class FileStatement(Frozen):
@@ -62,6 +64,30 @@ class Labels(Frozen):
     names: tuple[str, ...]
 
 
+class Pair(Frozen):
+    """Two rows with the same image, `first` in the split (or the place in it) that comes first."""
+
+    first: int
+    second: int
+    first_label: int
+    second_label: int
+
+
+class Repeated(Frozen):
+    """Images that are there more than once, byte by byte.
+
+    `test in train` counts the test rows whose image is a training row's as well: what the model is asked there, it has
+    seen. Within a split, the rows are counted whose image an earlier row of the split has. `disagreeing` are those
+    whose label is not that of the first row with the image.
+    """
+
+    where: Literal["test in train", "within train", "within test"]
+    rows: int
+    of: int
+    disagreeing: int
+    pairs: tuple[Pair, ...] = Field(description="The first of them; each row with the first row that has its image.")
+
+
 class Receipt(Frozen):
     """Dataset and schema version, the tables validation saw, the ledger so far, what was checked, reshape's seals."""
 
@@ -75,6 +101,7 @@ class Receipt(Frozen):
     tables: tuple[TableStatement, ...]
     checks: tuple[Check, ...]
     ledger: Ledger
+    repeated: tuple[Repeated, ...] | None = Field(default=None, description="None: not looked for (version 1).")
     seals: tuple[Seal, ...] = ()
     signature: Sha256 = ""
 
@@ -131,5 +158,6 @@ class Receipt(Frozen):
         return seal
 
     def _digest(self) -> Sha256:
-        content = self.model_dump(mode="json", exclude={"signature"})
+        later = {"repeated"} if self.repeated is None else set()  # what version 1 has not, it did not sign
+        content = self.model_dump(mode="json", exclude={"signature", *later})
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

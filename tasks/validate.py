@@ -21,6 +21,7 @@ from schemas.receipt import Check, FileStatement, Labels, Receipt, TableStatemen
 from schemas.tables import FILE_NAME, INDEX_CHECK, LABEL_CHECK, MISSING_CHECK, row_contract
 from tasks.mirror import Mirror
 from tasks.receipts import keep_receipt
+from tasks.repeats import Images, repeated
 from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import Store
 from tasks.table import Batch, TableReader
@@ -127,8 +128,9 @@ def validated(store: Store, dataset: Dataset, tables: tuple[Table, Table], progr
     if dataset.classes is None:
         _check_gaps(findings, store, labels, tables)
     ledger = Ledger()
+    images = {table.split: Images() for table in tables}
     for table in tables:
-        counts = _Reading(findings, dataset, labels, table).read(store, progress)
+        counts = _Reading(findings, dataset, labels, table, images[table.split]).read(store, progress)
         ledger = ledger.entered(table.split, "parse", table.counts).entered(table.split, "validate", counts)
     findings.wrong.extend(_broken(ledger))
     train, test = tables
@@ -141,7 +143,9 @@ def validated(store: Store, dataset: Dataset, tables: tuple[Table, Table], progr
         found=f"{test.table.shape[1:]} {test.table.dtype}",
     )
     findings.require_none(store, dataset, tables)
-    return keep_receipt(store, _receipt(dataset, tables, labels, ledger, findings).signed())
+    receipt = _receipt(dataset, tables, labels, ledger, findings)
+    found = repeated(images["train"], images["test"])
+    return keep_receipt(store, receipt.model_copy(update={"repeated": found}).signed())
 
 
 def _broken(ledger: Ledger) -> list[str]:
@@ -155,8 +159,9 @@ def _broken(ledger: Ledger) -> list[str]:
 class _Reading:
     """One pass over one table."""
 
-    def __init__(self, findings: Findings, dataset: Dataset, labels: Labels, table: Table) -> None:
+    def __init__(self, findings: Findings, dataset: Dataset, labels: Labels, table: Table, images: Images) -> None:
         self.findings, self.dataset, self.labels, self.table = findings, dataset, labels, table
+        self.images = images
         self.rows, self.sum = 0, 0
         self.label_counts = np.zeros(labels.classes, np.int64)
         self.bad: dict[str, list[tuple[int, str]]] = {}  # the first rows and what stands there, by check
@@ -181,6 +186,7 @@ class _Reading:
 
     def _add(self, batch: Batch) -> None:
         self.rows += len(batch.labels)
+        self.images.add(batch.pixels, batch.labels)
         index = batch.labels - self.labels.first
         inside = index[(index >= 0) & (index < self.labels.classes)]
         self.label_counts += np.bincount(inside, minlength=self.labels.classes)

@@ -255,6 +255,9 @@ def _write_report(draft: Draft) -> None:
     metrics = Metrics.model_validate_json((folder / "metrics.json").read_bytes())
     test_table, test_sequences = draft.outcome.tables[1], draft.outcome.sequences[1]
     x, _ = open_arrays(store, test_sequences)
+    worst = [mistake.index for mistake in metrics.worst]
+    suspects = [suspect.index for suspect in metrics.suspects.worst] if metrics.suspects else []
+    drawn = pictures(store, test_table, [*worst, *suspects, 0], subject.orientation)
     contents = ReportContents(
         run=subject.run,
         created=subject.created,
@@ -265,9 +268,11 @@ def _write_report(draft: Draft) -> None:
         ledger=receipt.ledger,
         metrics=metrics,
         history=History.model_validate_json((folder / "history.json").read_bytes()),
-        pictures=pictures(store, test_table, [mistake.index for mistake in metrics.worst], subject.orientation),
+        pictures=drawn[: len(worst)],
+        seen=np.asarray(x[worst]) if subject.configuration.reshape.layout == "pixels" else None,
+        suspects=drawn[len(worst) : -1],
         sequence=np.asarray(x[0]),
-        sequence_picture=pictures(store, test_table, [0], subject.orientation)[0],
+        sequence_picture=drawn[-1],
         timings={timing.step: timing.seconds for timing in draft.timings},
         reused=frozenset(timing.step for timing in draft.timings if timing.reused),
         environment=environment(),

@@ -10,11 +10,12 @@ import base64
 import contextlib
 import io
 import re
-import unicodedata
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from tasks.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -159,18 +160,6 @@ def grey(values: NDArray[Any]) -> NDArray[np.uint8]:
 def data_uri(png: bytes) -> str:
     """A PNG as a data URI, for an image in HTML or markdown."""
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-
-
-def visible(text: str) -> str:
-    """The text with control, direction-changing and unpaired surrogate characters spelled out, as in [U+202E]."""
-    return "".join(f"[U+{ord(c):04X}]" if _deceives(c) else c for c in text)
-
-
-def _deceives(character: str) -> bool:
-    return unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or unicodedata.bidirectional(character) in {
-        *("LRE", "RLE", "LRO", "RLO", "PDF"),
-        *("LRI", "RLI", "FSI", "PDI"),
-    }
 
 
 def _curve(history: History, measure: str) -> Figure:

@@ -21,6 +21,7 @@ from schemas.ledger import EQUATIONS, MEANING
 from schemas.presets import configured
 from tasks.publish import figures
 from tasks.scan import scan_order
+from tasks.wording import finalized, number, percent, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,21 +35,22 @@ if TYPE_CHECKING:
     from schemas.handles import Split, Station
     from schemas.history import History
     from schemas.ledger import Equation, Ledger
-    from schemas.metrics import ClassMetrics, Metrics
+    from schemas.metrics import Interval, Metrics, Suspect
     from schemas.receipt import Receipt
 
 _TEMPLATE = "report.html.jinja"
 _MOST_FRAMES = 24
 _MOST_CONFUSIONS = 5
-_NARROW = "\u202f"  # narrow no-break space, before units
 
 
 @dataclass(frozen=True)
 class ReportContents:
     """Everything a report shows.
 
-    `pictures` are (K, rows, columns) uint8, aligned with `metrics.worst`; `sequence` is the (T, F) array of the first
-    test sequence as the network reads it, `sequence_picture` (rows, columns) its first image; pictures are upright.
+    `pictures` are (K, rows, columns) uint8, aligned with `metrics.worst`, and `seen` (K, T, F) what the network read of
+    them, None where it read several images at once; `suspects` are the pictures of `metrics.suspects.worst`. `sequence`
+    is the (T, F) array of the first test sequence, `sequence_picture` (rows, columns) its first image; pictures are
+    upright.
     `files` holds the SHA-256 of the run's files by name.
     """
 
@@ -69,6 +71,8 @@ class ReportContents:
     environment: dict[str, str]
     files: dict[str, str]
     verdicts: tuple[str, ...] = ()
+    seen: NDArray[Any] | None = None
+    suspects: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,36 +123,12 @@ def _template() -> Template:
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_finalize,
+        finalize=finalized,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "seconds": seconds, "number": number, "literal": _literal}
     return environment.get_template(_TEMPLATE)
-
-
-def percent(share: float, decimals: int = 1) -> str:
-    """A share in percent; never rounded to 0 or 100 where it is neither."""
-    text = f"{100 * share:.{decimals}f}"
-    looks_exact = float(text) in {0.0, 100.0}
-    if looks_exact and share not in {0.0, 1.0} and decimals < 6:
-        return percent(share, decimals + 1)
-    return f"{text}{_NARROW}%"
-
-
-def seconds(value: float) -> str:
-    """A duration as people say it."""
-    if value < 10:
-        return f"{value:.2f}{_NARROW}s"
-    if value < 120:
-        return f"{value:.1f}{_NARROW}s"
-    minutes, rest = divmod(round(value), 60)
-    return f"{minutes}{_NARROW}min {rest:02d}{_NARROW}s"
-
-
-def number(value: int) -> str:
-    """A count with its thousands set apart."""
-    return f"{value:,}"
 
 
 def stops(ledger: Ledger, split: Split) -> tuple[Stop, ...]:
@@ -253,9 +233,15 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "sequences": contents.ledger.count("train", "sequences"),
         "frames": _frames(contents),
         "weakest": min(present, key=lambda measured: measured.recall or 0),
-        "recall_floor": _floor(present),
+        "recall_floor": _floor([measured.recall_interval for measured in present if measured.recall_interval]),
+        "slice_floor": _floor([piece.interval for slicing in metrics.slices for piece in slicing.slices]),
+        "model_floor": _floor([metrics.interval, *(floor.interval for floor in metrics.floors)]),
         "confusions": confusions(metrics),
-        "pictures": list(zip(metrics.worst, figures.mistakes(contents.pictures), strict=True)),
+        "pictures": list(zip(metrics.worst, figures.mistakes(contents.pictures), _seen(contents), strict=True)),
+        "suspects": _suspects(contents),
+        "leaks": _leaks(contents),
+        "caveats": caveats(contents),
+        "pixel_type": np.dtype(contents.receipt.image_dtype).name,
         "total_seconds": sum(contents.timings.values()),
         "configuration": _flat(contents.configuration.model_dump(mode="json")),
         "defaults": defaults,
@@ -291,12 +277,78 @@ def _frames(contents: ReportContents) -> list[str]:
     return figures.mistakes(figures.grey(turned if is_turned else as_stored))
 
 
-def _floor(present: list[ClassMetrics]) -> float:
-    """Where the scale of the recall intervals begins: a round share just below the lowest bound."""
-    lowest = min(measured.recall_interval[0] for measured in present if measured.recall_interval)
+def _floor(intervals: list[Interval]) -> float:
+    """Where the scale of some intervals begins: a round share just below the lowest bound; 0 where there are none."""
+    lowest = min((low for low, _ in intervals), default=0.0)
     width = 1 - lowest
     step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0) if width <= 2 * step or step == 1.0)
     return max(0.0, math.floor(lowest / step) * step)
+
+
+def _seen(contents: ReportContents) -> list[str | None]:
+    """What the network read of each of the worst mistakes, as data URIs; None where that is the picture itself."""
+    pictures, seen = contents.pictures, contents.seen
+    if seen is None:
+        return [None] * len(pictures)
+    drawn = figures.grey(seen)
+    if drawn.shape == pictures.shape and np.array_equal(drawn, pictures):
+        return [None] * len(pictures)
+    return list(figures.mistakes(drawn))
+
+
+def _suspects(contents: ReportContents) -> list[tuple[Suspect, str]]:
+    found, pictures = contents.metrics.suspects, contents.suspects
+    if found is None or pictures is None:
+        return []
+    return list(zip(found.worst, figures.mistakes(pictures), strict=True))
+
+
+def _leaks(contents: ReportContents) -> int:
+    """Test images that are training images as well."""
+    return sum(found.rows for found in contents.receipt.repeated or () if found.where == "test in train")
+
+
+def caveats(contents: ReportContents) -> tuple[str, ...]:
+    """What a reader has to know before relying on the accuracy, a sentence or two each."""
+    return (*_caveats_of_data(contents), *_caveats_of_model(contents))
+
+
+def _caveats_of_data(contents: ReportContents) -> Iterator[str]:
+    metrics, leaks = contents.metrics, _leaks(contents)
+    yield (
+        "It was measured on test images of the same origin as the training images. How it answers images of another "
+        "origin was not measured, and it has no answer for what is none of its classes."
+    )
+    if contents.mode == "tracked":
+        yield "Nobody vouches for the files: they are known by the digests below, and never called verified."
+    if leaks:
+        yield (
+            f"{number(leaks)} of {number(metrics.samples)} test images are training images as well, so the accuracy on "
+            "images that it never saw may be lower."
+        )
+    if metrics.suspects and metrics.suspects.count:
+        yield (
+            f"{number(metrics.suspects.count)} test label{'s' if metrics.suspects.count > 1 else ''} may be wrong: a "
+            "suspicion of this model, to be looked at by a person."
+        )
+    absent = [measured.name for measured in metrics.classes if not measured.support]
+    if absent:
+        yield f"No test image has these classes, so nothing is known about them: {', '.join(absent)}."
+
+
+def _caveats_of_model(contents: ReportContents) -> Iterator[str]:
+    metrics, history = contents.metrics, contents.history
+    if history.epochs and history.epochs[-1].validation_loss is None:
+        yield "No validation split was held out: nothing but the test images tells whether it learned by heart."
+    best = max(metrics.floors, key=lambda floor: floor.accuracy, default=None)
+    if best and best.accuracy >= metrics.interval[0]:
+        yield f"A simple model does as well: {best.name} reaches {percent(best.accuracy)}."
+    weakest = min((c for c in metrics.classes if c.recall is not None), key=lambda c: c.recall or 0)
+    yield f"It is not equally good everywhere: of the class {weakest.name} it finds {percent(weakest.recall or 0)}."
+    yield (
+        f"Its confidence is off by {percent(metrics.calibration.ece, 2)} on average, and by "
+        f"{percent(metrics.calibration.mce)} in the worst bin."
+    )
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
@@ -318,8 +370,3 @@ def _literal(value: Any) -> str:  # noqa: ANN401  # any leaf of a configuration
     if isinstance(value, list):
         return "[" + ", ".join(_literal(part) for part in value) + "]"
     return json.dumps(value, ensure_ascii=False) if value is not None else "none"
-
-
-def _finalize(value: object) -> object:
-    """Spell out what could deceive a reader, in every plain text that the page shows."""
-    return figures.visible(value) if type(value) is str else value

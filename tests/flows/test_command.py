@@ -20,6 +20,8 @@ from flow_support import environment_of
 
 from flows.command import main
 from flows.runs import damaged_files
+from schemas.metrics import Metrics
+from schemas.receipt import Receipt
 from tasks.idx import write_idx
 
 if TYPE_CHECKING:
@@ -135,6 +137,38 @@ def test_a_run_is_published_whole(smoke_run: SmokeRun) -> None:
     assert list((smoke_run.artifacts / "store" / "staging").iterdir()) == []
     for secret in ("HOME", str(smoke_run.home)):
         assert secret not in (smoke_run.folder / "environment.json").read_text()
+
+
+@pytest.mark.slow
+def test_a_run_is_measured_against_more_than_its_labels(smoke_run: SmokeRun) -> None:
+    metrics = Metrics.model_validate_json((smoke_run.folder / "metrics.json").read_bytes())
+    receipt = Receipt.model_validate_json((smoke_run.folder / "receipt.json").read_bytes())
+    predictions = pq.read_table(smoke_run.folder / "predictions.parquet")
+    right = predictions["label"].to_numpy() == predictions["predicted"].to_numpy()
+    slicings = {slicing.by: slicing.slices for slicing in metrics.slices}
+    assert [piece.correct for piece in slicings["half"]] == [right[:1000].sum(), right[1000:].sum()]
+    assert all(sum(piece.correct for piece in pieces) == metrics.correct for pieces in slicings.values())
+    assert [(floor.name, floor.trained_on) for floor in metrics.floors] == [
+        ("nearest centroid", 12_000),
+        ("logistic regression", 12_000),
+    ]
+    assert all(0.5 < floor.accuracy <= 1 for floor in metrics.floors)
+    assert metrics.suspects is not None
+    assert metrics.suspects.count <= metrics.samples - metrics.correct
+    assert receipt.repeated is not None
+    assert [found.of for found in receipt.repeated] == [2_000, 12_000, 2_000]
+
+
+@pytest.mark.slow
+def test_the_page_of_all_runs_is_made_by_the_run_and_by_hand(smoke_run: SmokeRun, tmp_path: Path) -> None:
+    link = f'href="runs/{smoke_run.folder.name}/report.html"'
+    assert link in (smoke_run.artifacts / "index.html").read_text(encoding="utf-8")
+    shutil.copytree(smoke_run.folder, tmp_path / "a" / "runs" / smoke_run.folder.name)
+    answer = stepwise("runs", "--html", "--artifacts", tmp_path / "a", "--json", home=tmp_path)
+    page = Path(json.loads(answer.stdout)["index"])
+    assert page == tmp_path / "a" / "index.html"
+    assert link in page.read_text(encoding="utf-8")
+    assert "as published" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

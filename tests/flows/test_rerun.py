@@ -96,6 +96,9 @@ def test_one_stage_again_and_what_hangs_on_it(made: Path) -> None:
     assert "Nothing was removed" in looked.stdout
     assert run_command(made, *keep, "--yes").returncode == 0
     assert list(runs.iterdir()) == [revision]
+    page = (made / "artifacts" / "index.html").read_text(encoding="utf-8")
+    assert f'data-name="{revision.name}"' in page
+    assert f'data-name="{parent.name}"' not in page
     again = run_command(made, "run", "--preset", "smoke", "--artifacts", made / "artifacts")
     assert (again.returncode, executed(again.stdout)) == (0, ["promote"]), again.stdout + again.stderr
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ def test_signing_twice_signs_the_same_content() -> None:
 CHANGES: dict[str, Any] = {
     "dataset": "kmnist",
     "mode": "tracked",
-    "schema_version": 2,
+    "schema_version": 3,
     "labels": {"first": 1, "classes": 2, "names": ["0", "1"]},
     "image_shape": [28, 27],
     "image_dtype": "|i1",
@@ -64,6 +65,7 @@ CHANGES: dict[str, Any] = {
     "tables": [{"split": "train", "digest": A, "rows": 59_999}],
     "checks": [],
     "ledger": {"entries": []},
+    "repeated": [],
     "seals": [SEAL.model_dump()],
 }
 
@@ -131,3 +133,10 @@ def test_a_second_seal_of_a_split_replaces_the_first_and_keeps_the_other_split()
     sealed = receipt().sealed(SEAL, LEDGER).sealed(other, LEDGER).sealed(later, LEDGER)
     assert sealed.seals == (other, later)
     sealed.verify_signature()
+
+
+def test_a_receipt_of_version_1_keeps_its_signature() -> None:
+    """Repeated images were not looked for then, so that the field was not signed."""
+    content = json.loads(receipt().model_dump_json(exclude={"signature", "repeated"}))
+    signature = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    Receipt.model_validate({**content, "signature": signature}).verify_signature()

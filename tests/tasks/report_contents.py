@@ -10,8 +10,12 @@ import numpy as np
 from schemas.configuration import Reshape, RunConfiguration
 from schemas.history import Epoch, History
 from schemas.ledger import Ledger
-from schemas.receipt import Check, FileStatement, Labels, Receipt, Seal, TableStatement
+from schemas.metrics import Floor
+from schemas.receipt import Check, FileStatement, Labels, Pair, Receipt, Repeated, Seal, TableStatement
+from tasks.evaluate.slices import Slices
+from tasks.evaluate.suspects import SelfConfidence, suspects_among
 from tasks.measures import measure
+from tasks.proportions import wilson
 from tasks.publish.report import ReportContents
 
 if TYPE_CHECKING:
@@ -54,9 +58,37 @@ def metrics_of(names: Sequence[str], samples: int = 10_000, first: int = 0, wors
     logits = generator.normal(size=(samples, classes))
     logits[np.arange(samples), labels] += generator.normal(7.2, 2.0, samples)
     logits[np.arange(samples), (labels * 7 + 3) % classes] += 2
+    wrong = np.arange(97, samples, 1_500)
+    logits[wrong, labels[wrong]] += 20
+    labels[wrong] = (labels[wrong] + 1) % classes  # written down wrong, as the answers say clearly
     p = np.exp(logits - logits.max(1, keepdims=True))
     p = (p / p.sum(1, keepdims=True)).astype(np.float32)
-    return measure(labels, p, names, first=first, worst=worst)
+    measured = measure(labels, p, names, first=first, worst=worst)
+    return measured.model_copy(update=further_measures(labels, p, first, worst))
+
+
+def further_measures(labels: NDArray[np.int64], p: NDArray[np.float32], first: int, worst: int) -> dict[str, Any]:
+    """Slices by drawn properties, suspects of these answers, floors of a given skill."""
+    n, right = len(labels), p.argmax(1) == labels
+    x = np.random.default_rng(21).integers(0, 2, (n, 4, 6), dtype=np.uint8) * np.arange(1, 7, dtype=np.uint8)
+    slices = Slices(x, every_step=False)
+    slices.add(np.arange(n), x, right)
+    confidence = SelfConfidence(p.shape[1])
+    confidence.add(labels, p)
+    thresholds = confidence.thresholds()
+    skills: tuple[tuple[Any, float], ...] = (("nearest centroid", 0.82), ("logistic regression", 0.925))
+    floors = tuple(
+        Floor(
+            name=name,
+            trained_on=60_000,
+            correct=round(skill * n),
+            accuracy=round(skill * n) / n,
+            interval=wilson(round(skill * n), n),
+        )
+        for name, skill in skills
+    )
+    suspects = suspects_among([(np.arange(n), labels, p)], thresholds, first=first, most=worst)
+    return {"slices": slices.slicings(), "suspects": suspects, "floors": floors}
 
 
 def history_of(epochs: int = 8, *, validation: bool = True) -> History:
@@ -105,7 +137,15 @@ def ledger_of(samples: tuple[int, int] = (60_000, 10_000), each: int = 1, valida
     return ledger.entered("test", "evaluate", {"evaluated": answered, "predictions written": answered})
 
 
+REPEATED: tuple[tuple[Any, int, int], ...] = (
+    ("test in train", 0, 10_000),
+    ("within train", 1, 60_000),
+    ("within test", 0, 10_000),
+)
+
+
 def receipt_of(ledger: Ledger, names: Sequence[str], shape: tuple[int, int], file_name: str = "") -> Receipt:
+    pair = Pair(first=4_711, second=50_123, first_label=0, second_label=1)
     stems = {"images": "images-idx3-ubyte", "labels": "labels-idx1-ubyte"}
     files: list[Any] = [
         FileStatement.model_validate(
@@ -128,6 +168,10 @@ def receipt_of(ledger: Ledger, names: Sequence[str], shape: tuple[int, int], fil
         image_dtype="|u1",
         files=tuple(files),
         tables=tuple(TableStatement(split=s, digest=DIGEST, rows=60_000) for s in splits),
+        repeated=tuple(
+            Repeated(where=where, rows=rows, of=of, disagreeing=rows, pairs=(pair,) * rows)
+            for where, rows, of in REPEATED
+        ),
         checks=tuple(
             Check(name=name, split=s, rows=60_000, detail=detail)
             for s in splits
@@ -173,8 +217,11 @@ def contents_of(
     if reshape.scan == "columns":
         sequence = digit(7).T.reshape(reshape.timesteps, -1)
     ledger = ledger_of(samples, each, validation=samples[0] // each // 20)
-    metrics = metrics_of(names, samples[1])
+    metrics = changes.get("metrics") or metrics_of(names, samples[1])
     timesteps, features = sequence.shape
+    pictures = np.array([digit(m.label, m.index) for m in metrics.worst]).reshape(-1, 28, 28)
+    suspects = metrics.suspects.worst if metrics.suspects else ()
+    order = np.arange(784).reshape(28, 28).T.reshape(-1) if reshape.scan == "columns" else np.arange(784)
     fields: dict[str, Any] = {
         "run": "mnist-rows-20261123-101530",
         "created": datetime.datetime(2026, 11, 23, 10, 15, 30, tzinfo=datetime.UTC),
@@ -185,7 +232,9 @@ def contents_of(
         "ledger": ledger,
         "metrics": metrics,
         "history": history_of(),
-        "pictures": np.array([digit(m.label, m.index) for m in metrics.worst]).reshape(-1, 28, 28),
+        "pictures": pictures,
+        "seen": pictures.reshape(-1, 784)[:, order].reshape(-1, *sequence.shape) if each == 1 else None,
+        "suspects": np.array([digit(s.label, s.index) for s in suspects]).reshape(-1, 28, 28),
         "sequence": sequence,
         "sequence_picture": digit(7),
         "timings": {

@@ -17,18 +17,19 @@ from report_contents import contents_of, digit, history_of, ledger_of, metrics_o
 from schemas.configuration import LstmLayer, Network, Reshape, RunConfiguration, Training
 from schemas.ledger import EQUATIONS, CountsBrokenError, Ledger
 from schemas.presets import configured
+from schemas.receipt import Pair, Repeated
 from tasks.measures import measure
 from tasks.publish.cards import _most_frequent_mistake
 from tasks.publish.report import (
     ReportContents,
+    caveats,
     confusions,
-    percent,
     render,
     rerun_command,
-    seconds,
     step_of_pixel,
     stops,
 )
+from tasks.wording import percent, seconds
 
 KANA = ("お", "き", "す", "つ", "な", "は", "ま", "や", "れ", "を")
 VOID = {"meta", "link", "br", "img"}
@@ -147,6 +148,89 @@ def test_every_number_of_the_metrics_is_there(contents: ReportContents, page: Pa
     wanted += [f"no. {m.index:,}" for m in metrics.worst]
     text = page.text.replace("\n", " ")
     assert [number for number in wanted if number not in text] == []
+
+
+def test_slices_floors_and_suspects_are_there(contents: ReportContents, page: Page) -> None:
+    metrics = contents.metrics
+    assert metrics.suspects is not None
+    assert metrics.suspects.worst
+    pieces = [piece for slicing in metrics.slices for piece in slicing.slices]
+    assert len(pieces) == 10
+    wanted = [f"{piece.samples:,} {percent(piece.accuracy)}" for piece in pieces]
+    wanted += [f"{100 * piece.interval[0]:.1f} to {100 * piece.interval[1]:.1f}" for piece in pieces]
+    wanted += [f"{floor.name} {percent(floor.accuracy, 2)}" for floor in metrics.floors]
+    wanted += [f"no. {suspect.index:,}" for suspect in metrics.suspects.worst]
+    wanted += ["It is a suspicion", f"{metrics.suspects.count:,} of", "first half of the file"]
+    text = " ".join(page.text.replace("\u202f", "~").split()).replace("~", "\u202f")
+    assert [words for words in wanted if words not in text] == []
+    alts = page.values("alt")
+    assert sum(alt.startswith("Test image") and "perhaps" in alt for alt in alts) == len(metrics.suspects.worst)
+
+
+def test_repeated_images_are_told(page: Page) -> None:
+    assert "No test image is a training image" in page.words
+    assert "within train 1 of 60,000 1 50,123 as 4,711, labelled 1 and 0" in page.words
+
+
+def test_a_leak_is_told_and_is_a_caveat(contents: ReportContents) -> None:
+    pair = Pair(first=3, second=5, first_label=1, second_label=1)
+    leak = Repeated(where="test in train", rows=12, of=10_000, disagreeing=0, pairs=(pair,))
+    receipt = contents.receipt.model_copy(update={"repeated": (leak,)})
+    leaking = dataclasses.replace(contents, receipt=receipt)
+    words = Page(render(leaking)).words
+    assert "12 test images are training images as well" in words
+    assert "5 as 3" in words
+    assert "12 of 10,000 test images are training images as well, so the accuracy" in " ".join(caveats(leaking))
+
+
+def test_the_model_card_says_what_is_known(contents: ReportContents, page: Page) -> None:
+    card = page.words[page.words.index("Model card What somebody") :]
+    for words in (
+        "Intended use",
+        "Caveats",
+        rerun_command(contents.configuration),
+        percent(contents.metrics.accuracy, 2),
+    ):
+        assert " ".join(words.split()) in card
+    assert card.count(contents.receipt.files[0].payload_sha256) >= 4
+    assert all(" ".join(caveat.split()) in card for caveat in caveats(contents))
+
+
+def test_caveats_follow_what_was_found(contents: ReportContents, other_page: Page) -> None:
+    told = " ".join(caveats(contents))
+    assert "does as well" not in told
+    assert "vouches" not in told
+    assert "No validation split" not in told
+    metrics = contents.metrics
+    as_good = metrics.floors[1].model_copy(update={"accuracy": metrics.interval[0]})
+    changed = metrics.model_copy(update={"floors": (as_good,), "suspects": None})
+    poor = dataclasses.replace(
+        contents, metrics=changed, mode="tracked", history=history_of(2, validation=False), suspects=None
+    )
+    told = " ".join(caveats(poor))
+    assert "A simple model does as well: logistic regression" in told
+    assert "Nobody vouches for the files" in told
+    assert "No validation split was held out" in told
+    assert "may be wrong" not in told
+    assert "Nobody vouches for the files" in other_page.words
+
+
+def test_what_the_network_saw_stands_beside_each_mistake(contents: ReportContents, page: Page) -> None:
+    seen = "The same as the network saw it"
+    assert seen not in page.values("alt")  # rows of rows: the picture itself
+    assert "The network saw these very pictures, a row at a step" in page.words
+    columns = contents_of(reshape=Reshape(timesteps=16, scan="columns"))
+    words = Page(render(columns))
+    assert words.values("alt").count(seen) == len(columns.metrics.worst)
+    assert "16 steps downwards, 49 pixels across" in words.words
+
+
+def test_what_earlier_versions_did_not_measure_is_left_out(contents: ReportContents) -> None:
+    metrics = contents.metrics.model_copy(update={"slices": (), "suspects": None, "floors": ()})
+    receipt = contents.receipt.model_copy(update={"repeated": None, "schema_version": 1})
+    page = Page(render(dataclasses.replace(contents, metrics=metrics, receipt=receipt, seen=None, suspects=None)))
+    assert {"floors", "slices", "labels"}.isdisjoint(page.values("id"))
+    assert "Repeated images" not in page.values("aria-label")
 
 
 def test_ledger_and_equations_are_there(contents: ReportContents, page: Page) -> None:
@@ -318,7 +402,15 @@ def test_confusions_are_ranked_and_exclude_the_diagonal() -> None:
 
 @pytest.mark.parametrize(
     ("share", "shown"),
-    [(0.98712, "98.7"), (1.0, "100.0"), (0.9996, "99.96"), (0.0, "0.0"), (0.0001, "0.01"), (0.99999999, "99.999999")],
+    [
+        (0.98712, "98.7"),
+        (1.0, "100.0"),
+        (0.9996, "99.96"),
+        (0.0, "0.0"),
+        (0.0001, "0.01"),
+        (0.99999999, "99.999999"),
+        (1e-12, "under 0.000001"),
+    ],
 )
 def test_percent_is_not_rounded_to_certainty(share: float, shown: str) -> None:
     assert percent(share) == f"{shown}\u202f%"

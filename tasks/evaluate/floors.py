@@ -1,0 +1,190 @@
+"""Floors: what two simple models reach on the same split, so that a network's accuracy can be judged.
+
+Nearest centroid: the class whose mean training image is nearest in Euclidean distance (Hastie, Tibshirani and Friedman,
+'The Elements of Statistical Learning', 2nd edition, 2009, section 4.3: linear discriminants of equal, round spread).
+Logistic regression: the softmax of a linear map of the pixels (section 4.4 there), fitted to the cross-entropy by
+stochastic gradient descent with momentum, a rate that falls to 0, no penalty.
+
+Both see pixels scaled to 0..1, and at most as many training images as `MOST_IMAGES` and `MOST_PIXELS` allow, evenly
+spread over the split, so that their time does not grow with it. Images stream in batches. NumPy alone, from a fixed
+seed: equal inputs give equal floors on one machine.
+
+Products are taken in pieces that OpenBLAS leaves to one thread (it shares those above 2^18 multiplications): on a busy
+machine, threads that wait for each other took 30 s for what one does in 1 s.
+
+Not here: the intervals (metrics).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from schemas.metrics import Floor
+from tasks.evaluate.slices import images_of
+from tasks.proportions import wilson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+MOST_IMAGES: Final = 60_000
+MOST_PIXELS: Final = 60_000 * 784
+EPOCHS: Final = 8
+BATCH: Final = 512
+RATE: Final = 0.4
+MOMENTUM: Final = 0.9
+SEED: Final = 0
+_CHUNK: Final = 2048
+_ONE_THREAD: Final = 1 << 18
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images and their class indices, as arrays that may be mapped.
+
+    Attributes:
+        x: Sequences (N, T, F).
+        targets: Class indices (N,), or (N, T) where each step is an image.
+    """
+
+    x: NDArray[Any]
+    targets: NDArray[np.integer]
+
+    @property
+    def images(self) -> NDArray[Any]:
+        """(images, pixels), a view."""
+        return images_of(self.x, every_step=self.targets.ndim == 2)
+
+    @property
+    def labels(self) -> NDArray[np.integer]:
+        """(images,) class indices."""
+        return self.targets.reshape(-1)
+
+
+def floors_of(train: Samples, test: Samples, classes: int) -> tuple[Floor, ...]:
+    """Fit both models to the training images and count their right answers on the test images."""
+    images = train.images
+    rows = spread_rows(len(images), images.shape[1])
+    scale = Scale.of(images, rows)
+    linear = (
+        ("nearest centroid", centroid_map(images, train.labels, rows, scale, classes)),
+        ("logistic regression", logistic_map(images, train.labels, rows, scale, classes)),
+    )
+    correct = [0 for _ in linear]
+    for start in range(0, len(test.images), _CHUNK):
+        x, labels = scale(test.images[start : start + _CHUNK]), test.labels[start : start + _CHUNK]
+        for i, (_, (weights, bias)) in enumerate(linear):
+            correct[i] += int(np.count_nonzero((_outputs(x, weights) + bias).argmax(axis=1) == labels))
+    n = len(test.images)
+    return tuple(
+        Floor(name=name, trained_on=len(rows), correct=right, accuracy=right / n, interval=wilson(right, n))
+        for (name, _), right in zip(linear, correct, strict=True)
+    )
+
+
+def spread_rows(images: int, pixels: int) -> NDArray[np.intp]:
+    """The rows (n,) of the training images that are seen: all of them, or as many as are allowed, evenly spread."""
+    n = min(images, MOST_IMAGES, max(1, MOST_PIXELS // pixels))
+    return np.arange(n, dtype=np.intp) * images // n
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From stored values to 0..1: bytes by 255, other types by the least and the greatest value that training has."""
+
+    low: float
+    span: float
+
+    @classmethod
+    def of(cls, images: NDArray[Any], rows: NDArray[np.intp]) -> Scale:
+        """The scale of these rows."""
+        if images.dtype == np.uint8:
+            return cls(0.0, 255.0)
+        pieces = [images[rows[start : start + _CHUNK]] for start in range(0, len(rows), _CHUNK)]
+        low, high = min(float(piece.min()) for piece in pieces), max(float(piece.max()) for piece in pieces)
+        return cls(low, high - low or 1.0)
+
+    def __call__(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Scaled images, float32."""
+        if self.low == 0.0:
+            return images.astype(np.float32) * np.float32(1 / self.span)
+        scaled: NDArray[np.float32] = ((images.astype(np.float64) - self.low) / self.span).astype(np.float32)
+        return scaled
+
+
+Linear = tuple["NDArray[np.float32]", "NDArray[np.float32]"]  # weights (pixels, C), bias (C,)
+
+
+def centroid_map(
+    images: NDArray[Any], labels: NDArray[np.integer], rows: NDArray[np.intp], scale: Scale, classes: int
+) -> Linear:
+    """The linear map whose greatest output is the nearest centroid: of |x - c|², x · x is the same for every class.
+
+    A class without training images is never nearest.
+    """
+    sums, counts = np.zeros((classes, images.shape[1])), np.zeros(classes)
+    for x, y in _batches(images, labels, rows, scale, _CHUNK):
+        one_hot = (y == np.arange(classes)[:, None]).astype(np.float32)
+        sums += _summed(x, one_hot.T).T
+        counts += one_hot.sum(axis=1)
+    centroids = sums / np.maximum(counts, 1)[:, None]
+    bias = np.where(counts > 0, -(centroids**2).sum(axis=1) / 2, -np.inf)
+    return centroids.T.astype(np.float32), bias.astype(np.float32)
+
+
+def logistic_map(
+    images: NDArray[Any], labels: NDArray[np.integer], rows: NDArray[np.intp], scale: Scale, classes: int
+) -> Linear:
+    """The weights of the logistic regression after `EPOCHS` of steps of `BATCH` images, in an order drawn by `SEED`."""
+    pixels = images.shape[1]
+    weights, bias = np.zeros((pixels, classes), np.float32), np.zeros(classes, np.float32)
+    moving, moving_bias = np.zeros_like(weights), np.zeros_like(bias)
+    generator = np.random.Generator(np.random.PCG64(SEED))
+    steps, step = EPOCHS * -(-len(rows) // BATCH), 0
+    for _ in range(EPOCHS):
+        for x, y in _batches(images, labels, generator.permutation(rows), scale, BATCH):
+            error = _softmax(_outputs(x, weights) + bias)
+            error[np.arange(len(y)), y] -= 1
+            rate = np.float32(RATE * (1 - step / steps) / len(y))
+            moving = np.float32(MOMENTUM) * moving + rate * _summed(x, error)
+            moving_bias = np.float32(MOMENTUM) * moving_bias + rate * error.sum(axis=0)
+            weights -= moving
+            bias -= moving_bias
+            step += 1
+    return weights, bias
+
+
+def _batches(
+    images: NDArray[Any], labels: NDArray[np.integer], rows: NDArray[np.intp], scale: Scale, size: int
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.integer]]]:
+    for start in range(0, len(rows), size):
+        chosen = np.sort(rows[start : start + size])  # read in the order of the file
+        yield scale(images[chosen]), labels[chosen]
+
+
+def _outputs(x: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The product of x (n, pixels) and weights (pixels, C)."""
+    return np.concatenate([x[piece] @ weights for piece in _pieces(len(x), weights.size)])
+
+
+def _summed(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The transpose of x (n, pixels) times y (n, C)."""
+    total = np.zeros((x.shape[1], y.shape[1]), np.float32)
+    for piece in _pieces(len(x), total.size):
+        total += x[piece].T @ y[piece]
+    return total
+
+
+def _pieces(rows: int, each: int) -> list[slice]:
+    size = max(1, _ONE_THREAD // each)
+    return [slice(start, start + size) for start in range(0, rows, size)]
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: NDArray[np.float32] = exponents / exponents.sum(axis=1, keepdims=True)
+    return shares

@@ -1,0 +1,89 @@
+"""The index of all published runs: `index.html` in the artifacts root, one file that needs nothing but itself.
+
+A foundation that flows call when a run was published or removed. It is made from the runs' own files alone, so it can
+be made again at any time. Not here: what is read of a run (records), where its points lie (chart), the page's words and
+look (index.html.jinja), sorting and filtering (index.js).
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from schemas.plan import STAGES
+from tasks.site.chart import chart_of
+from tasks.site.records import CHOSEN, champions_of, runs_of
+from tasks.store import Store, write_atomically, writing
+from tasks.wording import finalized, number, percent, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jinja2 import Template
+
+    from tasks.site.records import Champions, Run
+
+INDEX_FILE: Final = "index.html"
+_TEMPLATE: Final = "index.html.jinja"
+_SCRIPT: Final = "index.js"
+
+
+def write_index(artifacts: Path) -> Path:
+    """Make the index of all runs under an artifacts root anew; its name shows the old page or the whole new one.
+
+    Whoever waits for the lock reads afterwards, so the last page that is written has seen every run.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    page = artifacts.absolute() / INDEX_FILE
+    with Store(artifacts).lock("index"), writing(page):
+        write_atomically(page, rendered(runs_of(artifacts), champions_of(artifacts)).encode())
+    return page
+
+
+def rendered(runs: Sequence[Run], champions: Champions) -> str:
+    """The page as HTML; equal runs make equal bytes.
+
+    Args:
+        runs: All runs, the newest first.
+        champions: What was decided about champions.
+    """
+    from markupsafe import Markup  # comes with jinja2
+
+    script = Path(__file__).with_name(_SCRIPT).read_text(encoding="utf-8")
+    return _template().render(
+        runs=runs,
+        champions=champions,
+        charts=[chart_of(dataset, runs, champions) for dataset in _datasets(runs)],
+        chosen=CHOSEN,
+        datasets=_datasets(runs),
+        stages=[stage for stage in STAGES if any(stage in run.spent for run in runs)],
+        longest=max((run.seconds for run in runs), default=0.0),
+        script=Markup(script),  # noqa: S704 # this project's own
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _datasets(runs: Sequence[Run]) -> list[str]:
+    return sorted({run.dataset for run in runs if run.dataset})
+
+
+@functools.cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # only where a page is made
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=finalized,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Any] = {"percent": percent, "seconds": seconds, "number": number}
+    environment.filters |= filters
+    return environment.get_template(_TEMPLATE)

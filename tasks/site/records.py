@@ -1,0 +1,245 @@
+"""What the index reads of published runs and of champions: small files, each held against the manifest.
+
+A run that is damaged, or of a format that this version does not know, is told as such and never stops the page. Bytes
+that are no longer those that were published are not believed. Not here: comparing every byte of large files (`stepwise
+show` does), where champions are decided.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import quote
+
+from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
+
+from schemas.handles import FileSeal
+from schemas.metrics import Count, Interval, Probability
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+MANIFEST_FORMAT: Final = 1
+CHAMPIONS: Final = "champions"
+CHOSEN: Final = ("first champion", "promoted", "by hand", "rolled back")  # decisions after which another one stands
+
+Form = TypeVar("Form")
+
+
+class Manifest(BaseModel):
+    """What the index needs of a run's manifest; what else it states is of no concern here."""
+
+    format: int
+    created: AwareDatetime
+    dataset: str
+    preset: str
+    accuracy: Probability
+    interval: Interval
+    parent: str | None = None
+    started_from: str | None = None
+    files: dict[str, FileSeal]
+
+
+class Measured(BaseModel):
+    """What the index needs of metrics.json."""
+
+    samples: Count
+    accuracy: Probability
+    interval: Interval
+
+
+class Timing(BaseModel):
+    """How long a step took, as timings.json has it."""
+
+    step: str
+    seconds: float
+    reused: bool = False
+
+
+class Drift(BaseModel):
+    """What the index needs of drift.json."""
+
+    worst: str
+
+
+class Decision(BaseModel):
+    """One entry of a dataset's history of champions.
+
+    Attributes:
+        number: Its place in the history.
+        at: When it was decided.
+        dataset: The dataset.
+        decision: What was decided: "promoted", "kept", …
+        run: The run that it was about.
+        champion: The run that is champion after it; None: none.
+        reasons: Why, a sentence each.
+    """
+
+    number: int
+    at: AwareDatetime
+    dataset: str
+    decision: str
+    run: str | None = None
+    champion: str | None = None
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a stage's steps took together, and whether all of them found their outputs there."""
+
+    seconds: float
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """One published run as the index shows it; what could not be read is None, and `problems` says why."""
+
+    name: str
+    created: datetime.datetime | None = None
+    dataset: str | None = None
+    preset: str | None = None
+    accuracy: float | None = None
+    interval: Interval | None = None
+    samples: int | None = None
+    parent: str | None = None
+    started_from: str | None = None
+    spent: dict[str, Spent] = field(default_factory=dict)
+    drift: str | None = None
+    report: bool = False
+    problems: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """All stages together."""
+        return sum(spent.seconds for spent in self.spent.values())
+
+    @property
+    def address(self) -> str:
+        """The folder's address on the page, whatever characters its name has."""
+        return f"runs/{quote(os.fsencode(self.name))}"
+
+
+@dataclass(frozen=True)
+class Champions:
+    """The histories of champions, by dataset, in their order; and the files that could not be read."""
+
+    histories: dict[str, tuple[Decision, ...]] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    @cached_property
+    def standing(self) -> dict[str, str]:
+        """The champion of each dataset that has one."""
+        last = {dataset: history[-1].champion for dataset, history in self.histories.items() if history}
+        return {dataset: champion for dataset, champion in last.items() if champion}
+
+    @cached_property
+    def decisions(self) -> dict[str, str]:
+        """What was decided about each run, the last word where there were several."""
+        entries = (entry for history in self.histories.values() for entry in history)
+        return {entry.run: entry.decision for entry in entries if entry.run}
+
+
+def runs_of(artifacts: Path) -> list[Run]:
+    """Every published run, the newest first; those whose time is unknown come last."""
+    runs = [_run(path.parent) for path in (artifacts / "runs").glob("[!.]*/manifest.json")]
+    oldest = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+    return sorted(runs, key=lambda run: (run.created or oldest, run.name), reverse=True)
+
+
+def champions_of(artifacts: Path) -> Champions:
+    """The histories under `champions/DATASET/NNNNNN.json`; no folder: nobody has decided anything yet."""
+    histories: dict[str, list[Decision]] = {}
+    problems: list[str] = []
+    for path in sorted((artifacts / CHAMPIONS).glob("[!.]*/[0-9]*.json")):
+        decision = _understood(Decision, path, problems)
+        if decision is not None:
+            histories.setdefault(decision.dataset, []).append(decision)
+    ordered = {
+        name: tuple(sorted(found, key=lambda decision: decision.number)) for name, found in sorted(histories.items())
+    }
+    return Champions(ordered, tuple(problems))
+
+
+def _run(folder: Path) -> Run:
+    problems: list[str] = []
+    manifest = _understood(Manifest, folder / "manifest.json", problems)
+    if manifest is None:
+        return Run(folder.name, report=(folder / "report.html").is_file(), problems=tuple(problems))
+    if manifest.format != MANIFEST_FORMAT:
+        problems.append(f"format {manifest.format}; this version knows {MANIFEST_FORMAT}")
+    problems += _missing(folder, manifest)
+    measured = _sealed(Measured, folder, "metrics.json", manifest, problems)
+    timings = _sealed(list[Timing], folder, "timings.json", manifest, problems)
+    drift = folder / "drift.json"
+    worst = _understood(Drift, drift, problems) if drift.exists() else None
+    return Run(
+        name=folder.name,
+        created=manifest.created,
+        dataset=manifest.dataset,
+        preset=manifest.preset,
+        accuracy=(measured or manifest).accuracy,
+        interval=(measured or manifest).interval,
+        samples=measured.samples if measured else None,
+        parent=manifest.parent,
+        started_from=manifest.started_from,
+        spent=_by_stage(timings or ()),
+        drift=worst.worst if worst else None,
+        report=(folder / "report.html").is_file(),
+        problems=tuple(problems),
+    )
+
+
+def _missing(folder: Path, manifest: Manifest) -> list[str]:
+    """Files that are not there, or not of the size that was published; the small ones are read and compared besides."""
+    found = []
+    for name, seal in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{name} is missing")
+        elif path.stat().st_size != seal.bytes:
+            found.append(f"{name} has {path.stat().st_size:,} bytes, published were {seal.bytes:,}")
+    return found
+
+
+def _sealed(form: type[Form], folder: Path, name: str, manifest: Manifest, problems: list[str]) -> Form | None:
+    """A file of the run, where its bytes are those that were published; a file that the manifest has not is older."""
+    seal = manifest.files.get(name)
+    if seal is None:
+        problems.append(f"no {name}: an older format")
+        return None
+    return _understood(form, folder / name, problems, seal)
+
+
+def _understood(form: type[Form], path: Path, problems: list[str], seal: FileSeal | None = None) -> Form | None:
+    """The content of a JSON file in its form; None where it is not that, with the problem told once."""
+    try:
+        content = path.read_bytes()
+        if seal is None or hashlib.sha256(content).hexdigest() == seal.sha256:
+            return TypeAdapter(form).validate_json(content)
+        problems.append(f"{path.name} has other bytes than were published")
+    except FileNotFoundError:
+        if seal is None:  # else it is told as missing already
+            problems.append(f"{path.name} is missing")
+    except OSError as error:
+        problems.append(f"{path.name} cannot be read: {os.strerror(error.errno or 0)}")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        problems.append(f"{path.name} is damaged or of another format{f', at {where}' if where else ''}")
+    return None
+
+
+def _by_stage(timings: Sequence[Timing]) -> dict[str, Spent]:
+    spent: dict[str, Spent] = {}
+    for timing in timings:
+        stage = timing.step.partition(" ")[0]
+        before = spent.get(stage, Spent(0.0, reused=True))
+        spent[stage] = Spent(before.seconds + timing.seconds, reused=before.reused and timing.reused)
+    return spent

@@ -1,0 +1,50 @@
+"""How figures, durations and foreign texts are written on pages for people. A foundation: report and site share it."""
+
+from __future__ import annotations
+
+import unicodedata
+
+NARROW = "\u202f"  # narrow no-break space, before units
+
+
+def percent(share: float, decimals: int = 1) -> str:
+    """A share in percent; never rounded to 0 or 100 where it is neither."""
+    text = f"{100 * share:.{decimals}f}"
+    looks_exact = float(text) in {0.0, 100.0}
+    if looks_exact and share not in {0.0, 1.0} and decimals < 6:
+        return percent(share, decimals + 1)
+    if looks_exact and share > 0 and share < 0.5:
+        return f"under {10.0**-decimals:.{decimals}f}{NARROW}%"
+    return f"{text}{NARROW}%"
+
+
+def seconds(value: float) -> str:
+    """A duration as people say it."""
+    if value < 10:
+        return f"{value:.2f}{NARROW}s"
+    if value < 120:
+        return f"{value:.1f}{NARROW}s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes}{NARROW}min {rest:02d}{NARROW}s"
+
+
+def number(value: int) -> str:
+    """A count with its thousands set apart."""
+    return f"{value:,}"
+
+
+def visible(text: str) -> str:
+    """The text with control, direction-changing and unpaired surrogate characters spelled out, as in [U+202E]."""
+    return "".join(f"[U+{ord(c):04X}]" if _deceives(c) else c for c in text)
+
+
+def finalized(value: object) -> object:
+    """What a template shows of a value: in plain text, whatever could deceive a reader is spelled out."""
+    return visible(value) if type(value) is str else value
+
+
+def _deceives(character: str) -> bool:
+    return unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or unicodedata.bidirectional(character) in {
+        *("LRE", "RLE", "LRO", "RLO", "PDF"),
+        *("LRI", "RLI", "FSI", "PDI"),
+    }

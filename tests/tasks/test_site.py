@@ -1,0 +1,319 @@
+"""The index of all runs as HTML: what it says, in which order, what it escapes, and what it survives."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import itertools
+import json
+import re
+import threading
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from site_contents import decided, history_in, run_in, seal
+
+from tasks.proportions import wilson
+from tasks.site import write_index
+from tasks.site.chart import BOTTOM, HEIGHT, TOP, chart_of
+from tasks.site.records import Champions, Run, champions_of, runs_of
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VOID = {"meta", "link", "br", "img", "input"}
+HOSTILE = "<script>alert('x')</script>\" onload='y' &amp; \u202eabc"
+HOSTILE_SHOWN = "<script>alert('x')</script>\" onload='y' &amp; [U+202E]abc"
+
+
+class Page(HTMLParser):
+    """The page's tags with attributes, its text, and the rows of its tables; fails where elements are not nested."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.rows: list[list[str]] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in {"td", "th"}:
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in {"style", "script"}:
+            self.text += f" {data}"
+            if {"td", "th"} & set(self.open):
+                self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.text.split())
+
+    def row(self, begins: str) -> list[str]:
+        """The first row whose first cell begins so."""
+        return next(row for row in self.rows if row[0].startswith(begins))
+
+
+def page_of(artifacts: Path) -> Page:
+    return Page(write_index(artifacts).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("artifacts")
+    history_in(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(artifacts: Path) -> Page:
+    return page_of(artifacts)
+
+
+def test_every_run_is_there_the_newest_first(artifacts: Path, page: Page) -> None:
+    names = [attributes["data-name"] for tag, attributes in page.tags if tag == "tr" and "data-name" in attributes]
+    assert names == sorted((path.name for path in (artifacts / "runs").iterdir()), reverse=True)
+    assert "12 published runs" in page.words
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert all(f"runs/{name}/report.html" in links for name in names)
+
+
+def test_numbers_are_those_of_the_files(page: Page) -> None:
+    row = page.row("20261101-030000-mnist-rows-0000")
+    assert row[1:7] == [
+        *("1 Nov 2026, 03:00", "mnist", "rows"),
+        *("98.98 % 98.76 % to 99.16 %", "10,000", "94.8 s"),
+    ]
+    durations = next(row for row in page.rows if row[0] == "20261102-030000-mnist-rows-0001" and "0.50 s" in row)
+    assert durations[1:7] == ["2.00 s", "0.50 s", "0.25 s", "89.0 s", "2.00 s", "93.8 s"]
+
+
+def test_champions_and_promotions_are_marked(page: Page) -> None:
+    assert page.row("20261106-030000-mnist-best-0005")[7] == "champion promoted"
+    assert page.row("20261104-030000-mnist-rows-0003")[7] == "promoted"
+    assert page.row("20261105-030000-mnist-rows-0004")[7] == "kept"
+    assert page.row("20261103-101500-fashion-mnist-rows-aaaa")[7] == "never compared"
+    assert "Champion of mnist 99.34" in page.words
+    assert page.words.index("9 undecided") < page.words.index("1 first champion")
+    assert page.row("20261104-030000-mnist-rows-0003")[8] == "warn"
+    assert page.row("20261105-030000-mnist-rows-0004")[8] == "not measured"
+
+
+def test_without_champions_or_drift_their_columns_are_not_there(tmp_path: Path) -> None:
+    run_in(tmp_path, "a")
+    page = page_of(tmp_path)
+    assert "Champion none yet" in page.words
+    assert {"Promotion", "Drift"}.isdisjoint(page.rows[0])
+
+
+def test_nothing_is_loaded_and_only_the_own_script_runs(artifacts: Path, page: Page) -> None:
+    html = (artifacts / "index.html").read_text(encoding="utf-8")
+    links = [v for _, attributes in page.tags for n, v in attributes.items() if n in {"src", "href", "srcset"}]
+    assert [link for link in links if link and not link.startswith(("#", "data:,", "runs/"))] == []
+    assert "url(" not in html
+    script = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    assert len(script) == 1
+    digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; ")
+    assert f"script-src 'sha256-{digest}';" in policy
+
+
+def test_structure_is_one_that_can_be_read_aloud(page: Page) -> None:
+    assert ("html", {"lang": "en"}) in page.tags
+    assert [tag for tag, _ in page.tags if tag == "h1"] == ["h1"]
+    assert all(attributes.get("scope") for tag, attributes in page.tags if tag == "th")
+    tables = sum(tag == "table" for tag, _ in page.tags)
+    assert tables == 3
+    assert sum(tag == "caption" for tag, _ in page.tags) == tables
+    assert [a["aria-sort"] for t, a in page.tags if t == "th" and "aria-sort" in a] == ["descending"] * 2
+    assert all(a.get("aria-label") or a.get("aria-hidden") for t, a in page.tags if t == "svg")
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    pointed = [a.get("for") or a.get("aria-labelledby") or (a.get("href") or "")[1:] for _, a in page.tags]
+    anchors = [a["href"] for t, a in page.tags if t == "a" and (a["href"] or "").startswith("#")]
+    assert {anchor[1:] for anchor in anchors if anchor} <= set(ids)
+    assert set(ids) & set(pointed)
+
+
+def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path) -> None:
+    folder = run_in(tmp_path, "a'b\"<i>&#", dataset=HOSTILE, preset=HOSTILE, parent=HOSTILE, started_from=HOSTILE)
+    (folder / "drift.json").write_text(json.dumps({"worst": HOSTILE}))
+    path = decided(tmp_path, 1, HOSTILE, HOSTILE, HOSTILE, dataset="x", reasons=(HOSTILE,))
+    path.write_text(path.read_text().replace('"dataset": "x"', f'"dataset": {json.dumps(HOSTILE)}'))
+    page = page_of(tmp_path)
+    assert [tag for tag, _ in page.tags if tag == "script"] == ["script"]
+    assert "i" not in {tag for tag, a in page.tags if "class" not in a}
+    assert not any("onload" in attributes for _, attributes in page.tags)
+    assert page.text.count(HOSTILE_SHOWN) >= 8
+    assert "\u202e" not in (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "runs/a%27b%22%3Ci%3E%26%23/report.html" in [a.get("href") for _, a in page.tags]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("manifest.json", b"{", "manifest.json is damaged or of another format"),
+        ("manifest.json", b"[]", "manifest.json is damaged or of another format"),
+        ("manifest.json", b'{"format": 0, "run": "a"}', "manifest.json is damaged or of another format, at created"),
+        ("metrics.json", b"", "metrics.json has 0 bytes"),
+        ("metrics.json", None, "metrics.json is missing"),
+        ("timings.json", None, "timings.json is missing"),
+        ("report.html", None, "report.html is missing"),
+        ("drift.json", b"\xff", "drift.json is damaged or of another format"),
+    ],
+)
+def test_damaged_runs_are_told_and_others_are_shown(
+    tmp_path: Path, file: str, content: bytes | None, told: str
+) -> None:
+    run_in(tmp_path, "sound")
+    folder = run_in(tmp_path, "broken", day=1)
+    if content is None:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_bytes(content)
+    page = page_of(tmp_path)
+    assert told in page.row("broken")[-1]
+    assert page.row("sound")[-1] == "as published"
+    assert ("runs/broken/report.html" in [a.get("href") for _, a in page.tags]) == (file != "report.html")
+
+
+def test_bytes_that_were_changed_are_not_believed(tmp_path: Path) -> None:
+    folder = run_in(tmp_path, "a", correct=9_000)
+    metrics = folder / "metrics.json"
+    metrics.write_text(metrics.read_text().replace("9000", "9999").replace("0.9,", "1.0,"))
+    [run] = runs_of(tmp_path)
+    assert run.problems == ("metrics.json has other bytes than were published",)
+    assert run.accuracy == 0.9  # as the manifest states it
+
+
+def test_another_format_is_told(tmp_path: Path) -> None:
+    run_in(tmp_path, "later", format=2, something_new={"a": 1})
+    folder = run_in(tmp_path, "earlier", day=1)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    del manifest["files"]["timings.json"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    earlier, later = runs_of(tmp_path)
+    assert later.problems == ("format 2; this version knows 1",)
+    assert earlier.problems == ("no timings.json: an older format",)
+    assert earlier.accuracy == later.accuracy == 0.99
+
+
+def test_decisions_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    run_in(tmp_path, "a")
+    decided(tmp_path, 1, "first champion", "a", "a").with_name("000002.json").write_text("{")
+    page = page_of(tmp_path)
+    assert "000002.json is damaged or of another format" in page.words
+    assert "champion first champion" in page.row("a")
+
+
+def test_a_champion_that_was_removed_is_told(tmp_path: Path) -> None:
+    run_in(tmp_path, "b", day=1)
+    decided(tmp_path, 1, "first champion", "a", "a")
+    assert "Champion of mnist not known a , no longer here" in page_of(tmp_path).words
+    assert chart_of("mnist", runs_of(tmp_path), champions_of(tmp_path)).line == ""
+
+
+def test_no_runs_make_a_page_as_well(tmp_path: Path) -> None:
+    page = page_of(tmp_path)
+    assert "0 published runs" in page.words
+    assert "table" not in {tag for tag, _ in page.tags}
+
+
+def test_a_folder_without_manifest_or_half_removed_is_no_run(tmp_path: Path) -> None:
+    run_in(tmp_path, "whole")
+    (run_in(tmp_path, "half") / "manifest.json").unlink()
+    run_in(tmp_path, ".away.removed")
+    assert [run.name for run in runs_of(tmp_path)] == ["whole"]
+
+
+def test_equal_runs_make_equal_bytes_and_no_other_file_is_left(tmp_path: Path) -> None:
+    run_in(tmp_path, "a")
+    before = write_index(tmp_path).read_bytes()
+    assert write_index(tmp_path).read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "store", "index.html"}
+
+
+def test_the_last_writer_has_seen_every_run(tmp_path: Path) -> None:
+    """Whoever had to wait for the lock reads after it: a run that was published meanwhile is on the page."""
+    run_in(tmp_path, "a")
+    with Store(tmp_path).lock("index"):
+        waiting = threading.Thread(target=write_index, args=(tmp_path,))
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+        run_in(tmp_path, "b", day=1)
+    waiting.join(30)
+    assert "<bdi>b</bdi>" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_line_follows_who_was_champion(artifacts: Path) -> None:
+    chart = chart_of("mnist", runs_of(artifacts), champions_of(artifacts))
+    by_name = {point.run.name: point for point in chart.points}
+    first, third, fifth = (
+        by_name[f"2026110{d}-030000-mnist-{p}"].y for d, p in ((1, "rows-0000"), (4, "rows-0003"), (6, "best-0005"))
+    )
+    heights = [float(y) for y in re.findall(r"V([0-9.]+)", chart.line)]
+    assert heights == [first] * 3 + [third] * 4 + [fifth] * 4
+    assert [point.run.name for point in chart.points if point.champion] == ["20261106-030000-mnist-best-0005"]
+    assert chart.line.count("M") == 1
+
+
+@given(st.lists(st.tuples(st.integers(1, 100_000), st.floats(0, 1)), min_size=1, max_size=60))
+def test_points_lie_inside_and_in_order_of_accuracy(results: list[tuple[int, float]]) -> None:
+    counted = [(round(share * samples), samples) for samples, share in results]
+    runs = [
+        Run(
+            name=str(i),
+            created=datetime.datetime.fromtimestamp(-i * 86_400, datetime.UTC),
+            dataset="d",
+            preset="p",
+            accuracy=correct / samples,
+            interval=wilson(correct, samples),
+        )
+        for i, (correct, samples) in enumerate(counted)
+    ]
+    chart = chart_of("d", runs, Champions())
+    assert [point.run.name for point in chart.points] == [str(i) for i in reversed(range(len(runs)))]
+    for point in chart.points:
+        assert TOP <= point.upper <= point.y <= point.lower <= HEIGHT - BOTTOM
+        assert chart.left < point.x < chart.right
+    accuracy = np.array([point.run.accuracy for point in chart.points])
+    heights = np.array([point.y for point in chart.points])
+    assert (np.diff(heights[np.argsort(accuracy)]) <= 0.11).all()  # y is rounded to a tenth
+    places = [y for y, _ in chart.ticks]
+    assert chart.ticks
+    assert all(after - before >= 26 for before, after in itertools.pairwise(places))
+
+
+def test_files_are_compared_by_size_without_being_read(tmp_path: Path) -> None:
+    folder = run_in(tmp_path, "a")
+    (folder / "model.keras").write_bytes(b"12345")
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["files"]["model.keras"] = seal(folder / "model.keras")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert runs_of(tmp_path)[0].problems == ()
+    (folder / "model.keras").write_bytes(b"1234")
+    assert runs_of(tmp_path)[0].problems == ("model.keras has 4 bytes, published were 5",)

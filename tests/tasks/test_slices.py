@@ -1,0 +1,283 @@
+"""Slices, suspects, floors and repeated images, each against a count that NumPy makes the long way."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.metrics import Metrics
+from tasks.evaluate import floors
+from tasks.evaluate.floors import Samples, Scale, centroid_map, floors_of, logistic_map, spread_rows
+from tasks.evaluate.slices import MOST_BINS, Quarters, Slices, blank_tail_of
+from tasks.evaluate.suspects import SelfConfidence, answers_in, suspects_among
+from tasks.measures import measure
+from tasks.proportions import wilson
+from tasks.repeats import MOST_PAIRS, Images, repeated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+@given(
+    st.lists(st.tuples(st.integers(-50, 3_000), st.booleans()), min_size=1, max_size=200),
+    st.integers(1, 50),
+)
+def test_quarters_are_cut_at_the_quartiles(samples: list[tuple[int, bool]], batch: int) -> None:
+    values, right = np.array([v for v, _ in samples]), np.array([r for _, r in samples])
+    quarters = Quarters(values.min(), values.max(), whole=True)
+    for start in range(0, len(values), batch):
+        quarters.add(values[start : start + batch], right[start : start + batch])
+    cuts = [-np.inf, *np.quantile(values, [0.25, 0.5, 0.75], method="inverted_cdf"), np.inf]
+    inside = [(values > low) & (values <= high) for low, high in itertools.pairwise(cuts)]
+    expected = [
+        (values[i].min(), values[i].max(), i.sum(), right[i].sum(), wilson(int(right[i].sum()), int(i.sum())))
+        for i in inside
+        if i.any()
+    ]
+    assert [(s.lower, s.upper, s.samples, s.correct, s.interval) for s in quarters.slices()] == expected
+
+
+def test_quarters_of_many_values_are_cut_to_the_width_of_a_bin() -> None:
+    values = np.random.default_rng(0).normal(size=10_000)
+    quarters = Quarters(values.min(), values.max(), whole=False)
+    quarters.add(values, values > 0)
+    found = quarters.slices()
+    width = (values.max() - values.min()) / MOST_BINS
+    assert sum(s.samples for s in found) == len(values)
+    assert [s.upper for s in found[:3]] == pytest.approx(np.quantile(values, [0.25, 0.5, 0.75]), abs=2 * width + 1e-3)
+    assert all(abs(s.samples - 2_500) <= 2 for s in found)
+    wide = Quarters(0, 10 * MOST_BINS, whole=True)
+    wide.add(np.array([0, 5 * MOST_BINS, 10 * MOST_BINS]), np.array([True, True, False]))
+    assert [s.correct for s in wide.slices()] == [1, 1, 0]
+
+
+def test_one_value_alone_is_one_quarter() -> None:
+    quarters = Quarters(7, 7, whole=True)
+    quarters.add(np.full(9, 7), np.arange(9) < 6)
+    [only] = quarters.slices()
+    assert (only.lower, only.upper, only.samples, only.correct) == (7, 7, 9, 6)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_blank_tail_is_counted_from_the_end(seed: int) -> None:
+    images = np.random.default_rng(seed).integers(0, 2, (20, 9), dtype=np.uint8)
+    images[0] = 0
+    assert blank_tail_of(images).tolist() == [9 - len(bytes(row).rstrip(b"\0")) for row in images]
+
+
+@pytest.mark.parametrize("dtype", ["u1", ">i2", ">f4"])
+@pytest.mark.parametrize("every_step", [False, True])
+def test_slices_of_sequences_are_those_of_their_images(dtype: str, *, every_step: bool) -> None:
+    """Whether T images make a sequence or each is one by itself, in whatever batches, and in the half that it is in."""
+    generator = np.random.default_rng(3)
+    images = (generator.integers(0, 100, (75, 12)) * (generator.random((75, 12)) < 0.5)).astype(dtype)
+    right = generator.random(75) < 0.8
+    x = images.reshape(25, 3, 12) if every_step else images.reshape(75, 3, 4)
+    each = 3 if every_step else 1
+    slices = Slices(x, every_step=every_step)
+    for start in range(0, len(x), 10):
+        rows = np.arange(start * each, min(len(x), start + 10) * each)
+        slices.add(rows, x[start : start + 10], right[rows])
+    found = {slicing.by: slicing.slices for slicing in slices.slicings()}
+    assert [(s.samples, s.correct) for s in found["half"]] == [(38, right[:38].sum()), (37, right[38:].sum())]
+    for by, values in (("ink", images.astype(np.float64).sum(axis=1)), ("blank tail", blank_tail_of(images))):
+        cut = np.quantile(values, 0.25, method="inverted_cdf")
+        lowest = found[by][0]  # type: ignore[index]
+        assert (lowest.samples, lowest.correct) == ((values <= cut).sum(), right[values <= cut].sum())
+        assert sum(s.samples for s in found[by]) == 75  # type: ignore[index]
+
+
+def suspects_the_long_way(labels: NDArray[np.int64], p: NDArray[np.float64]) -> set[tuple[int, int]]:
+    """Confident learning as written down, sample by sample."""
+    classes = p.shape[1]
+    thresholds = [p[labels == j, j].mean() if (labels == j).any() else np.inf for j in range(classes)]
+    found = set()
+    for row, label in enumerate(labels):
+        over = [j for j in range(classes) if p[row, j] >= thresholds[j]]
+        if over and p[row].argmax() != label:
+            likely = max(over, key=lambda j: p[row, j])
+            if likely != label:
+                found.add((row, likely))
+    return found
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6))
+@settings(deadline=None)
+def test_suspects_are_those_of_confident_learning(seed: int, classes: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, classes, 80)
+    labels[labels == classes - 1] = seed % classes  # a class may have no samples
+    logits = generator.normal(size=(80, classes)) * 2
+    logits[np.arange(80), labels] += 2
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    confidence = SelfConfidence(classes)
+    for start in range(0, 80, 30):
+        confidence.add(labels[start : start + 30], p[start : start + 30])
+    batches = [(np.arange(s, min(s + 33, 80)), labels[s : s + 33], p[s : s + 33]) for s in range(0, 80, 33)]
+    found = suspects_among(batches, confidence.thresholds(), first=3, most=1_000)
+    expected = suspects_the_long_way(labels, p)
+    assert {(s.index, s.suggested - 3) for s in found.worst} == expected
+    assert found.count == len(expected)
+    doubts = [s.probability_of_suggested - s.probability_of_label for s in found.worst]
+    assert doubts == sorted(doubts, reverse=True)
+    few = suspects_among(batches, confidence.thresholds(), first=3, most=2)
+    assert few.worst == found.worst[:2]
+    assert few.count == found.count
+
+
+def test_a_label_that_was_changed_is_suspected() -> None:
+    generator = np.random.default_rng(1)
+    labels = generator.integers(0, 4, 500)
+    p = np.full((500, 4), 0.01)
+    p[np.arange(500), labels] = 0.97
+    written = labels.copy()
+    changed = [7, 99, 250]
+    written[changed] = (labels[changed] + 1) % 4
+    confidence = SelfConfidence(4)
+    confidence.add(written, p)
+    found = suspects_among([(np.arange(500), written, p)], confidence.thresholds())
+    assert [(s.index, s.suggested) for s in found.worst] == [(row, labels[row]) for row in changed]
+
+
+def test_answers_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    p = np.random.default_rng(2).random((9_000, 3)).astype(np.float32)
+    columns = {
+        "index": pa.array(np.arange(9_000)),
+        "label": pa.array((np.arange(9_000) % 3 + 5).astype(np.int32)),
+        "probabilities": pa.FixedSizeListArray.from_arrays(pa.array(p.reshape(-1)), 3),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "p.parquet")
+    index, labels, answers = (np.concatenate(part) for part in zip(*answers_in(tmp_path / "p.parquet", 5), strict=True))
+    assert (index == np.arange(9_000)).all()
+    assert (labels == np.arange(9_000) % 3).all()
+    assert (answers == p).all()
+
+
+def blobs(n: int, seed: int, dtype: str = "u1") -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Images (n, 5, 6) of four classes, each brighter in a place of its own."""
+    generator = np.random.default_rng(seed)
+    labels = (np.arange(n) * 7 % 4).astype(np.int32)
+    images = generator.integers(0, 120, (n, 30))
+    for k in range(4):
+        images[labels == k, 7 * k : 7 * k + 7] += 60
+    return images.reshape(n, 5, 6).astype(dtype), labels
+
+
+def test_the_nearest_centroid_is_the_nearest() -> None:
+    x, labels = blobs(300, 0)
+    images = x.reshape(300, 30)
+    scale = Scale.of(images, np.arange(300))
+    weights, bias = centroid_map(images, labels, np.arange(300), scale, 5)
+    means = np.stack([images[labels == k].mean(axis=0) / 255 for k in range(4)])
+    test = blobs(200, 9)[0].reshape(200, 30) / 255
+    distances = ((test[:, None] - means) ** 2).sum(axis=2)
+    assert ((test @ weights + bias).argmax(axis=1) == distances.argmin(axis=1)).all()
+    assert bias[4] == -np.inf  # no training images of it
+
+
+def test_logistic_regression_is_the_recipe_of_its_docstring() -> None:
+    """Against the same steps in float64, one sample at a time."""
+    x, labels = blobs(70, 1)
+    images = x.reshape(70, 30)
+    found, found_bias = logistic_map(images, labels, np.arange(70), Scale(0.0, 255.0), 4)
+    weights, bias = np.zeros((30, 4)), np.zeros(4)
+    moving, moving_bias = np.zeros_like(weights), np.zeros_like(bias)
+    generator = np.random.Generator(np.random.PCG64(floors.SEED))
+    for epoch in range(floors.EPOCHS):  # 70 images are one batch
+        gradient, gradient_bias = np.zeros_like(weights), np.zeros_like(bias)
+        for row in generator.permutation(70):
+            z = images[row] / 255 @ weights + bias
+            p = np.exp(z) / np.exp(z).sum() - np.eye(4)[labels[row]]
+            gradient, gradient_bias = gradient + np.outer(images[row] / 255, p) / 70, gradient_bias + p / 70
+        rate = floors.RATE * (1 - epoch / floors.EPOCHS)
+        moving, moving_bias = (
+            floors.MOMENTUM * moving + rate * gradient,
+            floors.MOMENTUM * moving_bias + rate * gradient_bias,
+        )
+        weights, bias = weights - moving, bias - moving_bias
+    assert found == pytest.approx(weights, abs=1e-5)
+    assert found_bias == pytest.approx(bias, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["u1", ">i4", ">f8"])
+def test_floors_count_right_answers_and_are_the_same_again(dtype: str) -> None:
+    train, test = Samples(*blobs(4_000, 2, dtype)), Samples(*blobs(500, 3, dtype))
+    found = floors_of(train, test, 4)
+    assert [floor.name for floor in found] == ["nearest centroid", "logistic regression"]
+    for floor in found:
+        assert floor.accuracy == floor.correct / 500
+        assert floor.accuracy > 0.85
+        assert floor.interval == wilson(floor.correct, 500)
+        assert floor.trained_on == 4_000
+    assert floors_of(train, test, 4) == found
+
+
+def test_frames_have_the_floors_of_their_images() -> None:
+    (x, labels), (test, test_labels) = blobs(400, 4), blobs(60, 5)
+    alone = floors_of(Samples(x, labels), Samples(test, test_labels), 4)
+    framed = Samples(x.reshape(100, 4, 30), labels.reshape(100, 4))
+    tested = Samples(test.reshape(15, 4, 30), test_labels.reshape(15, 4))
+    assert floors_of(framed, tested, 4) == alone
+
+
+@pytest.mark.parametrize(("images", "pixels", "seen"), [(60_000, 784, 60_000), (240_000, 784, 60_000), (10, 10**9, 1)])
+def test_no_more_images_are_seen_than_are_allowed(images: int, pixels: int, seen: int) -> None:
+    rows = spread_rows(images, pixels)
+    assert len(rows) == len(np.unique(rows)) == seen
+    assert rows.max() < images
+    assert set(np.diff(rows)) <= {images // seen}
+
+
+def rows_of(images: NDArray[np.uint8], labels: NDArray[np.int32], batch: int = 17) -> Images:
+    kept = Images()
+    for start in range(0, len(images), batch):
+        kept.add(images[start : start + batch], labels[start : start + batch])
+    return kept
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_repeated_images_are_counted_as_by_hand(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    train, test = (generator.integers(0, 3, (n, 3), dtype=np.uint8) for n in (40, 25))
+    labels, test_labels = (generator.integers(0, 2, n).astype(np.int32) for n in (40, 25))
+    leak, within, within_test = repeated(rows_of(train, labels), rows_of(test, test_labels))
+    first = {bytes(row): i for i, row in reversed([*enumerate(train)])}
+    first_test = {bytes(row): i for i, row in reversed([*enumerate(test)])}
+    expected = [
+        (leak, [(first[bytes(r)], i) for i, r in enumerate(test) if bytes(r) in first], labels, test_labels),
+        (within, [(first[bytes(r)], i) for i, r in enumerate(train) if first[bytes(r)] != i], labels, labels),
+        (within_test, [(first_test[bytes(r)], i) for i, r in enumerate(test) if first_test[bytes(r)] != i],
+         test_labels, test_labels),
+    ]  # fmt: skip
+    for found, pairs, ones, others in expected:
+        assert found.rows == len(pairs)
+        assert found.disagreeing == sum(ones[a] != others[b] for a, b in pairs)
+        assert [(p.first, p.second) for p in found.pairs] == pairs[:MOST_PAIRS]
+        assert all((p.first_label, p.second_label) == (ones[p.first], others[p.second]) for p in found.pairs)
+    assert (leak.of, within.of, within_test.of) == (25, 40, 25)
+
+
+def test_rows_are_told_apart_by_sha256() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 50), dtype=np.uint8)
+    digests = rows_of(images, np.zeros(20, np.int32)).digests
+    assert [row.tobytes() for row in digests] == [hashlib.sha256(row.tobytes()).digest()[:16] for row in images]
+    nothing = repeated(Images(), Images())
+    assert [found.rows for found in nothing] == [0, 0, 0]
+
+
+def test_metrics_of_earlier_versions_can_be_read() -> None:
+    metrics = measure(np.array([0, 1]), np.eye(2, dtype=np.float32), ("a", "b"))
+    earlier = metrics.model_dump(mode="json", exclude={"slices", "suspects", "floors"})
+    assert Metrics.model_validate(earlier) == metrics
+    assert metrics.suspects is None
