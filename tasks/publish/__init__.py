@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from prefect import task
 
+from schemas.champion import Verdict
 from schemas.configuration import RunConfiguration
 from schemas.drift import Drift
 from schemas.errors import StorageError
@@ -277,6 +278,8 @@ def _write_report(draft: Draft) -> None:
         reused=frozenset(timing.step for timing in draft.timings if timing.reused),
         environment=environment(),
         files={path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()},
+        verdict=Verdict.model_validate_json((folder / VERDICT_FILE).read_bytes()),
+        drift=Drift.model_validate_json((folder / DRIFT_FILE).read_bytes()),
     )
     (folder / "report.html").write_text(render(contents), encoding="utf-8")
 

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from numpy.typing import NDArray
 
+    from schemas.champion import Verdict
     from schemas.configuration import RunConfiguration
+    from schemas.drift import Drift
     from schemas.handles import Split, Station
     from schemas.history import History
     from schemas.ledger import Equation, Ledger
@@ -73,6 +75,8 @@ class ReportContents:
     verdicts: tuple[str, ...] = ()
     seen: NDArray[Any] | None = None
     suspects: NDArray[np.uint8] | None = None
+    verdict: Verdict | None = None
+    drift: Drift | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from schemas.champion import Demands, Finding, Paired, Verdict
 from schemas.configuration import Reshape, RunConfiguration
+from schemas.drift import Drift, Profile, Shift
 from schemas.history import Epoch, History
 from schemas.ledger import Ledger
 from schemas.metrics import Floor
@@ -237,6 +239,8 @@ def contents_of(
         "suspects": np.array([digit(s.label, s.index) for s in suspects]).reshape(-1, 28, 28),
         "sequence": sequence,
         "sequence_picture": digit(7),
+        "verdict": verdict_of(),
+        "drift": drift_of(),
         "timings": {
             "download train images": 1.92,
             "download test images": 0.71,
@@ -253,3 +257,24 @@ def contents_of(
         "files": {"model.keras": DIGEST, "metrics.json": DIGEST, "predictions.parquet": DIGEST},
     }
     return ReportContents(**{**fields, **changes})
+
+
+def verdict_of(what: str = "better than the champion", **changes: Any) -> Verdict:  # noqa: ANN401 - any of its fields
+    """A verdict on a model that was no better."""
+    paired = Paired(
+        samples=10_000, both=9_850, only_new=31, only_old=28, neither=91, p=0.397, difference=0.0003,
+        interval=(-0.0012, 0.0018),
+    )  # fmt: skip
+    findings = (
+        Finding(what="better than always answering the most frequent class", holds=True, found="98.81%, surely above"),
+        Finding(what=what, holds=False, found="31 images only this model got right, 28 only the champion"),
+    )
+    fields = {"decision": "keep", "champion": "mnist-rows-before", "findings": findings, "comparison": paired}
+    return Verdict.model_validate({**fields, "demands": Demands(), **changes})
+
+
+def drift_of(what: str = "shares of the labels") -> Drift:
+    """Training data that have drifted a little."""
+    profile = Profile(rows=60_000, labels=(6_000,) * 10, low=0, high=256, pixels=(1,) * 32, mean=33.3, std=78.6)
+    shift = Shift(what=what, index=0.163, chance=0.0007, level="warn", found="class 3: 10.0% → 19.5%")
+    return Drift(champion="mnist-rows-before", worst="warn", shifts=(shift,), profile=profile)

@@ -9,10 +9,11 @@ import shlex
 import subprocess
 import sys
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
-from report_contents import contents_of, digit, history_of, ledger_of, metrics_of
+from report_contents import contents_of, digit, drift_of, history_of, ledger_of, metrics_of, verdict_of
 
 from schemas.configuration import LstmLayer, Network, Reshape, RunConfiguration, Training
 from schemas.ledger import EQUATIONS, CountsBrokenError, Ledger
@@ -277,6 +278,8 @@ def test_hostile_names_are_shown_and_do_nothing() -> None:
         run=HOSTILE,
         title=HOSTILE,
         verdicts=(HOSTILE,),
+        verdict=verdict_of(HOSTILE),
+        drift=drift_of(HOSTILE),
         environment={HOSTILE: HOSTILE},
         files={HOSTILE: HOSTILE},
         timings={HOSTILE: 1.0},
@@ -458,3 +461,34 @@ def test_the_most_frequent_mistake_is_said_in_words(mistakes: list[int], said: s
     right = [0, 1, 2, *[0] * len(mistakes)]
     metrics = measure(np.array(right), np.eye(3, dtype=np.float32)[answered], ("0", "1", "2"))
     assert _most_frequent_mistake(metrics) == said
+
+
+def test_the_verdict_and_the_drift_are_told_with_their_numbers() -> None:
+    page = Page(render(contents_of()))
+    text = " ".join(page.text.split())
+    assert "The champion stays Before it was published, the model was compared with the champion of its day" in text
+    assert "10,000 test images: +0.03 points, 95 % interval -0.12 to +0.18" in text
+    assert "This model right 9,850 31 This model wrong 28 91" in text
+    assert "p = 0.4; at most 0.05 is demanded" in text
+    assert "The training data have drifted from the champion’s" in text
+    assert "shares of the labels 0.163 0.001 warn class 3: 10.0% → 19.5%" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "heading"),
+    [
+        ({"decision": "first champion", "champion": None, "comparison": None}, "The first champion There was no"),
+        ({"decision": "keep", "champion": None, "comparison": None}, "No champion There was no champion"),
+        ({"decision": "promote"}, "Better than the champion Before"),
+        ({"decision": "undecided", "comparison": None}, "A person decides Before"),
+        ({"decision": "promote", "rescored": True}, "which answered these test images first"),
+    ],
+)
+def test_every_decision_has_its_heading(changes: dict[str, Any], heading: str) -> None:
+    page = Page(render(contents_of(verdict=verdict_of(**changes))))
+    assert heading in " ".join(page.text.split())
+
+
+def test_runs_from_before_there_was_promotion_have_no_such_section() -> None:
+    page = Page(render(contents_of(verdict=None, drift=None)))
+    assert "champion" not in {attributes.get("id") for _, attributes in page.tags}
