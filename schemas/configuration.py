@@ -131,7 +131,12 @@ class Evaluating(Frozen):
     """What evaluation reports."""
 
     calibration_bins: int = Field(default=15, ge=2, le=100, description="Bins of the reliability diagram.")
-    worst_mistakes: int = Field(default=24, ge=0, le=200, description="How many of the surest mistakes are shown.")
+    worst_mistakes: int = Field(
+        default=24,
+        ge=0,
+        le=200,
+        description="How many of the surest mistakes are shown, and at most of the labels that may be wrong.",
+    )
 
 
 class RunConfiguration(Frozen):

@@ -137,7 +137,8 @@ def test_structure_is_one_that_can_be_read_aloud(page: Page) -> None:
 
 def test_every_number_of_the_metrics_is_there(contents: ReportContents, page: Page) -> None:
     metrics = contents.metrics
-    wanted = [percent(metrics.accuracy), *map(percent, metrics.interval), f"{metrics.correct:,}"]
+    wanted = [percent(share, 2) for share in (metrics.accuracy, *metrics.interval)]
+    wanted += [f"{metrics.correct:,}"]
     wanted += [f"{metrics.loss:.4f}", percent(metrics.calibration.ece, 2), percent(metrics.calibration.mce)]
     for c in metrics.classes:
         assert c.precision is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.configuration import Evaluating
+from schemas.handles import Handle, Sequences, TrainedModel
 from schemas.metrics import Metrics
-from tasks.evaluate import floors
+from tasks.evaluate import floors, key_of
 from tasks.evaluate.floors import Samples, Scale, centroid_map, floors_of, logistic_map, spread_rows
 from tasks.evaluate.slices import MOST_BINS, Quarters, Slices, blank_tail_of
 from tasks.evaluate.suspects import SelfConfidence, answers_in, suspects_among
@@ -23,9 +26,9 @@ from tasks.proportions import wilson
 from tasks.repeats import MOST_PAIRS, Images, repeated
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
+
+    from schemas.handles import Split
 
 
 @given(
@@ -281,3 +284,22 @@ def test_metrics_of_earlier_versions_can_be_read() -> None:
     earlier = metrics.model_dump(mode="json", exclude={"slices", "suspects", "floors"})
     assert Metrics.model_validate(earlier) == metrics
     assert metrics.suspects is None
+
+
+def test_the_training_images_are_part_of_what_an_evaluation_depends_on() -> None:
+    def handle(digest: str, *shape: int) -> Handle:
+        return Handle(kind="sequences", place="p", digest=digest, rows=1, shape=shape, dtype="|u1", files={})
+
+    def sequences(split: Split, x: str, targets: str, *shape: int) -> Sequences:
+        return Sequences(split=split, x=handle(x, *shape), targets=handle(targets, shape[0]), receipt=handle("r", 1))
+
+    trained, test = TrainedModel(model=handle("w", 1), counts={}), sequences("test", "x", "t", 4, 2, 3)
+    trainings = [
+        None,
+        sequences("train", "a", "b", 8, 2, 3),
+        sequences("train", "c", "b", 8, 2, 3),
+        sequences("train", "a", "d", 8, 2, 3),
+        sequences("train", "a", "b", 4, 4, 3),
+    ]
+    keys = [key_of(Path(), test, trained, Evaluating(), "cross-entropy", training).digest for training in trainings]
+    assert len(set(keys)) == len(trainings)
