@@ -19,6 +19,7 @@ import numpy as np
 from schemas.errors import ConfigurationError
 from schemas.ledger import EQUATIONS, MEANING
 from schemas.presets import configured
+from tasks.drawing import visible
 from tasks.publish import figures
 from tasks.scan import scan_order
 
@@ -322,4 +323,4 @@ def _literal(value: Any) -> str:  # noqa: ANN401  # any leaf of a configuration
 
 def _finalize(value: object) -> object:
     """Spell out what could deceive a reader, in every plain text that the page shows."""
-    return figures.visible(value) if type(value) is str else value
+    return visible(value) if type(value) is str else value
