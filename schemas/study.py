@@ -33,9 +33,9 @@ MOST_HELD_OUT: Final = 5_000
 
 # One processor's seconds on the reference machine (docs/LOG.md, "The study"): they size the default study, no more.
 SECONDS_A_POINT: Final = 6.0
-SECONDS_A_STEP: Final = 2.2e-6  # of one image in one epoch
+SECONDS_A_STEP: Final = 4.0e-6  # of one image in one epoch
 SECONDS_AN_IMAGE: Final = 1.6e-5
-SECONDS_A_STEP_LOOKED_AT: Final = 3.0e-6  # of one image held out
+SECONDS_A_STEP_LOOKED_AT: Final = 5.0e-6  # of one image held out
 
 
 class StudySettings(Frozen):
@@ -191,11 +191,12 @@ def designed(settings: StudySettings, pixels: int, rows: int) -> tuple[Point, ..
     Raises:
         ConfigurationError: a T does not divide the pixels, or the split is too small.
     """
+    epochs = _epochs(settings)
     held_out = min(MOST_HELD_OUT, round(rows * HELD_OUT_SHARE))
     if not held_out:
         raise ConfigurationError(f"{rows} training images", "enough to hold some out", "Study a larger dataset")
     every = factorisations(pixels)
-    sizes = _sizes(settings, every, rows - held_out, held_out)
+    sizes = _sizes(settings, every, rows - held_out, held_out, epochs)
     return tuple(
         Point(
             recipe=recipe,
@@ -205,7 +206,7 @@ def designed(settings: StudySettings, pixels: int, rows: int) -> tuple[Point, ..
             seed=seed,
             images=sizes[t],
             held_out=held_out,
-            epochs=_epochs(settings),
+            epochs=epochs,
         )
         for seed in range(settings.seeds)
         for scan in dict.fromkeys(settings.scans)
@@ -232,7 +233,7 @@ def _epochs(settings: StudySettings) -> int:
 
 
 def _sizes(
-    settings: StudySettings, every: tuple[tuple[int, int], ...], available: int, held_out: int
+    settings: StudySettings, every: tuple[tuple[int, int], ...], available: int, held_out: int, epochs: int
 ) -> dict[int, int]:
     """Training images by T: all of them, or so many that a whole series of every T keeps its part of the budget.
 
@@ -249,7 +250,7 @@ def _sizes(
         return {t: int(min(most, max(LEAST_IMAGES, 100 * (steps // (100 * t))))) for t, _ in every}
 
     def cost(steps: float) -> float:
-        return sum(seconds_of(t, images, _epochs(settings), held_out) for t, images in sizes(steps).items())
+        return sum(seconds_of(t, images, epochs, held_out) for t, images in sizes(steps).items())
 
     low, high = 1.0, float(most) * every[-1][0]
     for _ in range(60):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -47,9 +48,8 @@ def parameters(summary: Summary) -> str:
     with drawing():
         figure, axes = _axes(summary, "weights of the LSTM layer")
         axes.plot(*zip(*points, strict=True), "o-", color=FIRST)
-        axes.set_yscale("log")
+        axes.set_ylim(0, 1.08 * max(weights for _, weights in points))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.minorticks_off()
         return as_svg(figure, "parameters", "Weights of the LSTM layer against the number of time steps")
 
 
@@ -68,7 +68,8 @@ def output_gradient(summary: Summary) -> str:
         figure, axes = _axes(summary, "gradient at the output")
         _by_recipe(axes, summary, lambda setting: setting.output_gradient)
         axes.set_yscale("log")
-        axes.minorticks_off()
+        axes.set_ylim(1e-3, 10)
+        _powers(axes)
         return as_svg(figure, "loss", "Norm of the gradient that each recipe's loss gives to the output")
 
 
@@ -81,11 +82,10 @@ def gradient(summary: Summary) -> str:
             found = [(s.timesteps, s.gradient_ratio) for s in summary.series(summary.scans[0], recipe)]
             least = min([least, *_draw_ratios(axes, found, recipe, "-")])
         chrono = [(s.timesteps, s.gradient_ratio_chrono) for s in summary.series(summary.scans[0], "sound")]
-        least = min([least, *_draw_ratios(axes, chrono, "sound, chrono bias", ":")])
+        least = min([least, *_draw_ratios(axes, chrono, "sound, chrono biases", ":")])
         axes.set_yscale("log")
         axes.set_ylim(max(least, 1e-120) / 10, 10)
-        axes.locator_params(axis="y", numticks=6)
-        axes.minorticks_off()
+        _powers(axes)
         _legend(axes)
         return as_svg(figure, "gradient", "Share of the gradient that reaches the first quarter of the steps")
 
@@ -96,8 +96,7 @@ def time(summary: Summary) -> str:
         figure, axes = _axes(summary, "seconds, 10,000 images")
         _by_recipe(axes, summary, lambda setting: setting.seconds_of_ten_thousand)
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.minorticks_off()
+        _powers(axes)
         return as_svg(figure, "time", "Time of an epoch for each 10,000 images against the number of time steps")
 
 
@@ -145,7 +144,7 @@ def _accuracy(summary: Summary, scan: Scan) -> Figure:
         axes.fill_between(x, [100 * low for low, _ in intervals], [100 * high for _, high in intervals],
                           color=colour, alpha=0.18, linewidth=0)  # fmt: skip
         means = [100 * setting.accuracy for setting in series]
-        axes.plot(x, means, f"{MARKERS[recipe]}-", color=colour, label=f"{recipe} recipe")
+        axes.plot(x, means, f"{MARKERS[recipe]}-", color=colour, label=recipe)
     axes.set_ylim(0, 103)
     _legend(axes)
     return figure
@@ -178,7 +177,7 @@ def _by_recipe(axes: Axes, summary: Summary, measure: Callable[[Setting], float]
     for recipe in RECIPES:
         series = summary.series(summary.scans[0], recipe)
         points = [(setting.timesteps, measure(setting)) for setting in series]
-        axes.plot(*zip(*points, strict=True), f"{MARKERS[recipe]}-", color=COLOURS[recipe], label=f"{recipe} recipe")
+        axes.plot(*zip(*points, strict=True), f"{MARKERS[recipe]}-", color=COLOURS[recipe], label=recipe)
     _legend(axes)
 
 
@@ -190,6 +189,21 @@ def _draw_ratios(axes: Axes, found: Sequence[tuple[int, float | None]], label: s
     if known:
         axes.plot(*zip(*known, strict=True), f"{marker}{style}", color=colour, label=label)
     return [ratio for _, ratio in known]
+
+
+def _powers(axes: Axes) -> None:
+    """Label a logarithmic axis with a few powers of ten, in characters that need no mathematics to be set."""
+    low, high = axes.get_ylim()
+    first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
+    stride = max(1, -(-(last - first + 1) // 6))
+    ticks = list(range(last, first - 1, -stride))
+    axes.set_yticks([10.0**power for power in ticks], [_power(power) for power in ticks])
+    axes.minorticks_off()
+
+
+def _power(power: int) -> str:
+    digits = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{10.0**power:g}" if -3 <= power <= 3 else f"10{digits}"
 
 
 def _legend(axes: Axes) -> None:
