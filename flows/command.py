@@ -283,7 +283,7 @@ def timesteps(  # noqa: PLR0913 - one parameter an option
     Every point is kept as soon as it is measured: the same command goes on after a stop, and one more seed costs one
     more seed. Measured on training images held out; the test set is never opened.
     """
-    from schemas.study import settings_of
+    from schemas.design import settings_of
 
     settings = settings_of(
         scans=tuple(scan or ()) or None,

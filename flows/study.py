@@ -26,9 +26,10 @@ from flows.dag import processors
 from flows.retrain import dataset_for
 from flows.story import tell_the_story
 from schemas.configuration import Reshape, RunConfiguration, Scan
+from schemas.design import PublishedStudy, StudySettings, StudySubject, designed, seconds_of
 from schemas.errors import StorageError
 from schemas.handles import ROLES, SPLITS, Sequences, Table
-from schemas.study import Point, PointResult, PublishedStudy, StudySettings, StudySubject, designed
+from schemas.study import Point, PointResult
 from tasks.download import download
 from tasks.parse import parse
 from tasks.reshape import reshape
@@ -140,9 +141,9 @@ def measured_points(
         Exception: what stopped the first point that failed, once all others are done and kept.
     """
     store = Store(artifacts)
-    missing = tuple(point for point in points if _known(store, sequences, point) is None)
+    missing = missing_points(store, sequences, points)
     workers = workers_of_this_machine()
-    minutes = sum(point.seconds for point in missing) / 60 / workers
+    minutes = sum(map(seconds_of, missing)) / 60 / workers
     log.info(
         "study: %d points, %d of them there already; the others should take about %.0f min on %d processors",
         *(len(points), len(points) - len(missing), minutes, workers),
@@ -162,6 +163,11 @@ def measured_points(
             str(artifacts),
         )
     return tuple(result for result in results if result)
+
+
+def missing_points(store: Store, sequences: dict[Scan, Sequences], points: Sequence[Point]) -> tuple[Point, ...]:
+    """The points that nobody has measured yet."""
+    return tuple(point for point in points if _known(store, sequences, point) is None)
 
 
 @flow(name="points", description="The points of a study, side by side.", flow_run_name="points", log_prints=False)

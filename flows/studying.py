@@ -20,7 +20,7 @@ from schemas.configuration import RunConfiguration
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from schemas.study import StudySettings
+    from schemas.design import StudySettings
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,8 @@ def _power(power: int) -> str:
 
 
 def _legend(axes: Axes) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, handlelength=1.6, columnspacing=1.1)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, handlelength=1.6, columnspacing=1.1)
 
 
 def _first_series(summary: Summary) -> tuple[Setting, ...]:

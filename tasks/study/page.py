@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from schemas.configuration import Scan, Training
-    from schemas.study import PointResult, StudySubject
+    from schemas.design import StudySubject
+    from schemas.study import PointResult
 
 _TEMPLATE = "study.html.jinja"
-_SHOWN_T: Final = (1, 4, 16, 112)
+_SHOWN_T: Final = (1, 4, 16, 28, 784)
 _SHOWN_STEPS: Final = 4
 _AFTER_T: Final = (28, 112, 784)
 
@@ -83,24 +84,29 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "seconds": seconds, "number": number}
+    environment.filters |= {"percent": percent, "seconds": seconds, "number": number, "power": words.power_told}
     return environment.get_template(_TEMPLATE)
 
 
 def strips(image: NDArray[np.uint8], scan: Scan, timesteps: list[int], *, transposed: bool) -> list[Strip]:
     """What steps of each T see of an image, some of them evenly spaced."""
-    order = scan_order(Reshape(timesteps=1, scan=scan), image.shape)
     upright = image.reshape(len(image), -1)
     found = []
     for t in timesteps:
-        step_of = np.empty(order.size, np.intp)
-        step_of[order] = np.arange(order.size) // (order.size // t)
-        step_of = step_of.reshape(upright.shape)
+        step_of = step_map(image.shape, scan, t)
         shown = sorted({round(k) for k in np.linspace(0, t - 1, min(t, _SHOWN_STEPS))})
         pair = (upright.T, step_of.T) if transposed else (upright, step_of)
         tiles = tuple((k + 1, figures.step_picture(pair[0], pair[1] == k)) for k in shown)
-        found.append(Strip(t, order.size // t, tiles))
+        found.append(Strip(t, image.size // t, tiles))
     return found
+
+
+def step_map(item: tuple[int, ...], scan: Scan, timesteps: int) -> NDArray[np.intp]:
+    """(rows, columns): the step, from 0, that reads each pixel of an image as stored."""
+    order = scan_order(Reshape(timesteps=1, scan=scan), item)
+    step_of = np.empty(order.size, np.intp)
+    step_of[order] = np.arange(order.size) // (order.size // timesteps)
+    return step_of.reshape(item[0], -1)
 
 
 def recipes_told(results: tuple[PointResult, ...]) -> dict[str, Training]:
@@ -124,7 +130,7 @@ def _view(contents: StudyContents) -> dict[str, Any]:
         "recipes": recipes_told(contents.results),
         "units": recipe_of(first.point)[0].layers[0].units,
         "sizes": [Size(*size) for size in sorted(sizes)],
-        "whole": all(result.counts.left_out == 0 for result in contents.results),
+        "parts": sum(result.counts.left_out > 0 for result in contents.results),
         "seconds": sum(result.seconds for result in contents.results),
         "strips": {
             scan: strips(contents.image, scan, shown, transposed=subject.orientation == "transposed")

@@ -12,9 +12,10 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from schemas.configuration import Scan
+from schemas.design import PublishedStudy, StudySubject
 from schemas.errors import StorageError
 from schemas.handles import Sequences, Table
-from schemas.study import PointResult, PublishedStudy, StudySubject
+from schemas.study import PointResult
 from tasks.arrays import open_arrays
 from tasks.drawing import data_uri
 from tasks.publish import environment

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tasks.study.summary import Setting, Summary
 
 ASKED_T: Final = 16  # the question's
+_SUPERSCRIPTS: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 FIGURES: Final = {
     "steps": "What a step sees",
     "counts": "The counts",
@@ -36,6 +37,11 @@ class Sentence:
 
     text: str
     figure: str
+
+    @property
+    def unbroken(self) -> str:
+        """The text with its equations kept on one line."""
+        return self.text.replace(" = ", "\u00a0=\u00a0").replace(" / ", "\u00a0/\u00a0")
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ def _gates(asked: tuple[Setting, ...], sound: tuple[Setting, ...]) -> Sentence:
     raw = ", ".join(f"{percent(s.saturated)} at T = {s.timesteps}" for s in _ends_and_middle(asked))
     scaled = ", ".join(f"{percent(s.saturated)}" for s in _ends_and_middle(sound))
     return Sentence(
-        f"Raw pixels of 0 to 255 push the gates to 0 or 1 before anything is learned: saturated are {raw}; with scaled "
+        f"Raw pixels push the gates towards 0 or 1 before anything is learned: saturated are {raw}; with scaled "
         f"pixels {scaled}. A saturated gate hardly learns.",
         "saturation",
     )
@@ -164,8 +170,8 @@ def _gradients(asked: tuple[Setting, ...], sound: tuple[Setting, ...]) -> list[S
     found = [
         Sentence(
             f"Learning has to reach back through every step: of the gradient at the last quarter of the steps, the "
-            f"first quarter receives {_ratio(first.gradient_ratio)} at T = {first.timesteps} and "
-            f"{_ratio(last.gradient_ratio)} at T = {last.timesteps} (the question's recipe, before training).",
+            f"first quarter receives {power_told(first.gradient_ratio)} at T = {first.timesteps} and "
+            f"{power_told(last.gradient_ratio)} at T = {last.timesteps} (the question's recipe, before training).",
             "gradient",
         )
     ]
@@ -173,8 +179,8 @@ def _gradients(asked: tuple[Setting, ...], sound: tuple[Setting, ...]) -> list[S
     if other.gradient_ratio is not None and other.gradient_ratio_chrono is not None:
         found.append(
             Sentence(
-                f"Scaled pixels alone give {_ratio(other.gradient_ratio)} at T = {last.timesteps}; biases drawn for "
-                f"long memory (chrono initialisation) would give {_ratio(other.gradient_ratio_chrono)}.",
+                f"Scaled pixels alone give {power_told(other.gradient_ratio)} at T = {last.timesteps}; biases drawn "
+                f"for long memory (chrono initialisation) would give {power_told(other.gradient_ratio_chrono)}.",
                 "gradient",
             )
         )
@@ -233,9 +239,13 @@ def _ends_and_middle(series: tuple[Setting, ...]) -> tuple[Setting, ...]:
     return tuple(dict.fromkeys((series[0], middle, series[-1])))
 
 
-def _ratio(value: float | None) -> str:
-    return (
-        "an unknown share"
-        if value is None
-        else ("none that a number of 64 bits can hold" if not value else f"{value:.1g}")
-    )
+def power_told(value: float | None) -> str:
+    """A share as people say it: in percent, or as a power of ten where it is tiny."""
+    if value is None:
+        return "an unknown share"
+    if value == 0:
+        return "less than a number can hold"
+    if value >= 0.001:
+        return percent(value)
+    mantissa, _, power = f"{value:.0e}".partition("e")
+    return f"{mantissa} × 10{str(int(power)).translate(_SUPERSCRIPTS)}"

@@ -6,19 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.errors import ConfigurationError
-from schemas.study import (
+from schemas.design import (
     EPOCHS,
-    RECIPES,
     REFERENCE_PROCESSORS,
     SCANS,
     StudySettings,
     designed,
     factorisations,
-    lstm_parameters,
-    recipe_of,
+    seconds_of,
     settings_of,
 )
+from schemas.errors import ConfigurationError
+from schemas.study import RECIPES, lstm_parameters, recipe_of
 
 MNIST = (784, 60_000)
 
@@ -39,7 +38,7 @@ def test_factorisations_are_all_pairs_whose_product_is_the_pixels(pixels: int) -
 def test_the_default_study_is_every_setting_once_and_fits_its_budget() -> None:
     points = designed(StudySettings(), *MNIST)
     assert len(points) == len(set(points)) == 15 * len(RECIPES) * len(SCANS) * 3
-    minutes = sum(point.seconds for point in points) / REFERENCE_PROCESSORS / 60
+    minutes = sum(map(seconds_of, points)) / REFERENCE_PROCESSORS / 60
     assert 110 < minutes <= 120
     assert {point.epochs for point in points} == {EPOCHS}
     images = {point.timesteps: point.images for point in points}
