@@ -275,6 +275,10 @@ def timesteps(  # noqa: PLR0913 - one parameter an option
         Optional[str],  # noqa: UP045
         typer.Option(metavar="ADDRESS", help="A Dask scheduler to join; else workers on this machine."),
     ] = None,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Workers on this machine; as many as processors and memory allow unless named."),
+    ] = None,
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
@@ -299,7 +303,8 @@ def timesteps(  # noqa: PLR0913 - one parameter an option
     from flows.studying import StudyRequest, study_and_tell
 
     catalogs = tuple(path.absolute() for path in catalog or ())
-    study_and_tell(StudyRequest(configuration.dataset, settings, data, catalogs, artifacts, dask), as_json=as_json)
+    request = StudyRequest(configuration.dataset, settings, data, catalogs, artifacts, dask, workers)
+    study_and_tell(request, as_json=as_json)
 
 
 @app.command()

@@ -75,6 +75,7 @@ def study_timesteps(
     catalogs: tuple[Path, ...] = (),
     artifacts: Path = Path("artifacts"),
     dask: str | None = None,
+    workers: int | None = None,
 ) -> PublishedStudy:
     """Study how accuracy hangs on the number of time steps.
 
@@ -85,6 +86,7 @@ def study_timesteps(
         catalogs: Further dataset catalogs of the user's own.
         artifacts: Where outputs and published studies are kept; Dask's workers have to reach it by the same path.
         dask: Address of a Dask scheduler; None: a cluster of this machine's own, for as long as the study runs.
+        workers: Processes of that cluster; None: as many as there are processors and memory for.
     """
     artifacts, began = artifacts.absolute(), time.monotonic()
     untagged = TagsContext(current_tags=set())  # for each tag of a task, Prefect asks the server for leave to begin
@@ -93,7 +95,7 @@ def study_timesteps(
         table, sequences = prepared(artifacts, subject, settings.scans)
         pixels = sequences[settings.scans[0]].x.shape[1] * sequences[settings.scans[0]].x.shape[2]
         points = designed(settings, pixels, table.table.rows)
-        results = measured_points(artifacts, sequences, points, dask)
+        results = measured_points(artifacts, sequences, points, dask, workers or workers_of_this_machine())
         return publish_study(
             artifacts,
             StudySubject(
@@ -133,7 +135,7 @@ def prepared(artifacts: Path, dataset: Dataset, scans: Sequence[Scan]) -> tuple[
 
 
 def measured_points(
-    artifacts: Path, sequences: dict[Scan, Sequences], points: Sequence[Point], dask: str | None
+    artifacts: Path, sequences: dict[Scan, Sequences], points: Sequence[Point], dask: str | None, workers: int
 ) -> tuple[PointResult, ...]:
     """What every point measured: from the store where it is there, the rest on Dask.
 
@@ -142,7 +144,6 @@ def measured_points(
     """
     store = Store(artifacts)
     missing = missing_points(store, sequences, points)
-    workers = workers_of_this_machine()
     minutes = sum(map(seconds_of, missing)) / 60 / workers
     log.info(
         "study: %d points, %d of them there already; the others should take about %.0f min on %d processors",

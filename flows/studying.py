@@ -33,6 +33,7 @@ class StudyRequest:
     catalogs: tuple[Path, ...]
     artifacts: Path
     dask: str | None
+    workers: int | None
 
 
 def study_and_tell(request: StudyRequest, *, as_json: bool) -> None:
