@@ -59,10 +59,8 @@ class Strip:
 
 @dataclass(frozen=True)
 class Size:
-    """How much one T was trained on."""
+    """How much a point was trained on."""
 
-    timesteps: int
-    features: int
     images: int
     epochs: int
 
@@ -119,7 +117,7 @@ def _view(contents: StudyContents) -> dict[str, Any]:
     shown = sorted({summary.near(t) for t in _SHOWN_T})
     first = contents.results[0]
     grouped = summary.near(words.ASKED_T)
-    sizes = {(p.timesteps, p.features, p.images, p.epochs) for p in (r.point for r in contents.results)}
+    sizes = {(p.images, p.epochs) for p in (r.point for r in contents.results)}
     return {
         "it": subject,
         "summary": summary,
@@ -138,6 +136,7 @@ def _view(contents: StudyContents) -> dict[str, Any]:
         },
         "grouping": words.grouping_of(contents.rows, grouped),
         "features": words.why_so_many_features(summary, contents.rows),
+        "asked": words.why_it_changes_asked(summary),
         "reasons": words.why_accuracy_changes(summary),
         "titles": words.FIGURES,
         "after": sorted({summary.near(t) for t in _AFTER_T} - {1}) or [1],

@@ -104,6 +104,13 @@ def why_accuracy_changes(summary: Summary) -> list[Sentence]:
     return found
 
 
+def why_it_changes_asked(summary: Summary) -> str:
+    """The second question, as it stands after what the study found under the question's recipe."""
+    series = summary.series(summary.scans[0], "question")
+    falls = _moves(series[0], series[-1]).startswith("falls")
+    return f"Why does accuracy {'fall' if falls else 'change'} with more steps?"
+
+
 def _course(recipe: RecipeName, scan: Scan, series: tuple[Setting, ...]) -> Sentence:
     first, last = series[0], series[-1]
     best = max(series, key=lambda setting: setting.accuracy)

@@ -41,9 +41,8 @@ def test_the_default_study_is_every_setting_once_and_fits_its_budget() -> None:
     minutes = sum(map(seconds_of, points)) / REFERENCE_PROCESSORS / 60
     assert 110 < minutes <= 120
     assert {point.epochs for point in points} == {EPOCHS}
-    images = {point.timesteps: point.images for point in points}
-    assert images[1] == images[16] == 55_000  # short sequences are not cut
-    assert images[784] < images[1]
+    [images] = {point.images for point in points}  # the same for every T, or data would be compared
+    assert 10_000 < images < 55_000
     assert {point.held_out for point in points} == {5000}
 
 
@@ -63,10 +62,10 @@ def test_what_else_is_studied_changes_no_point() -> None:
 @pytest.mark.parametrize("minutes", [5.0, 30.0, 120.0, 1000.0])
 def test_more_time_is_never_fewer_images(minutes: float, factor: float) -> None:
     less, more = (
-        {p.timesteps: p.images for p in designed(StudySettings(budget_minutes=m, seeds=1, scans=("rows",)), *MNIST)}
+        designed(StudySettings(budget_minutes=m, seeds=1, scans=("rows",)), *MNIST)[0].images
         for m in (minutes, minutes * factor)
     )
-    assert all(less[t] <= more[t] for t in less)
+    assert less <= more
 
 
 def test_all_of_it_is_all_images_and_the_epochs_of_the_question() -> None:

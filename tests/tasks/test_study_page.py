@@ -56,6 +56,7 @@ def test_the_asked_for_numbers_are_those_of_the_question(page: str) -> None:
     assert "Found 3750 input samples and 60000 target samples" in page
     assert "3,750 (sequences) against 60,000 (targets), a ratio of 16" in page
     assert "<h3>Why 49?</h3>" in page
+    assert "<h3>Why does accuracy fall with more steps?</h3>" in page
     assert "784\u00a0/\u00a016\u00a0=\u00a049" in page
     assert "132,000 at T\u00a0=\u00a01, 14,400 at T\u00a0=\u00a016, 6,720 at T\u00a0=\u00a0784" in page
 
