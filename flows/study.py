@@ -151,9 +151,9 @@ def measured_points(
     )
     if missing:
         with server_shared():
-            run_points.with_options(task_runner=dask_runner(dask, min(workers, len(missing))))(
-                artifacts, sequences, missing
-            )
+            for batch in batches(missing):
+                runner = dask_runner(dask, min(workers, len(batch)))
+                run_points.with_options(task_runner=runner)(artifacts, sequences, batch)
     results = [_known(store, sequences, point) for point in points]
     lost = [point.label for point, result in zip(points, results, strict=True) if result is None]
     if lost:
@@ -171,7 +171,20 @@ def missing_points(store: Store, sequences: dict[Scan, Sequences], points: Seque
     return tuple(point for point in points if _known(store, sequences, point) is None)
 
 
-@flow(name="points", description="The points of a study, side by side.", flow_run_name="points", log_prints=False)
+def batches(points: Sequence[Point]) -> list[tuple[Point, ...]]:
+    """The points by seed and scan, each batch for a cluster of its own: TensorFlow gives back nothing it compiled."""
+    grouped: dict[tuple[int, str], list[Point]] = {}
+    for point in points:
+        grouped.setdefault((point.seed, point.scan), []).append(point)
+    return [tuple(batch) for batch in grouped.values()]
+
+
+def _points_run_name() -> str:
+    first = flow_run.parameters["points"][0]
+    return f"points of seed {first.seed}, scan {first.scan}"
+
+
+@flow(name="points", description="Points of a study, side by side.", flow_run_name=_points_run_name)
 def run_points(artifacts: Path, sequences: dict[Scan, Sequences], points: tuple[Point, ...]) -> None:
     """Measure points side by side; each is in the store as soon as it is measured."""
     futures: dict[PrefectFuture[Any], Point] = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,6 +44,12 @@ def test_a_study_is_measured_on_dask_and_published(tmp_path: Path) -> None:
         [key] = {key for (key,) in database.execute("select key from artifact where key = 'study'")}
     assert names == {f"point 28 × 28 rows, {recipe} recipe, seed 0" for recipe in ("question", "sound")}
     assert key == "study"
+
+
+def test_a_run_does_not_wait_for_dask() -> None:
+    imported = "import sys, flows.running; print({'dask', 'distributed', 'prefect_dask'} & set(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True, check=True)
+    assert answer.stdout == "set()\n"
 
 
 @pytest.mark.parametrize(

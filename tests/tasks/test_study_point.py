@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from samples import both, signed, silent
 
-from flows.study import missing_points
+from flows.study import batches, missing_points
 from schemas.configuration import Reshape
 from schemas.design import StudySettings, designed
 from schemas.errors import DataError
@@ -65,6 +65,14 @@ def test_a_stopped_study_repeats_nothing_and_one_more_seed_costs_one_more_seed(
     assert kept() == two
     assert not list((store.place / "partial").iterdir())
     assert missing_points(store, {"rows": sequences}, points(3)) == points(3)[2:]
+
+
+def test_batches_hold_every_point_once_and_each_one_seed_and_scan() -> None:
+    every = designed(StudySettings(), PIXELS, ROWS)
+    found = batches(every)
+    assert [point for batch in found for point in batch] == list(every)
+    assert len(found) == 9
+    assert all(len({(point.seed, point.scan) for point in batch}) == 1 for batch in found)
 
 
 def test_keys_hang_on_the_point_and_the_sequences(store: Store, sequences: Sequences) -> None:
