@@ -144,7 +144,7 @@ def _weights(series: tuple[Setting, ...]) -> Sentence:
     told = ", ".join(f"{number(s.results[0].lstm_parameters)} at T = {s.timesteps}" for s in _ends_and_middle(series))
     return Sentence(
         f"More steps make a smaller network: with {_units(series)} units, 4h(f + h + 1) weights are {told}. "
-        "What a step does not see, no weight is there for.",
+        "A step that sees fewer pixels has fewer weights to see them with.",
         "parameters",
     )
 
@@ -163,7 +163,7 @@ def _losses(asked: tuple[Setting, ...], sound: tuple[Setting, ...]) -> Sentence:
     t = min((s.timesteps for s in asked), key=lambda t: abs(t - ASKED_T))
     one, other = _at(asked, t).output_gradient, _at(sound, t).output_gradient
     return Sentence(
-        f"Mean squared error behind a softmax whispers: at T = {t} it gives the output {one / other:.2g} times the "
+        f"Mean squared error behind a softmax is a quiet teacher: at T = {t} it gives the output {one / other:.2g} times the "
         "gradient that cross-entropy gives.",
         "loss",
     )
