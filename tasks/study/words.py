@@ -163,8 +163,8 @@ def _losses(asked: tuple[Setting, ...], sound: tuple[Setting, ...]) -> Sentence:
     t = min((s.timesteps for s in asked), key=lambda t: abs(t - ASKED_T))
     one, other = _at(asked, t).output_gradient, _at(sound, t).output_gradient
     return Sentence(
-        f"Mean squared error behind a softmax is a quiet teacher: at T = {t} it gives the output {one / other:.2g} times the "
-        "gradient that cross-entropy gives.",
+        f"Mean squared error behind a softmax is a quiet teacher: at T = {t} it gives the output "
+        f"{one / other:.2g} times the gradient that cross-entropy gives.",
         "loss",
     )
 
