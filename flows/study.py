@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
-import os
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_type_hints
@@ -91,19 +91,19 @@ def study_timesteps(
     artifacts, began = artifacts.absolute(), time.monotonic()
     untagged = TagsContext(current_tags=set())  # for each tag of a task, Prefect asks the server for leave to begin
     with Store(artifacts).lock(UPKEEP, shared=True), untagged:
-        subject = dataset_for(RunConfiguration(dataset=dataset), data, catalogs)
-        table, sequences = prepared(artifacts, subject, settings.scans)
-        pixels = sequences[settings.scans[0]].x.shape[1] * sequences[settings.scans[0]].x.shape[2]
+        chosen = dataset_for(RunConfiguration(dataset=dataset), data, catalogs)
+        table, sequences = prepared(artifacts, chosen, settings.scans)
+        pixels = math.prod(table.table.shape[1:])
         points = designed(settings, pixels, table.table.rows)
         results = measured_points(artifacts, sequences, points, dask, workers or workers_of_this_machine())
         return publish_study(
             artifacts,
             StudySubject(
-                study=f"{_now():%Y%m%d-%H%M%S}-{subject.name}-timesteps-{mark_of(str(flow_run.id))}",
+                study=f"{_now():%Y%m%d-%H%M%S}-{chosen.name}-timesteps-{mark_of(str(flow_run.id))}",
                 created=_now(),
-                dataset=subject.name,
-                title=subject.title,
-                orientation=subject.orientation,
+                dataset=chosen.name,
+                title=chosen.title,
+                orientation=chosen.orientation,
                 settings=settings,
                 seconds=time.monotonic() - began,
             ),
@@ -190,17 +190,20 @@ def run_points(artifacts: Path, sequences: dict[Scan, Sequences], points: tuple[
     futures: dict[PrefectFuture[Any], Point] = {
         measure_point.submit(artifacts, sequences[point.scan], point): point for point in points
     }
-    failure: BaseException | None = None
+    store, failure = Store(artifacts), None
     for done, future in enumerate(as_completed(list(futures)), 1):
         point = futures[future]
+        # A worker may keep Prefect's results where this process cannot read; the store is the truth in any case.
+        result = _known(store, sequences, point) if future.state.is_completed() else None
+        if result:
+            told = f"{result.accuracy:.2%} of {result.counts.answered:,} held out, {result.seconds:.0f} s"
+            log.info("point %d of %d: %s: %s", done, len(futures), point.label, told)
+            continue
         try:
-            result = future.result()
+            future.result()
         except Exception as error:  # noqa: BLE001 - the others go on, and then it is raised
             log.warning("point %s failed: %s", point.label, error)
             failure = failure or error
-        else:
-            told = f"{result.accuracy:.2%} of {result.counts.answered:,} held out, {result.seconds:.0f} s"
-            log.info("point %d of %d: %s: %s", done, len(futures), point.label, told)
     if failure:
         raise failure
 
@@ -224,7 +227,11 @@ def dask_runner(address: str | None, workers: int) -> TaskRunner[Any]:
 
 def workers_of_this_machine() -> int:
     """As many as there are processors, and no more than there is memory for."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        told = Path("/proc/meminfo").read_text(encoding="utf-8")
+    except OSError:  # a system that does not tell
+        return processors()
+    free = next((int(line.split()[1]) << 10 for line in told.splitlines() if line.startswith("MemAvailable:")), 0)
     return max(1, min(processors(), free // WORKER_BYTES))
 
 
