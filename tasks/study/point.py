@@ -31,6 +31,7 @@ from tasks.train.checkpoint import Checkpoints
 from tasks.train.standing import Continuity
 
 if TYPE_CHECKING:
+    import keras
     from numpy.typing import NDArray
 
     from schemas.history import History
@@ -88,29 +89,21 @@ def measured(
         DataError: the sequences are not the ones that reshape sealed.
         CountsBrokenError: samples were lost on the way.
     """
-    from tasks.network import Moments, build
-    from tasks.train.engine import Examples, fit
-
     began = time.monotonic()
     receipt = demand_seal(store, sequences)
     x, y = open_arrays(store, sequences)
     x = x.reshape(len(x), point.timesteps, point.features)
     require_fit(x, y, Reshape(timesteps=point.timesteps, scan=point.scan))
     fitted, held_out = drawn(len(x), point)
-    x_fitted, y_fitted, x_held_out, y_held_out = x[fitted], y[fitted], x[held_out], y[held_out]
-    network, training = recipe_of(point)
-    moments = Moments.of(x_fitted, training.scaling)
-    reshape = Reshape(timesteps=point.timesteps, scan=point.scan)
-    shape, classes = (point.timesteps, point.features), receipt.labels.classes
-    model = build(network, reshape, training, shape, classes, moments)
+    learned_from = x[fitted], y[fitted]
+    model = untrained(point, learned_from[0], receipt.labels.classes)
     before = cells.weights_of(model)
-    examples = Examples(x_fitted, y_fitted, np.arange(len(fitted)), np.arange(0), classes)
-    history = fit(model, examples, training, 1, began, progress, continuity)
-    hits, answered = cells.hits_after_each_step(cells.weights_of(model), x_held_out, y_held_out)
+    history = learned(model, point, learned_from, began, progress, continuity)
+    hits, answered = cells.hits_after_each_step(cells.weights_of(model), x[held_out], y[held_out])
     counts = PointCounts(
         sequences=len(x),
-        fitted=len(x_fitted),
-        held_out=len(x_held_out),
+        fitted=len(learned_from[0]),
+        held_out=len(held_out),
         left_out=len(np.setdiff1d(np.arange(len(x)), np.concatenate([fitted, held_out]))),
         seen=seen_in_every_epoch(history),
         answered=answered,
@@ -120,17 +113,42 @@ def measured(
         point=point,
         counts=counts,
         parameters=model.count_params(),
-        lstm_parameters=sum(int(np.prod(each.shape)) for each in (before.w, before.u, before.b)),
+        lstm_parameters=before.w.size + before.u.size + before.b.size,
         accuracy=float(hits[-1]) / answered,
         training_accuracy=history.epochs[-1].accuracy,
         loss=history.epochs[-1].loss,
         hits_after=tuple(map(int, hits)),
-        **_looked_at(before, x_fitted, y_fitted, point),
+        **looked_at(before, *learned_from, point),
         seconds_an_epoch=_median_epoch(history),
         seconds=time.monotonic() - began,
         engine=history.engine,
         machine=f"{platform.machine()}, {len(os.sched_getaffinity(0))} processors",
     )
+
+
+def untrained(point: Point, x: NDArray[np.generic], classes: int) -> keras.Model:
+    """The network of a point before it has learned anything, scaled by the images it is going to learn from."""
+    from tasks.network import Moments, build
+
+    network, training = recipe_of(point)
+    reshape, shape = Reshape(timesteps=point.timesteps, scan=point.scan), (point.timesteps, point.features)
+    return build(network, reshape, training, shape, classes, Moments.of(x, training.scaling))
+
+
+def learned(
+    model: keras.Model,
+    point: Point,
+    learned_from: tuple[NDArray[np.generic], NDArray[np.int32]],
+    began: float,
+    progress: Progress,
+    continuity: Continuity,
+) -> History:
+    """Train the model in place on all images given, by one thread: other points are at work beside this one."""
+    from tasks.train.engine import Examples, fit
+
+    (x, y), (_, training) = learned_from, recipe_of(point)
+    examples = Examples(x, y, np.arange(len(x)), np.arange(0), model.output_shape[-1])
+    return fit(model, examples, training, 1, began, progress, continuity)
 
 
 def drawn(n: int, point: Point) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -159,7 +177,7 @@ def require_counts(point: Point, counts: PointCounts) -> None:
             )
 
 
-def _looked_at(
+def looked_at(
     before: cells.Weights, x: NDArray[np.generic], y: NDArray[np.int32], point: Point
 ) -> dict[str, float | None]:
     """What is measured on real images before anything is learned."""
