@@ -193,6 +193,7 @@ def run_points(artifacts: Path, sequences: dict[Scan, Sequences], points: tuple[
     store, failure = Store(artifacts), None
     for done, future in enumerate(as_completed(list(futures)), 1):
         point = futures[future]
+        future.wait()  # takes its last state; the server may not know it yet
         # A worker may keep Prefect's results where this process cannot read; the store is the truth in any case.
         result = _known(store, sequences, point) if future.state.is_completed() else None
         if result:

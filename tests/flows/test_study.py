@@ -25,6 +25,7 @@ def test_a_study_is_measured_on_dask_and_published(tmp_path: Path) -> None:
     answer = run_command(tmp_path, *ASKED, *SMALL, "--artifacts", artifacts, "--json")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     told = json.loads(answer.stdout)
+    assert "point 2 of 2: 28 × 28 rows, " in answer.stderr
     folder = artifacts / told["place"]
     manifest = json.loads((folder / "manifest.json").read_bytes())
     assert hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest() == told["manifest"]
