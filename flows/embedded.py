@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prefect.settings import get_current_settings
+from prefect.settings import (
+    PREFECT_API_BLOCKS_REGISTER_ON_START,
+    PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION,
+    get_current_settings,
+    temporary_settings,
+)
 
 from flows.bound import guarded
 
@@ -24,11 +29,14 @@ def bind_embedded_server() -> None:
 
     class Bound(SubprocessASGIServer):
         def _run_uvicorn_command(self) -> subprocess.Popen[Any]:
-            server = super()._run_uvicorn_command()
+            with temporary_settings(_NO_BLOCKS):
+                server = super()._run_uvicorn_command()
             _guards.append(guarded(server.pid))
             return server
 
     Bound()  # from now on the one of this process
 
 
+# To list the kinds of blocks, which only a server with pages needs, it would import prefect-dask and all of Dask.
+_NO_BLOCKS = {PREFECT_API_BLOCKS_REGISTER_ON_START: False, PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION: False}
 _guards: list[subprocess.Popen[bytes]] = []  # a guard that is forgotten ends its process

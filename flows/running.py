@@ -20,12 +20,13 @@ from flows.ending import end_in_time
 from flows.installation.watchdog import reconcile
 from flows.retrain import dataset_for, require_timesteps, retrain
 from flows.runs import ledger_table, print_json
+from flows.telling import logged
 from flows.verdict import said
 from schemas.configuration import RunConfiguration
 from schemas.ledger import Ledger
 from schemas.policy import Policy
 from schemas.steps import place
-from tasks.stage import Advanced, Finished, listening, log
+from tasks.stage import Advanced, Finished, listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,25 +107,8 @@ def _told(console: Console, finished: list[Finished]) -> Iterator[None]:
             finished.append(event)
 
     shown = _bars(console) if console.is_terminal else contextlib.nullcontext()
-    with shown, listening(note), _logged(console, logging.WARNING if console.is_terminal else logging.INFO):
+    with shown, listening(note), logged(console, logging.WARNING if console.is_terminal else logging.INFO):
         yield
-
-
-@contextlib.contextmanager
-def _logged(console: Console, level: int) -> Iterator[None]:
-    """Show what the steps log: a source that failed, an output that was set aside, an epoch that ended."""
-
-    class Shown(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            style = "yellow" if record.levelno >= logging.WARNING else None
-            console.print(record.getMessage(), style=style, highlight=False, markup=False, soft_wrap=True)
-
-    handler = Shown(level)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
 
 
 @contextlib.contextmanager

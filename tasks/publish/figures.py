@@ -1,24 +1,29 @@
-"""The figures of a run, as SVG for the report and as PNG for the Prefect UI. Not here: the page, its words and tables.
+"""The figures of a run, as SVG for the report and as PNG for the Prefect UI.
 
-SVGs take their colours from the page's CSS variables, so that one figure serves the light and the dark scheme, and
-their text stays text. Equal input gives equal bytes. matplotlib is imported when the first figure is drawn.
+Not here: the page, its words and tables; how every figure is drawn (drawing).
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import io
-import re
-import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from tasks.drawing import FIRST as _FIRST
+from tasks.drawing import MUTED as _MUTED
+from tasks.drawing import NO_NAMES as _NO_NAMES
+from tasks.drawing import RULE as _RULE
+from tasks.drawing import SECOND as _SECOND
+from tasks.drawing import as_png as _png
+from tasks.drawing import as_svg as _svg
+from tasks.drawing import data_uri
+from tasks.drawing import drawing as _drawing
+from tasks.drawing import new_figure as _figure
 from tasks.wording import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -29,36 +34,6 @@ if TYPE_CHECKING:
 
 MOST_CLASSES_WITH_NUMBERS = 20
 _LONGEST_NAME = 14
-_PIXELS = 72  # an inch of a figure is so many CSS pixels of the page
-_INK, _MUTED, _RULE, _FIRST, _SECOND = "#1c2127", "#59636e", "#dfe3e7", "#0d6f78", "#b5500b"
-_VARIABLES = {_INK: "ink", _MUTED: "muted", _RULE: "rule", _FIRST: "first", _SECOND: "second"}
-_NO_NAMES: Any = {"Software": None}  # None keeps matplotlib's name and version out, which its stubs do not know
-_STYLE: Any = {  # rcParams; its keys are a Literal of hundreds in the stubs
-    "svg.fonttype": "none",
-    "svg.hashsalt": "stepwise",
-    "image.composite_image": False,
-    "text.parse_math": False,  # a class may be called "$"
-    "font.size": 12.0,
-    "text.color": _INK,
-    "axes.edgecolor": _MUTED,
-    "axes.labelcolor": _MUTED,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": False,
-    "axes.axisbelow": True,
-    "grid.color": _RULE,
-    "grid.linewidth": 0.8,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-    "xtick.major.size": 0.0,
-    "ytick.major.size": 0.0,
-    "legend.frameon": False,
-    "lines.linewidth": 2.0,
-    "lines.markersize": 4.5,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-}
 
 
 def learning_curves(history: History) -> str:
@@ -155,11 +130,6 @@ def grey(values: NDArray[Any]) -> NDArray[np.uint8]:
         return values.astype(np.uint8)
     low, high = float(values.min()), float(values.max())
     return ((values.astype(np.float64) - low) * (255 / ((high - low) or 1))).astype(np.uint8)
-
-
-def data_uri(png: bytes) -> str:
-    """A PNG as a data URI, for an image in HTML or markdown."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def _curve(history: History, measure: str) -> Figure:
@@ -269,57 +239,6 @@ def _mark(axes: Axes, where: NDArray[np.bool_], aspect: Literal["equal", "auto"]
     marks = np.zeros((*where.shape, 4))
     marks[where] = (0.95, 0.50, 0.08, 0.5)
     axes.imshow(marks, aspect=aspect, interpolation="none", gid="mark")
-
-
-@contextlib.contextmanager
-def _drawing() -> Iterator[None]:
-    import matplotlib as mpl  # nobody who draws nothing waits for matplotlib
-
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # the browser has fonts for class names that matplotlib's own font lacks; PNGs check beforehand
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
-        yield
-
-
-def _figure(width: int, height: int) -> Figure:
-    from matplotlib.figure import Figure  # as above
-
-    return Figure(figsize=(width / _PIXELS, height / _PIXELS), layout="constrained")
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=2 * _PIXELS, facecolor="white", metadata=_NO_NAMES)
-    return buffer.getvalue()
-
-
-def _svg(figure: Figure, name: str, title: str, least: float = 0.0) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
-    text = _own_ids(re.sub(r' id="mark"', ' class="mark"', text), name)
-    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)  # it would style the page
-    text = re.sub(r"font-family: [^;\"]+;? ?", "", text)  # the page's own font
-    text = re.sub(r"\s*\n\s*", " ", text)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, f"var(--{variable}, {colour})")
-    width, height = round(figure.get_figwidth() * _PIXELS), round(figure.get_figheight() * _PIXELS)
-    opening = (
-        f'<svg class="{name}" role="img" aria-label="{title}" viewBox="0 0 {width} {height}" stroke-linejoin="round" '
-        f'style="max-width: {width}px; min-width: {round(least * width)}px" '
-        'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
-    )
-    return re.sub(r"^<svg[^>]*>", opening, text).strip()
-
-
-def _own_ids(svg: str, name: str) -> str:
-    """Keep only the ids that something in the figure points at, and make them the figure's own."""
-    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg))
-    svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", svg)
-    return re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
 
 
 def _short(name: str) -> str:

@@ -1,0 +1,258 @@
+"""The study of time steps as a flow: the data through the stages, the points side by side on Dask, the page.
+
+Each point is a task with a key of its own in the store; the store is asked first, so that a study that was stopped
+goes on where it was, and one more seed costs one more seed. Not here: what a point is (schemas/study) and measures
+(tasks/study), the command's own words (studying).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
+
+from prefect import flow
+from prefect.context import TagsContext
+from prefect.futures import as_completed
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.attempts import UPKEEP, mark_of
+from flows.dag import processors
+from flows.retrain import dataset_for
+from flows.story import tell_the_story
+from schemas.configuration import Reshape, RunConfiguration, Scan
+from schemas.design import PublishedStudy, StudySettings, StudySubject, designed, seconds_of
+from schemas.errors import StorageError
+from schemas.handles import ROLES, SPLITS, Sequences, Table
+from schemas.study import Point, PointResult
+from tasks.download import download
+from tasks.parse import parse
+from tasks.reshape import reshape
+from tasks.stage import log, remembered
+from tasks.store import Store
+from tasks.study.point import key_of, measure_point
+from tasks.study.publication import publish_study
+from tasks.validate import validate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from prefect.futures import PrefectFuture
+    from prefect.task_runners import TaskRunner
+
+    from schemas.catalog import Dataset
+
+WORKER_BYTES: Final = 2 * 2**30  # TensorFlow, the images, and what the gradient of 784 steps keeps
+ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+
+logging.getLogger("stepwise").setLevel(logging.INFO)  # Prefect forwards it to the server
+tell_the_story()
+
+
+def _flow_run_name() -> str:
+    given = flow_run.parameters
+    name = Path(given["data"]).absolute().name if given["data"] else given["dataset"]
+    return f"{name} timesteps {_now():%Y-%m-%d} {mark_of(str(flow_run.id))}"
+
+
+@flow(
+    name="study timesteps",
+    description="Trains every factorisation T × F of an image's pixels under two recipes, on Dask, and publishes a "
+    "page that says what time steps do. Compares on training images held out; the test set is never opened.",
+    flow_run_name=_flow_run_name,
+    persist_result=True,
+    result_serializer="json",
+)
+def study_timesteps(
+    dataset: str = "mnist",
+    settings: StudySettings = StudySettings(),  # noqa: B008 - frozen
+    data: Path | None = None,
+    catalogs: tuple[Path, ...] = (),
+    artifacts: Path = Path("artifacts"),
+    dask: str | None = None,
+    workers: int | None = None,
+) -> PublishedStudy:
+    """Study how accuracy hangs on the number of time steps.
+
+    Args:
+        dataset: A name of the dataset catalog.
+        settings: Scans, seeds, and how much is trained.
+        data: A folder of IDX files to use in place of the named dataset.
+        catalogs: Further dataset catalogs of the user's own.
+        artifacts: Where outputs and published studies are kept; Dask's workers have to reach it by the same path.
+        dask: Address of a Dask scheduler; None: a cluster of this machine's own, for as long as the study runs.
+        workers: Processes of that cluster; None: as many as there are processors and memory for.
+    """
+    artifacts, began = artifacts.absolute(), time.monotonic()
+    untagged = TagsContext(current_tags=set())  # for each tag of a task, Prefect asks the server for leave to begin
+    with Store(artifacts).lock(UPKEEP, shared=True), untagged:
+        chosen = dataset_for(RunConfiguration(dataset=dataset), data, catalogs)
+        table, sequences = prepared(artifacts, chosen, settings.scans)
+        pixels = math.prod(table.table.shape[1:])
+        points = designed(settings, pixels, table.table.rows)
+        results = measured_points(artifacts, sequences, points, dask, workers or workers_of_this_machine())
+        return publish_study(
+            artifacts,
+            StudySubject(
+                study=f"{_now():%Y%m%d-%H%M%S}-{chosen.name}-timesteps-{mark_of(str(flow_run.id))}",
+                created=_now(),
+                dataset=chosen.name,
+                title=chosen.title,
+                orientation=chosen.orientation,
+                settings=settings,
+                seconds=time.monotonic() - began,
+            ),
+            table,
+            tuple(sequences.items()),
+            results,
+        )
+
+
+study_timesteps.fn.__annotations__ = get_type_hints(study_timesteps.fn)
+
+
+def prepared(artifacts: Path, dataset: Dataset, scans: Sequence[Scan]) -> tuple[Table, dict[Scan, Sequences]]:
+    """The training split, validated, and its sealed sequences in each scan: one array of pixels a scan, for every T."""
+    files = {(split, role): download.submit(artifacts, dataset, split, role) for split in SPLITS for role in ROLES}
+    train, test = (
+        parse(
+            artifacts,
+            split,
+            files[split, "images"].result(),
+            files[split, "labels"].result(),
+            dataset.splits[split].labels.label_column,
+        )
+        for split in SPLITS
+    )
+    receipt = validate(artifacts, dataset, (train, test))
+    # T = 1 divides any number of pixels, and the bytes are those of every other T.
+    return train, {scan: reshape(artifacts, train, receipt, Reshape(timesteps=1, scan=scan)) for scan in scans}
+
+
+def measured_points(
+    artifacts: Path, sequences: dict[Scan, Sequences], points: Sequence[Point], dask: str | None, workers: int
+) -> tuple[PointResult, ...]:
+    """What every point measured: from the store where it is there, the rest on Dask.
+
+    Raises:
+        Exception: what stopped the first point that failed, once all others are done and kept.
+    """
+    store = Store(artifacts)
+    missing = missing_points(store, sequences, points)
+    minutes = sum(map(seconds_of, missing)) / 60 / workers
+    log.info(
+        "study: %d points, %d of them there already; the others should take about %.0f min on %d processors",
+        *(len(points), len(points) - len(missing), minutes, workers),
+    )
+    if missing:
+        with server_shared():
+            for batch in batches(missing):
+                runner = dask_runner(dask, min(workers, len(batch)))
+                run_points.with_options(task_runner=runner)(artifacts, sequences, batch)
+    results = [_known(store, sequences, point) for point in points]
+    lost = [point.label for point, result in zip(points, results, strict=True) if result is None]
+    if lost:
+        raise StorageError(
+            f"{len(lost)} points are not in the store although they were measured: {lost[0]}, …",
+            "the workers' results in the store of this machine",
+            "Give Dask's workers the same artifacts folder under the same path, and run the study again",
+            str(artifacts),
+        )
+    return tuple(result for result in results if result)
+
+
+def missing_points(store: Store, sequences: dict[Scan, Sequences], points: Sequence[Point]) -> tuple[Point, ...]:
+    """The points that nobody has measured yet."""
+    return tuple(point for point in points if _known(store, sequences, point) is None)
+
+
+def batches(points: Sequence[Point]) -> list[tuple[Point, ...]]:
+    """The points by seed and scan, each batch for a cluster of its own: TensorFlow gives back nothing it compiled."""
+    grouped: dict[tuple[int, str], list[Point]] = {}
+    for point in points:
+        grouped.setdefault((point.seed, point.scan), []).append(point)
+    return [tuple(batch) for batch in grouped.values()]
+
+
+def _points_run_name() -> str:
+    first = flow_run.parameters["points"][0]
+    return f"points of seed {first.seed}, scan {first.scan}"
+
+
+@flow(name="points", description="Points of a study, side by side.", flow_run_name=_points_run_name)
+def run_points(artifacts: Path, sequences: dict[Scan, Sequences], points: tuple[Point, ...]) -> None:
+    """Measure points side by side; each is in the store as soon as it is measured."""
+    futures: dict[PrefectFuture[Any], Point] = {
+        measure_point.submit(artifacts, sequences[point.scan], point): point for point in points
+    }
+    store, failure = Store(artifacts), None
+    for done, future in enumerate(as_completed(list(futures)), 1):
+        point = futures[future]
+        future.wait()  # takes its last state; the server may not know it yet
+        # A worker may keep Prefect's results where this process cannot read; the store is the truth in any case.
+        result = _known(store, sequences, point) if future.state.is_completed() else None
+        if result:
+            told = f"{result.accuracy:.2%} of {result.counts.answered:,} held out, {result.seconds:.0f} s"
+            log.info("point %d of %d: %s: %s", done, len(futures), point.label, told)
+            continue
+        try:
+            future.result()
+        except Exception as error:  # noqa: BLE001 - the others go on, and then it is raised
+            log.warning("point %s failed: %s", point.label, error)
+            failure = failure or error
+    if failure:
+        raise failure
+
+
+def dask_runner(address: str | None, workers: int) -> TaskRunner[Any]:
+    """Prefect's runner on Dask: a cluster that exists, or processes of one thread each on this machine."""
+    from prefect_dask.task_runners import DaskTaskRunner  # nobody but the study waits for it
+
+    if address:
+        return DaskTaskRunner(address=address)
+    local = {
+        "n_workers": workers,
+        "threads_per_worker": 1,
+        "processes": True,
+        "dashboard_address": None,
+        "memory_limit": 0,
+        "env": ONE_THREAD,
+    }
+    return DaskTaskRunner(cluster_kwargs=local)
+
+
+def workers_of_this_machine() -> int:
+    """As many as there are processors, and no more than there is memory for."""
+    try:
+        told = Path("/proc/meminfo").read_text(encoding="utf-8")
+    except OSError:  # a system that does not tell
+        return processors()
+    free = next((int(line.split()[1]) << 10 for line in told.splitlines() if line.startswith("MemAvailable:")), 0)
+    return max(1, min(processors(), free // WORKER_BYTES))
+
+
+@contextlib.contextmanager
+def server_shared() -> Iterator[None]:
+    """Have the workers speak to the server of this command, where PREFECT_API_URL names none, not start their own."""
+    if PREFECT_API_URL.value():
+        yield
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+
+    server = SubprocessASGIServer()  # the one of this process
+    server.start()
+    with temporary_settings({PREFECT_API_URL: server.api_url}):
+        yield
+
+
+def _known(store: Store, sequences: dict[Scan, Sequences], point: Point) -> PointResult | None:
+    return remembered(store, key_of(store.root, sequences[point.scan], point))
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

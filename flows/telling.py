@@ -1,0 +1,31 @@
+"""What the steps log, in the terminal as plain lines. Not here: bars and summaries (running), the UI's log (story)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from tasks.stage import log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+
+@contextlib.contextmanager
+def logged(console: Console, level: int) -> Iterator[None]:
+    """Show what the steps log: a source that failed, an output that was set aside, an epoch that ended."""
+
+    class Shown(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            style = "yellow" if record.levelno >= logging.WARNING else None
+            console.print(record.getMessage(), style=style, highlight=False, markup=False, soft_wrap=True)
+
+    handler = Shown(level)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)

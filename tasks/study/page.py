@@ -1,0 +1,160 @@
+"""The page of a study: one HTML file that needs nothing but itself. Here: what it is given; not here: words, figures.
+
+As the report of a run: texts are escaped by the template engine, and the page's own policy keeps a browser from loading
+anything from anywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from schemas.configuration import Reshape
+from schemas.study import recipe_of
+from tasks.scan import scan_order
+from tasks.study import figures, words
+from tasks.study.summary import Summary, summary_of
+from tasks.wording import finalized, number, percent, seconds
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from numpy.typing import NDArray
+
+    from schemas.configuration import Scan, Training
+    from schemas.design import StudySubject
+    from schemas.study import PointResult
+
+_TEMPLATE = "study.html.jinja"
+_SHOWN_T: Final = (1, 4, 16, 28, 784)
+_SHOWN_STEPS: Final = 4
+_AFTER_T: Final = (28, 112, 784)
+
+
+@dataclass(frozen=True)
+class StudyContents:
+    """Everything a page shows.
+
+    `image` is one training image as stored, (rows, columns, …) uint8; `rows` the images of the training split.
+    """
+
+    subject: StudySubject
+    rows: int
+    image: NDArray[np.uint8]
+    results: tuple[PointResult, ...]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Some steps of one T: the step's number and its picture as a data URI."""
+
+    timesteps: int
+    features: int
+    tiles: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a point was trained on."""
+
+    images: int
+    epochs: int
+
+
+def render(contents: StudyContents) -> str:
+    """The page as HTML."""
+    return _template().render(_view(contents))
+
+
+@functools.cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # only where a page is made
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=finalized,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "seconds": seconds, "number": number, "power": words.power_told}
+    return environment.get_template(_TEMPLATE)
+
+
+def strips(image: NDArray[np.uint8], scan: Scan, timesteps: list[int], *, transposed: bool) -> list[Strip]:
+    """What steps of each T see of an image, some of them evenly spaced."""
+    upright = image.reshape(len(image), -1)
+    found = []
+    for t in timesteps:
+        step_of = step_map(image.shape, scan, t)
+        shown = sorted({round(k) for k in np.linspace(0, t - 1, min(t, _SHOWN_STEPS))})
+        pair = (upright.T, step_of.T) if transposed else (upright, step_of)
+        tiles = tuple((k + 1, figures.step_picture(pair[0], pair[1] == k)) for k in shown)
+        found.append(Strip(t, image.size // t, tiles))
+    return found
+
+
+def step_map(item: tuple[int, ...], scan: Scan, timesteps: int) -> NDArray[np.intp]:
+    """(rows, columns): the step, from 0, that reads each pixel of an image as stored."""
+    order = scan_order(Reshape(timesteps=1, scan=scan), item)
+    step_of = np.empty(order.size, np.intp)
+    step_of[order] = np.arange(order.size) // (order.size // timesteps)
+    return step_of.reshape(item[0], -1)
+
+
+def recipes_told(results: tuple[PointResult, ...]) -> dict[str, Training]:
+    """The training of each recipe, as one of its points had it."""
+    return {result.point.recipe: recipe_of(result.point)[1] for result in results}
+
+
+def _view(contents: StudyContents) -> dict[str, Any]:
+    summary, subject = summary_of(contents.results), contents.subject
+    shown = sorted({summary.near(t) for t in _SHOWN_T})
+    first = contents.results[0]
+    grouped = summary.near(words.ASKED_T)
+    sizes = {(p.images, p.epochs) for p in (r.point for r in contents.results)}
+    return {
+        "it": subject,
+        "summary": summary,
+        "rows": contents.rows,
+        "pixels": first.point.timesteps * first.point.features,
+        "held_out": first.counts.held_out,
+        "results": contents.results,
+        "recipes": recipes_told(contents.results),
+        "units": recipe_of(first.point)[0].layers[0].units,
+        "sizes": [Size(*size) for size in sorted(sizes)],
+        "parts": sum(result.counts.left_out > 0 for result in contents.results),
+        "seconds": sum(result.seconds for result in contents.results),
+        "strips": {
+            scan: strips(contents.image, scan, shown, transposed=subject.orientation == "transposed")
+            for scan in summary.scans
+        },
+        "grouping": words.grouping_of(contents.rows, grouped),
+        "features": words.why_so_many_features(summary, contents.rows),
+        "asked": words.why_it_changes_asked(summary),
+        "reasons": words.why_accuracy_changes(summary),
+        "titles": words.FIGURES,
+        "after": sorted({summary.near(t) for t in _AFTER_T} - {1}) or [1],
+        "machines": sorted({result.machine for result in contents.results}),
+        "figures": _figures(summary),
+    }
+
+
+def _figures(summary: Summary) -> dict[str, Any]:
+    from markupsafe import Markup  # comes with jinja2
+
+    drawn = {f"accuracy-{scan}": figures.accuracy(summary, scan) for scan in summary.scans}
+    drawn |= {
+        "parameters": figures.parameters(summary),
+        "saturation": figures.saturation(summary),
+        "loss": figures.output_gradient(summary),
+        "gradient": figures.gradient(summary),
+        "time": figures.time(summary),
+    }
+    for t in sorted({summary.near(t) for t in _AFTER_T}):
+        drawn[f"after-{t}"] = figures.after_each_step(summary, t, summary.scans)
+    return {name: Markup(svg) for name, svg in drawn.items()}  # noqa: S704  # matplotlib escaped every text in it

@@ -1,0 +1,149 @@
+"""Publishing a study: page, results and manifest under one name that exists whole or not at all. Not here: the page."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+
+from schemas.configuration import Scan
+from schemas.design import PublishedStudy, StudySubject
+from schemas.errors import StorageError
+from schemas.handles import Sequences, Table
+from schemas.study import PointResult
+from tasks.arrays import open_arrays
+from tasks.drawing import data_uri
+from tasks.publish import environment
+from tasks.receipts import demand_seal
+from tasks.seals import sha256_file
+from tasks.stage import log, timed
+from tasks.store import Store, writing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PAGE_FILE: Final = "study.html"
+RESULTS_FILE: Final = "results.json"
+MANIFEST_FILE: Final = "manifest.json"
+MANIFEST_FORMAT: Final = 1
+FOLDER: Final = "studies"
+
+
+@task(
+    name="publish study",
+    description="Writes page, results and manifest of a study, and gives it its name by one rename.",
+    task_run_name="publish study",
+    persist_result=True,
+    result_serializer="json",
+)
+def publish_study(
+    artifacts: Path,
+    subject: StudySubject,
+    table: Table,
+    sequences: tuple[tuple[Scan, Sequences], ...],
+    results: tuple[PointResult, ...],
+) -> PublishedStudy:
+    """Publish a study and show it in the Prefect UI."""
+    with timed("publish study"):
+        published = published_study(Store(artifacts), subject, table, dict(sequences), results)
+    show(subject, results, published)
+    return published
+
+
+def published_study(
+    store: Store,
+    subject: StudySubject,
+    table: Table,
+    sequences: dict[Scan, Sequences],
+    results: tuple[PointResult, ...],
+) -> PublishedStudy:
+    """Assemble the study in staging, its manifest last, and name it.
+
+    Raises:
+        DataError: the sequences are not those that reshape sealed.
+        StorageError: the name is taken, or nothing can be written.
+    """
+    from tasks.study.page import StudyContents, render
+
+    seals = {scan: demand_seal(store, each).require_seal("train", each.x.digest, each.targets.digest)
+             for scan, each in sequences.items()}  # fmt: skip
+    final = store.root / FOLDER / subject.study
+    with writing(final), store.staging() as folder:
+        final.parent.mkdir(exist_ok=True)
+        if final.exists():
+            raise StorageError(
+                f"a study named {subject.study} is published already",
+                "a new name",
+                "Run again: a name is given once",
+                str(final),
+            )
+        image = example(store, sequences, table.table.shape[1:])
+        page = render(StudyContents(subject, table.table.rows, image, results))
+        (folder / PAGE_FILE).write_text(page, encoding="utf-8")
+        told = {"study": subject.model_dump(mode="json"), "rows": table.table.rows}
+        told["points"] = [result.model_dump(mode="json") for result in results]
+        (folder / RESULTS_FILE).write_text(json.dumps(told, indent=1), encoding="utf-8")
+        manifest = _seal(folder, subject, table, {scan: seal.model_dump(mode="json") for scan, seal in seals.items()})
+        folder.chmod(0o755)
+        folder.rename(final)
+    log.info("published %s", final)
+    place = f"{FOLDER}/{subject.study}"
+    return PublishedStudy(study=subject.study, place=place, page=f"{place}/{PAGE_FILE}", manifest=manifest)
+
+
+def example(store: Store, sequences: dict[Scan, Sequences], item: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The first training image as stored, put together again from whichever scan there is."""
+    from schemas.configuration import Reshape
+    from tasks.publish.figures import grey
+    from tasks.scan import scan_order
+
+    scan, sealed = next(iter(sequences.items()))
+    x, _ = open_arrays(store, sealed)
+    image = np.empty(x[0].size, x.dtype)
+    image[scan_order(Reshape(timesteps=1, scan=scan), item)] = x[0].reshape(-1)
+    return grey(image).reshape(item)
+
+
+def show(subject: StudySubject, results: tuple[PointResult, ...], published: PublishedStudy) -> None:
+    """Create the artifact `study`."""
+    from tasks.study.figures import accuracy_png
+    from tasks.study.summary import summary_of
+    from tasks.study.words import why_accuracy_changes
+
+    summary = summary_of(results)
+    said = "\n".join(f"- {sentence.text}" for sentence in why_accuracy_changes(summary))
+    picture = data_uri(accuracy_png(summary))
+    create_markdown_artifact(
+        key="study",
+        markdown=f"# Time steps on {subject.dataset}\n\n![Accuracy against T]({picture})\n\n{said}\n\n"
+        f"Page: `{published.page}` under the artifacts folder. Measured on training images held out.",
+        description=f"{len(results)} points: accuracy against time steps on {subject.dataset}",
+    )
+
+
+def _seal(folder: Path, subject: StudySubject, table: Table, seals: dict[str, Any]) -> str:
+    """Write the manifest: digests of all files; a folder without one is no study."""
+    files = {
+        path.name: {"sha256": sha256_file(path), "bytes": path.stat().st_size} for path in sorted(folder.iterdir())
+    }
+    manifest = {
+        "format": MANIFEST_FORMAT,
+        "study": subject.study,
+        "created": subject.created.isoformat(),
+        "dataset": subject.dataset,
+        "table": table.table.digest,
+        "seals": seals,
+        "environment": environment(),
+        "files": files,
+    }
+    path = folder / MANIFEST_FILE
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(manifest, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    return sha256_file(path)

@@ -1,0 +1,64 @@
+"""`stepwise study timesteps` as a person types it: Dask's workers, the published page, and nothing done twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from flow_support import run_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ASKED = ("study", "timesteps", "--dataset", "glyphs", "--scan", "rows", "--timesteps", "28")
+SMALL = ("--images", "300", "--epochs", "1", "--seeds", "1", "--workers", "1")
+
+
+@pytest.mark.slow
+def test_a_study_is_measured_on_dask_and_published(tmp_path: Path) -> None:
+    artifacts = tmp_path / "artifacts"
+    answer = run_command(tmp_path, *ASKED, *SMALL, "--artifacts", artifacts, "--json")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    told = json.loads(answer.stdout)
+    assert "point 2 of 2: 28 × 28 rows, " in answer.stderr
+    folder = artifacts / told["place"]
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    assert hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest() == told["manifest"]
+    assert {path.name for path in folder.iterdir()} == {*manifest["files"], "manifest.json"}
+    for name, seal in manifest["files"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == seal["sha256"]
+    results = json.loads((folder / "results.json").read_bytes())
+    counts = [point["counts"] for point in results["points"]]
+    assert [point["point"]["recipe"] for point in results["points"]] == ["question", "sound"]
+    wanted = {"sequences": 12000, "fitted": 300, "held_out": 1000, "left_out": 10700, "seen": 300, "answered": 1000}
+    assert counts == [wanted, wanted]
+    page = (folder / "study.html").read_text(encoding="utf-8")
+    assert "Found 428 input samples and 12000 target samples" in page
+    assert len(list((artifacts / "store" / "keys" / "study").glob("*.json"))) == 2
+    with sqlite3.connect(tmp_path / ".prefect" / "prefect.db") as database:
+        names = {name for (name,) in database.execute("select name from task_run where name like 'point %'")}
+        [key] = {key for (key,) in database.execute("select key from artifact where key = 'study'")}
+    assert names == {f"point 28 × 28 rows, {recipe} recipe, seed 0" for recipe in ("question", "sound")}
+    assert key == "study"
+
+
+def test_a_run_does_not_wait_for_dask() -> None:
+    imported = "import sys, flows.running; print({'dask', 'distributed', 'prefect_dask'} & set(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True, check=True)
+    assert answer.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("--scan", "row"), "Did you mean 'rows'"), (("--budget-minutes", "0"), "budget_minutes = 0")],
+)
+def test_a_wrong_study_is_told_before_anything_begins(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    answer = run_command(tmp_path, "study", "timesteps", *arguments, "--artifacts", tmp_path / "artifacts")
+    assert answer.returncode == 2
+    assert said in answer.stderr
+    assert not (tmp_path / "artifacts").exists()

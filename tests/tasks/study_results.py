@@ -1,0 +1,76 @@
+"""Results of a study that nobody measured: smooth, made up, of the form of real ones."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from schemas.design import StudySettings, StudySubject, designed
+from schemas.study import Point, PointCounts, PointResult, lstm_parameters
+from tasks.study.page import StudyContents
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROWS = 60_000
+
+
+def falling(point: Point) -> float:
+    return 0.9 - 0.01 * point.seed - (0.07 if point.recipe == "question" else 0.04) * np.log2(point.timesteps)
+
+
+def result_of(point: Point, accuracy: Callable[[Point], float] = falling) -> PointResult:
+    hits = round(accuracy(point) * point.held_out)
+    after = np.linspace(0.1 * point.held_out, hits, point.timesteps).astype(int) if point.timesteps > 1 else [hits]
+    raw = point.recipe == "question"
+    quarters = point.timesteps >= 4
+    lstm = lstm_parameters(point.features, 40)
+    return PointResult(
+        point=point,
+        counts=PointCounts(
+            sequences=ROWS,
+            fitted=point.images,
+            held_out=point.held_out,
+            left_out=ROWS - point.images - point.held_out,
+            seen=point.images,
+            answered=point.held_out,
+        ),
+        parameters=lstm + 410,
+        lstm_parameters=lstm,
+        accuracy=hits / point.held_out,
+        training_accuracy=hits / point.held_out,
+        loss=0.5,
+        hits_after=tuple(map(int, after)),
+        saturated=0.9 / point.timesteps if raw else 0.001,
+        gradient_ratio=10.0 ** (-point.timesteps / 18) if quarters else None,
+        gradient_ratio_chrono=0.1 if quarters else None,
+        output_gradient=0.02 if raw else 0.95,
+        blank_tail=118,
+        seconds_an_epoch=point.images * point.timesteps * 4e-6,
+        seconds=12.0,
+        engine="none",
+        machine="x86_64, 2 processors",
+    )
+
+
+def contents_of(
+    accuracy: Callable[[Point], float] = falling, title: str = "MNIST handwritten digits", **settings: object
+) -> StudyContents:
+    asked = StudySettings.model_validate(settings)
+    rng = np.random.default_rng(0)
+    return StudyContents(
+        StudySubject(
+            study="20261125-120000-mnist-timesteps-0000",
+            created=datetime.datetime(2026, 11, 25, 12, tzinfo=datetime.UTC),
+            dataset="mnist",
+            title=title,
+            orientation="upright",
+            settings=asked,
+            seconds=4321.0,
+        ),
+        ROWS,
+        rng.integers(0, 256, (28, 28)).astype(np.uint8),
+        tuple(result_of(point, accuracy) for point in designed(asked, 784, ROWS)),
+    )

@@ -1,0 +1,120 @@
+"""The study's page: what it says is measured, escaped, and tied to figures that are there."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import statistics
+
+import numpy as np
+import pytest
+from study_results import contents_of, falling
+
+from schemas.configuration import Reshape
+from tasks.scan import scan_order
+from tasks.study.figures import spread
+from tasks.study.page import render, step_map
+from tasks.study.summary import summary_of
+from tasks.study.words import FIGURES, grouping_of, power_told, why_accuracy_changes, why_so_many_features
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render(contents_of())
+
+
+def test_every_sentence_names_a_figure_that_is_on_the_page(page: str) -> None:
+    summary = summary_of(contents_of().results)
+    sentences = [*why_so_many_features(summary, 60_000), *why_accuracy_changes(summary)]
+    ids = set(re.findall(r'<figure id="fig-([a-z]+)"', page))
+    assert {sentence.figure for sentence in sentences} == ids == set(FIGURES)
+    assert len(sentences) >= 12
+    for sentence in sentences:
+        assert page.count(f'href="#fig-{sentence.figure}"') >= 1
+
+
+def test_every_link_on_the_page_leads_somewhere_on_it(page: str) -> None:
+    targets, ids = set(re.findall(r'<a[^>]* href="#([^"]+)"', page)), re.findall(r'\bid="([^"]+)"', page)
+    assert targets <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_the_page_needs_nothing_but_itself(page: str) -> None:
+    assert "default-src 'none'" in page
+    outside = {address for address in re.findall(r'(?:src|href)="([^"#]+)"', page) if not address.startswith("data:")}
+    assert outside == set()
+    assert "<script" not in page
+
+
+def test_what_the_data_are_called_is_text_and_no_markup() -> None:
+    page = render(contents_of(title="<img src=x onerror=alert(1)>\u202e", seeds=1, scans=("rows",)))
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;[U+202E]" in page
+
+
+def test_the_asked_for_numbers_are_those_of_the_question(page: str) -> None:
+    assert "Found 3750 input samples and 60000 target samples" in page
+    assert "3,750 (sequences) against 60,000 (targets), a ratio of 16" in page
+    assert "<h3>Why 49?</h3>" in page
+    assert "<h3>Why does accuracy fall with more steps?</h3>" in page
+    assert "784\u00a0/\u00a016\u00a0=\u00a049" in page
+    assert "132,000 at T\u00a0=\u00a01, 14,400 at T\u00a0=\u00a016, 6,720 at T\u00a0=\u00a0784" in page
+
+
+def test_grouping_that_leaves_images_over_says_so_in_the_ledgers_words() -> None:
+    grouping = grouping_of(1000, 16)
+    assert (grouping.sequences, grouping.keras) == (62, "Found 62 input samples and 1000 target samples")
+    assert "62 (sequences) against 1,000 (targets)" in grouping.ledger
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "said"),
+    [
+        (falling, "accuracy falls with T"),
+        (lambda point: 0.2 + 0.07 * np.log2(point.timesteps), "accuracy rises with T"),
+        (lambda point: 0.5 + 0.01 * point.seed, "does not differ between the ends by more than chance"),
+    ],
+)
+def test_the_words_say_what_was_measured(accuracy: object, said: str) -> None:
+    sentences = why_accuracy_changes(summary_of(contents_of(accuracy).results))  # type: ignore[arg-type]
+    assert [said in sentence.text for sentence in sentences[:2]] == [True, True]
+
+
+def test_intervals_are_students_over_seeds_and_wilsons_of_one() -> None:
+    setting = summary_of(contents_of(scans=("rows",)).results).series("rows", "sound")[0]
+    values = [result.accuracy for result in setting.results]
+    half = 4.303 * statistics.stdev(values) / 3**0.5
+    assert setting.interval == pytest.approx((statistics.mean(values) - half, statistics.mean(values) + half))
+    low, high = summary_of(contents_of(scans=("rows",), seeds=1).results).series("rows", "sound")[0].interval
+    assert (low, high) == pytest.approx((0.8914, 0.9080), abs=5e-4)  # of 4,500 in 5,000
+
+
+def test_one_t_alone_makes_a_page() -> None:
+    page = render(contents_of(seeds=1, scans=("columns",), timesteps=(1,)))
+    assert "was measured at one T" in page
+    assert "Gradient that reaches" in page
+
+
+@pytest.mark.parametrize("scan", ["rows", "columns", "permuted"])
+@pytest.mark.parametrize("timesteps", [1, 4, 6, 24])
+def test_pictures_show_the_pixels_that_each_step_reads(scan: str, timesteps: int) -> None:
+    pixels = np.arange(24)
+    read = pixels[scan_order(Reshape(timesteps=1, scan=scan), (4, 6))].reshape(timesteps, -1)  # type: ignore[arg-type]
+    shown = step_map((4, 6), scan, timesteps)  # type: ignore[arg-type]
+    for step in range(timesteps):
+        assert set(pixels.reshape(4, 6)[shown == step]) == set(read[step])
+
+
+def test_labels_of_an_axis_do_not_touch_and_the_last_is_there() -> None:
+    every = [t for t in range(1, 785) if 784 % t == 0]
+    chosen = spread(every)
+    assert chosen[-1] == 784
+    assert all(after / before > 1.6 for before, after in itertools.pairwise(chosen))
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(0.97, "97.0\u202f%"), (4.2e-45, "4 × 10⁻⁴⁵"), (0.0, "less than a number can hold"), (None, "an unknown share")],
+)
+def test_small_shares_are_powers_of_ten(value: float | None, told: str) -> None:
+    assert power_told(value) == told
