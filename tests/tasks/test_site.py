@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from site_contents import decided, history_in, run_in, seal
 
@@ -282,6 +282,7 @@ def test_the_line_follows_who_was_champion(artifacts: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 100_000), st.floats(0, 1)), min_size=1, max_size=60))
+@settings(deadline=None)
 def test_points_lie_inside_and_in_order_of_accuracy(results: list[tuple[int, float]]) -> None:
     counted = [(round(share * samples), samples) for samples, share in results]
     runs = [
