@@ -21,7 +21,7 @@ HEIGHT: Final = 280
 LEFT, RIGHT, TOP, BOTTOM = 58, 58, 14, 36  # the scale stands on both sides, for a wide chart is moved sideways
 SHAPES: Final = ("circle", "square", "diamond", "triangle", "cross")
 _WIDEST_SLOT, _LEAST_SLOT, _NARROWEST_PLOT, _WIDE_PLOT = 56.0, 9.0, 230.0, 900.0
-_TICKS_APART, _LARGEST_GAP, _DATES_APART = 26.0, 72.0, 96.0
+_TICKS_APART, _LARGEST_GAP, _DATES_APART = 26.0, 84.0, 96.0
 _STEPS: Final = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001, 0.00005, 0.00001)
 _MOST_OF_A_STEP: Final = 50
 
@@ -126,16 +126,24 @@ def _scale(shown: Sequence[Run]) -> tuple[Callable[[float], float], tuple[tuple[
 
 
 def _ticks(y: Callable[[float], float], lowest: float, highest: float) -> tuple[tuple[float, str], ...]:
-    """The roundest shares that fit between top and bottom, and are so far apart that their texts can be read."""
+    """Round shares between two that are so far apart that their texts can be read."""
     chosen: dict[float, str] = {}
-    for step in _STEPS:
+    for shares in _candidates(lowest, highest):
         if _gap(chosen) <= _LARGEST_GAP:
             break
-        for share in _multiples(step, lowest, highest):
+        for share in shares:
             place = y(share)
-            if all(abs(place - other) >= _TICKS_APART for other in chosen):
+            if lowest <= share <= highest and all(abs(place - other) >= _TICKS_APART for other in chosen):
                 chosen[place] = f"{100 * share:.6g}"
     return tuple(sorted(chosen.items()))
+
+
+def _candidates(lowest: float, highest: float) -> Iterator[Iterable[float]]:
+    """The roundest first: where wrong answers are 1, 2 or 5 of a power of ten; then, for narrow scales, multiples."""
+    for parts in (1, 2, 5):
+        yield [round(1 - parts * 10.0**-power, 7) for power in range(1, 7)]
+    for step in _STEPS:
+        yield _multiples(step, lowest, highest)
 
 
 def _gap(chosen: Iterable[float]) -> float:

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote
 
-from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
 
 from schemas.handles import FileSeal
 from schemas.metrics import Count, Interval, Probability
@@ -57,7 +57,7 @@ class Timing(BaseModel):
     """How long a step took, as timings.json has it."""
 
     step: str
-    seconds: float
+    seconds: float = Field(ge=0, le=1e9, allow_inf_nan=False)
     reused: bool = False
 
 

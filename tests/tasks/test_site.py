@@ -8,13 +8,14 @@ import hashlib
 import itertools
 import json
 import re
+import tempfile
 import threading
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from site_contents import decided, history_in, run_in, seal
 
@@ -24,11 +25,12 @@ from tasks.site.chart import BOTTOM, HEIGHT, TOP, chart_of
 from tasks.site.records import Champions, Run, champions_of, runs_of
 from tasks.store import Store
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 VOID = {"meta", "link", "br", "img", "input"}
 HOSTILE = "<script>alert('x')</script>\" onload='y' &amp; \u202eabc"
+KEYS = [
+    *("format", "created", "dataset", "preset", "accuracy", "interval", "parent", "files", "samples"),
+    *("step", "seconds", "reused", "worst", "number", "at", "decision", "run", "champion", "reasons"),
+]
 HOSTILE_SHOWN = "<script>alert('x')</script>\" onload='y' &amp; [U+202E]abc"
 
 
@@ -282,6 +284,7 @@ def test_the_line_follows_who_was_champion(artifacts: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 100_000), st.floats(0, 1)), min_size=1, max_size=60))
+@settings(deadline=None)
 def test_points_lie_inside_and_in_order_of_accuracy(results: list[tuple[int, float]]) -> None:
     counted = [(round(share * samples), samples) for samples, share in results]
     runs = [
@@ -306,6 +309,32 @@ def test_points_lie_inside_and_in_order_of_accuracy(results: list[tuple[int, flo
     places = [y for y, _ in chart.ticks]
     assert chart.ticks
     assert all(after - before >= 26 for before, after in itertools.pairwise(places))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(["manifest.json", "metrics.json", "timings.json", "drift.json", "000001.json"]), st.data())
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_stands_in_a_file_makes_a_page(tmp_path: Path, name: str, data: st.DataObject) -> None:
+    """Values of any type for some of the right keys, under seals that fit."""
+    place = Path(tempfile.mkdtemp(dir=tmp_path))
+    folder = run_in(place, "a")
+    path = decided(place, 1, "kept", "a", "a") if name == "000001.json" else folder / name
+    right = json.loads(path.read_bytes()) if path.exists() else {"worst": "none"}
+    changed = data.draw(JSON)
+    merged = {**right, **changed} if isinstance(right, dict) and isinstance(changed, dict) else changed
+    timings = [{"step": "train", "seconds": changed}] if name == "timings.json" else None
+    path.write_text(json.dumps(data.draw(st.sampled_from([merged, timings or merged]))))
+    if name in {"metrics.json", "timings.json"}:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        manifest["files"][name] = seal(path)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "1 published run" in page_of(place).words
 
 
 def test_files_are_compared_by_size_without_being_read(tmp_path: Path) -> None:

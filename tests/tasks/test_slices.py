@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     st.lists(st.tuples(st.integers(-50, 3_000), st.booleans()), min_size=1, max_size=200),
     st.integers(1, 50),
 )
+@settings(deadline=None)
 def test_quarters_are_cut_at_the_quartiles(samples: list[tuple[int, bool]], batch: int) -> None:
     values, right = np.array([v for v, _ in samples]), np.array([r for _, r in samples])
     quarters = Quarters(values.min(), values.max(), whole=True)
@@ -72,6 +73,7 @@ def test_one_value_alone_is_one_quarter() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
+@settings(deadline=None)
 def test_the_blank_tail_is_counted_from_the_end(seed: int) -> None:
     images = np.random.default_rng(seed).integers(0, 2, (20, 9), dtype=np.uint8)
     images[0] = 0

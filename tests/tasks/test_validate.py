@@ -111,6 +111,24 @@ def test_sound_tables_get_a_receipt(store: Store) -> None:
     receipt.ledger.verify()
 
 
+def test_repeated_images_are_counted_and_signed(store: Store) -> None:
+    """Across batches too; they are told, and no error: what is repeated may be so in the world."""
+    train, test = drawn(N), drawn(60, seed=7)
+    train[100] = train[3]
+    test[[5, 50]] = train[[3, 90]]
+    labels, test_labels = labels_of(N), labels_of(60, 7)
+    test_labels[5], test_labels[50] = labels[3], (labels[90] + 1) % CLASSES
+    receipt = receipt_of(store, (parsed(store, train, labels), parsed(store, test, test_labels, "test")))
+    assert receipt.repeated is not None
+    leak, within, within_test = receipt.repeated
+    assert (leak.where, leak.rows, leak.of, leak.disagreeing) == ("test in train", 2, 60, 1)
+    assert [(pair.first, pair.second) for pair in leak.pairs] == [(3, 5), (90, 50)]
+    assert (within.where, within.rows, within.of) == ("within train", 1, N)
+    assert [(pair.first, pair.second) for pair in within.pairs] == [(3, 100)]
+    assert (within_test.where, within_test.rows) == ("within test", 0)
+    receipt.verify_signature()
+
+
 def test_what_the_catalog_states_is_checked_and_recorded(store: Store) -> None:
     tables = both(store, N)
     images, labels = drawn(N), labels_of(N)
