@@ -33,7 +33,7 @@ from schemas.study import Point, PointResult
 from tasks.download import download
 from tasks.parse import parse
 from tasks.reshape import reshape
-from tasks.stage import log, remembered
+from tasks.stage import Key, log, remembered
 from tasks.store import Store
 from tasks.study.point import key_of, measure_point
 from tasks.study.publication import publish_study
@@ -190,23 +190,34 @@ def run_points(artifacts: Path, sequences: dict[Scan, Sequences], points: tuple[
     futures: dict[PrefectFuture[Any], Point] = {
         measure_point.submit(artifacts, sequences[point.scan], point): point for point in points
     }
-    store, failure = Store(artifacts), None
-    for done, future in enumerate(as_completed(list(futures)), 1):
-        point = futures[future]
-        future.wait()  # takes its last state; the server may not know it yet
-        # A worker may keep Prefect's results where this process cannot read; the store is the truth in any case.
-        result = _known(store, sequences, point) if future.state.is_completed() else None
-        if result:
-            told = f"{result.accuracy:.2%} of {result.counts.answered:,} held out, {result.seconds:.0f} s"
-            log.info("point %d of %d: %s: %s", done, len(futures), point.label, told)
-            continue
-        try:
-            future.result()
-        except Exception as error:  # noqa: BLE001 - the others go on, and then it is raised
-            log.warning("point %s failed: %s", point.label, error)
-            failure = failure or error
-    if failure:
+    store, failures = Store(artifacts), []
+    try:
+        for done, future in enumerate(as_completed(list(futures)), 1):
+            point, which = futures[future], f"point {done} of {len(futures)}"
+            key = key_of(artifacts, sequences[point.scan], point)
+            failures.append(_failure_of(future, store, which, key))
+    except KeyboardInterrupt:  # here, for closing the cluster may take longer than this process has left
+        log.warning("Stopped. Every point that was finished is kept; the same command goes on.")
+        raise
+    if failure := next(filter(None, failures), None):
         raise failure
+
+
+def _failure_of(future: PrefectFuture[Any], store: Store, which: str, key: Key[PointResult]) -> Exception | None:
+    """Tell how a point ended; gives why, where it failed: the others go on."""
+    future.wait()  # takes its last state; the server may not know it yet
+    # A worker may keep Prefect's results where this process cannot read; the store is the truth in any case.
+    result = remembered(store, key) if future.state.is_completed() else None
+    if result:
+        told = f"{result.accuracy:.2%} of {result.counts.answered:,} held out, {result.seconds:.0f} s"
+        log.info("%s: %s: %s", which, result.point.label, told)
+        return None
+    try:
+        future.result()
+    except Exception as error:  # noqa: BLE001 - it is raised when the others have ended
+        log.warning("%s failed: %s: %s", which, key.step, error)
+        return error
+    return None
 
 
 def dask_runner(address: str | None, workers: int) -> TaskRunner[Any]:
@@ -219,9 +230,10 @@ def dask_runner(address: str | None, workers: int) -> TaskRunner[Any]:
         "n_workers": workers,
         "threads_per_worker": 1,
         "processes": True,
-        "dashboard_address": None,
+        "dashboard_address": "127.0.0.1:0",  # any free port, for this machine alone
         "memory_limit": 0,
         "env": ONE_THREAD,
+        "preload": ["flows.worker"],
     }
     return DaskTaskRunner(cluster_kwargs=local)
 

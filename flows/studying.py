@@ -42,12 +42,8 @@ def study_and_tell(request: StudyRequest, *, as_json: bool) -> None:
     end_in_time()
     bind_embedded_server()
     console = Console(stderr=as_json)
-    try:
-        with logged(console, logging.INFO), tags(request.dataset, "study"):
-            published = study_timesteps(**vars(request))
-    except KeyboardInterrupt:
-        console.print("Stopped. Every point that was finished is kept; the same command goes on.", soft_wrap=True)
-        raise
+    with logged(console, logging.INFO), tags(request.dataset, "study"):
+        published = study_timesteps(**vars(request))
     folder = request.artifacts.absolute() / published.place
     if as_json:
         print_json({**published.model_dump(mode="json"), "folder": str(folder)})
