@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.index import index_renewed
 from flows.runs import find_run, print_json
 from flows.verdict import said
 from schemas.errors import ConfigurationError, PromotionRefusedError
@@ -76,7 +77,7 @@ def promote_by_hand(artifacts: Path, run: str, reason: str, *, as_json: bool) ->
             newest, "by hand", folder.name, (reason.strip(),), taking=record_of(store, folder.name), by_hand=True
         )
 
-    _tell(entered(place, entry), as_json=as_json)
+    _tell(artifacts, entered(place, entry), as_json=as_json)
 
 
 def roll_back(artifacts: Path, dataset: str | None, reason: str, *, as_json: bool) -> None:
@@ -102,7 +103,7 @@ def roll_back(artifacts: Path, dataset: str | None, reason: str, *, as_json: boo
         taking = record_of(store, before)
         return place.following(newest, "rolled back", newest.champion or "", why, taking=taking, by_hand=True)
 
-    _tell(entered(place, entry), as_json=as_json)
+    _tell(artifacts, entered(place, entry), as_json=as_json)
 
 
 def answering_run(artifacts: Path, run: str, dataset: str | None) -> str:
@@ -186,7 +187,8 @@ def _when(entry: Entry) -> str:
     return f"{entry.at:%Y-%m-%d %H:%M}"
 
 
-def _tell(entry: Entry, *, as_json: bool) -> None:
+def _tell(artifacts: Path, entry: Entry, *, as_json: bool) -> None:
+    index_renewed(artifacts)
     if as_json:
         print_json(entry.model_dump(mode="json"))
     else:
