@@ -144,9 +144,9 @@ def measured_points(
     """
     store = Store(artifacts)
     missing = missing_points(store, sequences, points)
-    minutes = sum(map(seconds_of, missing)) / 60 / workers
+    minutes = math.ceil(sum(map(seconds_of, missing)) / 60 / workers)
     log.info(
-        "study: %d points, %d of them there already; the others should take about %.0f min on %d processors",
+        "study: %d points, %d of them there already; the others should take about %d min on %d processors",
         *(len(points), len(points) - len(missing), minutes, workers),
     )
     if missing:

@@ -136,7 +136,7 @@ def _view(contents: StudyContents) -> dict[str, Any]:
         "grouping": words.grouping_of(contents.rows, grouped),
         "features": words.why_so_many_features(summary, contents.rows),
         "asked": words.why_it_changes_asked(summary),
-        "reasons": words.why_accuracy_changes(summary),
+        "reasons": words.why_accuracy_changes(summary, contents.image.shape[1]),
         "titles": words.FIGURES,
         "after": sorted({summary.near(t) for t in _AFTER_T} - {1}) or [1],
         "machines": sorted({result.machine for result in contents.results}),

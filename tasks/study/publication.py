@@ -51,7 +51,7 @@ def publish_study(
     """Publish a study and show it in the Prefect UI."""
     with timed("publish study"):
         published = published_study(Store(artifacts), subject, table, dict(sequences), results)
-    show(subject, results, published)
+    show(subject, results, published, table.table.shape[2])
     return published
 
 
@@ -109,14 +109,14 @@ def example(store: Store, sequences: dict[Scan, Sequences], item: tuple[int, ...
     return grey(image).reshape(item)
 
 
-def show(subject: StudySubject, results: tuple[PointResult, ...], published: PublishedStudy) -> None:
+def show(subject: StudySubject, results: tuple[PointResult, ...], published: PublishedStudy, width: int) -> None:
     """Create the artifact `study`."""
     from tasks.study.figures import accuracy_png
     from tasks.study.summary import summary_of
     from tasks.study.words import why_accuracy_changes
 
     summary = summary_of(results)
-    said = "\n".join(f"- {sentence.text}" for sentence in why_accuracy_changes(summary))
+    said = "\n".join(f"- {sentence.text}" for sentence in why_accuracy_changes(summary, width))
     picture = data_uri(accuracy_png(summary))
     create_markdown_artifact(
         key="study",

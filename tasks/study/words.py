@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from schemas.ledger import CountsBrokenError, Ledger
-from tasks.wording import number, percent
+from tasks.wording import number, percent, seconds
 
 if TYPE_CHECKING:
     from schemas.configuration import Scan
@@ -94,14 +94,26 @@ def why_so_many_features(summary: Summary, images: int) -> list[Sentence]:
     ]
 
 
-def why_accuracy_changes(summary: Summary) -> list[Sentence]:
-    """Why does accuracy fall? What this study measured of each reason, the first scan where scans do not matter."""
+def why_accuracy_changes(summary: Summary, width: int) -> list[Sentence]:
+    """Why does accuracy fall? What this study measured of each reason, the first scan where scans do not matter.
+
+    `width` is the pixels of an image's row.
+    """
     scan = summary.scans[0]
     asked, sound = summary.series(scan, "question"), summary.series(scan, "sound")
-    found = [_course("question", scan, asked), _course("sound", scan, sound)]
-    found += [_recipes_compared(asked, sound, summary.near(ASKED_T)), _weights(asked), _gates(asked, sound)]
-    found += [_losses(asked, sound), *_gradients(asked, sound), _tail(asked), *_knows(summary, scan), _times(asked)]
-    return found
+    return [
+        _course("question", scan, asked),
+        _course("sound", scan, sound),
+        _recipes_compared(asked, sound, summary.near(ASKED_T)),
+        *_cut_rows(summary, width),
+        _weights(asked),
+        _gates(asked, sound),
+        _losses(asked, sound),
+        *_gradients(asked, sound),
+        _tail(asked),
+        *_knows(summary, scan),
+        _times(asked),
+    ]
 
 
 def why_it_changes_asked(summary: Summary) -> str:
@@ -138,6 +150,27 @@ def _recipes_compared(asked: tuple[Setting, ...], sound: tuple[Setting, ...], t:
         f"{percent(one.accuracy)} under the question's recipe and to {percent(other.accuracy)} under the sound one.",
         "accuracy",
     )
+
+
+def _cut_rows(summary: Summary, width: int) -> list[Sentence]:
+    """Whether steps that cut rows in pieces of other sizes do worse than the T beside them whose steps do not."""
+    series = summary.series("rows", "sound")
+    fits = [s.features % width == 0 or width % s.features == 0 for s in series]
+    cut = [k for k in range(1, len(series) - 1) if not fits[k] and fits[k - 1] and fits[k + 1]]
+    if not cut:
+        return []
+    k = min(cut, key=lambda k: abs(series[k].timesteps - ASKED_T))
+    before, here, after = series[k - 1 : k + 2]
+    worse = sum(series[k].accuracy < min(series[k - 1].accuracy, series[k + 1].accuracy) for k in cut)
+    return [
+        Sentence(
+            f"Where a step ends matters too: {number(here.features)} pixels are no whole rows of {width}, and T = "
+            f"{here.timesteps} comes to {percent(here.accuracy)}, beside {percent(before.accuracy)} at T = "
+            f"{before.timesteps} and {percent(after.accuracy)} at T = {after.timesteps}, whose steps fit the rows "
+            f"(sound recipe; of {len(cut)} such T between two that fit, {worse} did worse than both).",
+            "accuracy",
+        )
+    ]
 
 
 def _weights(series: tuple[Setting, ...]) -> Sentence:
@@ -222,10 +255,10 @@ def _knows(summary: Summary, scan: Scan) -> list[Sentence]:
 
 def _times(series: tuple[Setting, ...]) -> Sentence:
     first, last = series[0], series[-1]
+    short, long = seconds(first.seconds_of_ten_thousand), seconds(last.seconds_of_ten_thousand)
     return Sentence(
-        f"And steps cost time, for they cannot be computed side by side: 10,000 images take "
-        f"{first.seconds_of_ten_thousand:.2g} s at T = {first.timesteps} and {last.seconds_of_ten_thousand:.2g} s at "
-        f"T = {last.timesteps}.",
+        f"And steps cost time, for they cannot be computed side by side: 10,000 images take {short} at "
+        f"T = {first.timesteps} and {long} at T = {last.timesteps}.",
         "time",
     )
 

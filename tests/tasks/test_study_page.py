@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import statistics
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from tasks.study.page import render, step_map
 from tasks.study.summary import summary_of
 from tasks.study.words import FIGURES, grouping_of, power_told, why_accuracy_changes, why_so_many_features
 
+if TYPE_CHECKING:
+    from schemas.study import Point
+
 
 @pytest.fixture(scope="module")
 def page() -> str:
@@ -25,7 +29,7 @@ def page() -> str:
 
 def test_every_sentence_names_a_figure_that_is_on_the_page(page: str) -> None:
     summary = summary_of(contents_of().results)
-    sentences = [*why_so_many_features(summary, 60_000), *why_accuracy_changes(summary)]
+    sentences = [*why_so_many_features(summary, 60_000), *why_accuracy_changes(summary, 28)]
     ids = set(re.findall(r'<figure id="fig-([a-z]+)"', page))
     assert {sentence.figure for sentence in sentences} == ids == set(FIGURES)
     assert len(sentences) >= 12
@@ -76,8 +80,23 @@ def test_grouping_that_leaves_images_over_says_so_in_the_ledgers_words() -> None
     ],
 )
 def test_the_words_say_what_was_measured(accuracy: object, said: str) -> None:
-    sentences = why_accuracy_changes(summary_of(contents_of(accuracy).results))  # type: ignore[arg-type]
+    sentences = why_accuracy_changes(summary_of(contents_of(accuracy).results), 28)  # type: ignore[arg-type]
     assert [said in sentence.text for sentence in sentences[:2]] == [True, True]
+
+
+def test_steps_that_cut_rows_are_compared_with_those_that_fit() -> None:
+    def cut(point: Point) -> float:
+        return 0.5 if point.timesteps in {16, 49} else 0.9
+
+    [sentence] = [
+        sentence.text
+        for sentence in why_accuracy_changes(summary_of(contents_of(cut, scans=("rows",)).results), 28)
+        if sentence.text.startswith("Where a step ends")
+    ]
+    assert "49 pixels are no whole rows of 28, and T = 16 comes to 50.0\u202f%, " in sentence
+    assert "90.0\u202f% at T = 14 and" in sentence
+    assert "90.0\u202f% at T = 28" in sentence
+    assert "of 4 such T between two that fit, 2 did worse than both" in sentence
 
 
 def test_intervals_are_students_over_seeds_and_wilsons_of_one() -> None:
