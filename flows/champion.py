@@ -15,8 +15,7 @@ from flows.index import index_renewed
 from flows.runs import find_run, print_json
 from flows.verdict import said
 from schemas.errors import ConfigurationError, PromotionRefusedError
-from tasks.champions import Champions, all_champions
-from tasks.promote import entered, record_of
+from tasks.champions import Champions, all_champions, entered, record_of
 from tasks.published import manifest_digest, unsound
 from tasks.store import Store
 

@@ -471,7 +471,7 @@ def up(
     The database is SQLite, or Postgres where database_url of the file or PREFECT_SERVER_DATABASE_CONNECTION_URL names
     one; PREFECT_SERVER_API_AUTH_STRING=user:password asks everybody for a password.
     """
-    require_home()
+    require_home(database=False)
     from flows.installation.up import up as start
 
     start(file, host, port)

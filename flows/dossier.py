@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from schemas.errors import DataError, StepwiseError
-from tasks.publish.cards import as_text, fenced
 from tasks.stage import Advanced, Finished, listening, log
+from tasks.wording import as_text, fenced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.publish.cards import as_text
+from tasks.wording import as_text
 
 if TYPE_CHECKING:
     from schemas.drift import Drift, DriftLimits

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from schemas.plan import Planned, Verdict, differences
 from tasks.mirror import Mirror
-from tasks.publish.cards import as_text
 from tasks.stage import understood
 from tasks.store import Store, handles_in
+from tasks.wording import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

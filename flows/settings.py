@@ -47,8 +47,11 @@ def prepare_environment(*, debug: bool) -> None:
         os.environ.setdefault(name, value)
 
 
-def require_home() -> None:
+def require_home(*, database: bool = True) -> None:
     """Make the folder of Prefect's records, where a first run finds an empty database.
+
+    Args:
+        database: Whether the records will be there; a file may name Postgres, which only its reader knows.
 
     Raises:
         StorageError: it cannot be made or written; Prefect would wait for minutes and not say why.
@@ -56,6 +59,8 @@ def require_home() -> None:
     problem = problem_of_home()
     if problem:
         raise problem
+    if not database:
+        return
     try:
         begin(_home(), os.environ)
     except OSError as error:

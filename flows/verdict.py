@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tasks.publish.cards import as_text
+from tasks.wording import as_text
 
 if TYPE_CHECKING:
     from schemas.champion import Entry, Event, Paired, Verdict

@@ -8,6 +8,8 @@ one has the place, and the other learns that it came second. Not here: who deser
 from __future__ import annotations
 
 import datetime
+import hashlib
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -18,13 +20,18 @@ from pydantic import ValidationError
 
 from schemas.champion import Champion, Entry
 from schemas.errors import StorageError
+from tasks.published import MANIFEST_FILE
 from tasks.seals import sync_folder
 from tasks.store import writing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from schemas.champion import Event
+    from tasks.store import Store
 
 FOLDER: Final = "champions"
+TRIES: Final = 10
 
 
 class PlaceTakenError(Exception):
@@ -114,6 +121,39 @@ def all_champions(root: Path) -> list[Champions]:
     """The places of all datasets that were ever looked at."""
     folders = sorted(path for path in (root / FOLDER).glob("*") if path.is_dir())
     return [Champions(root, unquote(folder.name)) for folder in folders]
+
+
+def entered(place: Champions, make: Callable[[Entry | None], Entry]) -> Entry:
+    """Make an entry that follows the newest one and write it; made anew where somebody else came first.
+
+    Raises:
+        StorageError: others kept coming first.
+    """
+    for _ in range(TRIES):
+        entry = make(place.newest())
+        try:
+            place.enter(entry)
+        except PlaceTakenError:
+            continue
+        return entry
+    raise StorageError(
+        f"others wrote the next entry {TRIES} times in a row",
+        "a moment without other promotions",
+        "Rerun",
+        str(place.folder),
+    )
+
+
+def record_of(store: Store, run: str) -> Champion:
+    """What identifies the bytes of a published run."""
+    content = (store.root / "runs" / run / MANIFEST_FILE).read_bytes()
+    manifest = json.loads(content)
+    return Champion(
+        run=run,
+        manifest=hashlib.sha256(content).hexdigest(),
+        weights=manifest["weights"],
+        accuracy=manifest["accuracy"],
+    )
 
 
 def _entry(path: Path) -> Entry:

@@ -5,27 +5,20 @@ Not here: the verdict (compare), the place and its history (tasks/champions), wh
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from prefect import task
 
-from schemas.champion import Champion, Entry, Event, Judged, Verdict
-from schemas.errors import StorageError
+from schemas.champion import Entry, Event, Judged, Verdict
 from schemas.handles import Frozen, PublishedRun
-from tasks.champions import Champions, PlaceTakenError
+from tasks.champions import Champions, entered, record_of
 from tasks.mirror import Mirror
-from tasks.published import MANIFEST_FILE, unsound
+from tasks.published import unsound
 from tasks.stage import log, timed
 from tasks.store import Store
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 VERDICT_FILE: Final = "verdict.json"
-TRIES: Final = 10
 
 
 class Promoted(Frozen):
@@ -71,27 +64,6 @@ def re_verified(store: Store, dataset: str, run: str) -> Entry | None:
     return entered(place, lambda newest: place.following(newest, "re-verified", run, why))
 
 
-def entered(place: Champions, make: Callable[[Entry | None], Entry]) -> Entry:
-    """Make an entry that follows the newest one and write it; made anew where somebody else came first.
-
-    Raises:
-        StorageError: others kept coming first.
-    """
-    for _ in range(TRIES):
-        entry = make(place.newest())
-        try:
-            place.enter(entry)
-        except PlaceTakenError:
-            continue
-        return entry
-    raise StorageError(
-        f"others wrote the next entry {TRIES} times in a row",
-        "a moment without other promotions",
-        "Rerun",
-        str(place.folder),
-    )
-
-
 def _entry(store: Store, place: Champions, published: PublishedRun, verdict: Verdict, newest: Entry | None) -> Entry:
     """What this run is for the place, given its newest entry."""
     decision, reasons = _decided(store, published, verdict, newest)
@@ -118,15 +90,3 @@ def _decided(
     if problems:
         return "kept", tuple(problems)
     return ("promoted" if holder else "first champion"), verdict.reasons
-
-
-def record_of(store: Store, run: str) -> Champion:
-    """What identifies the bytes of a published run."""
-    content = (store.root / "runs" / run / MANIFEST_FILE).read_bytes()
-    manifest = json.loads(content)
-    return Champion(
-        run=run,
-        manifest=hashlib.sha256(content).hexdigest(),
-        weights=manifest["weights"],
-        accuracy=manifest["accuracy"],
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 NARROW = "\u202f"  # narrow no-break space, before units
@@ -48,3 +49,14 @@ def _deceives(character: str) -> bool:
         *("LRE", "RLE", "LRO", "RLO", "PDF"),
         *("LRI", "RLI", "FSI", "PDI"),
     }
+
+
+def as_text(text: str) -> str:
+    """Markdown that shows a text as it is, whatever it holds, line by line."""
+    escaped = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)  # CommonMark: a backslash before any ASCII punctuation
+    return "\\\n".join(line.strip() for line in escaped.splitlines())
+
+
+def fenced(text: str) -> str:
+    """Markdown that shows lines as they are."""
+    return f"~~~text\n{text.replace('~~~', '')}\n~~~"

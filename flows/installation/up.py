@@ -32,6 +32,7 @@ from flows.installation.processes import adopt_orphans, below, flow_run_of, reap
 from flows.installation.watchdog import Watchdog
 from flows.reach import server_client
 from flows.server import address_of, server_command, settings_of
+from flows.settings import require_home
 from schemas.errors import ConfigurationError, StepwiseError
 from schemas.installation import load_installation
 from tasks.store import Store, writing
@@ -65,6 +66,7 @@ def up(file: Path, host: str, port: int) -> None:
         StepwiseError: a part does not come up.
     """
     installation = load_installation(file)
+    require_home(database=not installation.database_url)
     store = Store(installation.artifacts)
     with _alone(store), _told_to_stop(), _reaching(host, port):
         _require_free(host, port)

@@ -31,6 +31,7 @@ from schemas.steps import place
 from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
 from tasks.mirror import Mirror
+from tasks.pages import STYLES
 from tasks.profile import PROFILE_FILE, confidence_on
 from tasks.publish.cards import show_run
 from tasks.publish.trial import in_a_fresh_process
@@ -111,6 +112,7 @@ def key_of(
             "weights": outcome.trained.model.digest,
             "evaluation": outcome.evaluation.evaluation.digest,
             "report template": sha256_file(Path(__file__).with_name("report.html.jinja")),
+            **{style.name: sha256_file(style) for style in STYLES},
         },
         settings={
             **subject.configuration.model_dump(mode="json", exclude={"promotion", "drift"}),

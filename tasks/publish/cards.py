@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from schemas.handles import SPLITS
 from schemas.history import History
 from schemas.ledger import MEANING, Ledger
 from schemas.metrics import Metrics
+from tasks.wording import as_text, fenced
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,17 +167,6 @@ def ledger_card(ledger: Ledger) -> str:
             *(f"- {equation}" for equation in equations),
         ]
     )
-
-
-def as_text(text: str) -> str:
-    """Markdown that shows a text as it is, whatever it holds, line by line."""
-    escaped = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)  # CommonMark: a backslash before any ASCII punctuation
-    return "\\\n".join(line.strip() for line in escaped.splitlines())
-
-
-def fenced(text: str) -> str:
-    """Markdown that shows lines as they are."""
-    return f"~~~text\n{text.replace('~~~', '')}\n~~~"
 
 
 def _share(share: float | None) -> str:

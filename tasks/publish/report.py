@@ -6,7 +6,6 @@ The page carries a content security policy under which a browser would refuse to
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import shlex
@@ -19,16 +18,16 @@ import numpy as np
 from schemas.errors import ConfigurationError
 from schemas.ledger import EQUATIONS, MEANING
 from schemas.presets import configured
+from tasks.pages import template
 from tasks.publish import figures
 from tasks.scan import scan_order
-from tasks.wording import finalized, number, percent, seconds
+from tasks.wording import number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
     from typing import Literal
 
-    from jinja2 import Template
     from numpy.typing import NDArray
 
     from schemas.champion import Verdict
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from schemas.metrics import Interval, Metrics, Suspect
     from schemas.receipt import Receipt
 
-_TEMPLATE = "report.html.jinja"
+_TEMPLATE = Path(__file__).with_name("report.html.jinja")
 _MOST_FRAMES = 24
 _MOST_CONFUSIONS = 5
 
@@ -115,24 +114,7 @@ def render(contents: ReportContents) -> str:
         CountsBrokenError: the ledger is not closed, so that the page's first claim would be false.
     """
     contents.ledger.verify_complete()
-    return _template().render(_view(contents))
-
-
-@functools.cache
-def _template() -> Template:
-    """The page's template: compiling it takes as long as drawing a figure, so it is compiled once a process."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # only where a page is made
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=finalized,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "seconds": seconds, "number": number, "literal": _literal}
-    return environment.get_template(_TEMPLATE)
+    return template(_TEMPLATE).render(_view(contents), literal=_literal)
 
 
 def stops(ledger: Ledger, split: Split) -> tuple[Stop, ...]:

@@ -8,26 +8,23 @@ look (index.html.jinja), sorting and filtering (index.js).
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from schemas.plan import STAGES
+from tasks.pages import template
 from tasks.site.chart import chart_of
 from tasks.site.records import CHOSEN, champions_of, runs_of
 from tasks.store import Store, write_atomically, writing
-from tasks.wording import finalized, number, percent, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jinja2 import Template
-
     from tasks.site.records import Champions, Run
 
 INDEX_FILE: Final = "index.html"
-_TEMPLATE: Final = "index.html.jinja"
+_TEMPLATE: Final = Path(__file__).with_name("index.html.jinja")
 _SCRIPT: Final = "index.js"
 
 
@@ -55,7 +52,7 @@ def rendered(runs: Sequence[Run], champions: Champions) -> str:
     from markupsafe import Markup  # comes with jinja2
 
     script = Path(__file__).with_name(_SCRIPT).read_text(encoding="utf-8")
-    return _template().render(
+    return template(_TEMPLATE).render(
         runs=runs,
         champions=champions,
         charts=[chart_of(dataset, runs, champions) for dataset in _datasets(runs)],
@@ -70,20 +67,3 @@ def rendered(runs: Sequence[Run], champions: Champions) -> str:
 
 def _datasets(runs: Sequence[Run]) -> list[str]:
     return sorted({run.dataset for run in runs if run.dataset})
-
-
-@functools.cache
-def _template() -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # only where a page is made
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=finalized,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters: dict[str, Any] = {"percent": percent, "seconds": seconds, "number": number}
-    environment.filters |= filters
-    return environment.get_template(_TEMPLATE)

@@ -6,7 +6,6 @@ anything from anywhere.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,20 +14,19 @@ import numpy as np
 
 from schemas.configuration import Reshape
 from schemas.study import recipe_of
+from tasks.pages import template
 from tasks.scan import scan_order
 from tasks.study import figures, words
 from tasks.study.summary import Summary, summary_of
-from tasks.wording import finalized, number, percent, seconds
 
 if TYPE_CHECKING:
-    from jinja2 import Template
     from numpy.typing import NDArray
 
     from schemas.configuration import Scan, Training
     from schemas.design import StudySubject
     from schemas.study import PointResult
 
-_TEMPLATE = "study.html.jinja"
+_TEMPLATE: Final = Path(__file__).with_name("study.html.jinja")
 _SHOWN_T: Final = (1, 4, 16, 28, 784)
 _SHOWN_STEPS: Final = 4
 _AFTER_T: Final = (28, 112, 784)
@@ -66,23 +64,7 @@ class Size:
 
 def render(contents: StudyContents) -> str:
     """The page as HTML."""
-    return _template().render(_view(contents))
-
-
-@functools.cache
-def _template() -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # only where a page is made
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=finalized,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "seconds": seconds, "number": number, "power": words.power_told}
-    return environment.get_template(_TEMPLATE)
+    return template(_TEMPLATE).render(_view(contents), power=words.power_told)
 
 
 def strips(image: NDArray[np.uint8], scan: Scan, timesteps: list[int], *, transposed: bool) -> list[Strip]:

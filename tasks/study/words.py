@@ -162,9 +162,10 @@ def _cut_rows(summary: Summary, width: int) -> list[Sentence]:
     k = min(cut, key=lambda k: abs(series[k].timesteps - ASKED_T))
     before, here, after = series[k - 1 : k + 2]
     worse = sum(series[k].accuracy < min(series[k - 1].accuracy, series[k + 1].accuracy) for k in cut)
+    matters = "matters too" if 2 * worse >= len(cut) else "is not seen to matter here"
     return [
         Sentence(
-            f"Where a step ends matters too: {number(here.features)} pixels are no whole rows of {width}, and T = "
+            f"Where a step ends {matters}: {number(here.features)} pixels are no whole rows of {width}, and T = "
             f"{here.timesteps} comes to {percent(here.accuracy)}, beside {percent(before.accuracy)} at T = "
             f"{before.timesteps} and {percent(after.accuracy)} at T = {after.timesteps}, whose steps fit the rows "
             f"(sound recipe; of {len(cut)} such T between two that fit, {worse} did worse than both).",

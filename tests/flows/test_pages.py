@@ -282,7 +282,7 @@ def read_the_log(pages: Pages, run: str) -> None:
     """One line a step, one for the failure, no traceback of an error for people."""
     pages.open_run(run)
     pages.page.get_by_role("tab", name="Logs").click()
-    pages.page.get_by_text("plan: 12 to run, 0 that follow").wait_for()  # the list holds only what is in sight
+    pages.page.get_by_text("plan: 15 to run, 0 that follow").wait_for()  # the list holds only what is in sight
     pages.picture("log")
     lines = asked(pages.address, "logs", logs={"flow_run_id": {"any_": [run]}}, sort="TIMESTAMP_ASC")
     [failure] = [line["message"] for line in lines if line["level"] >= logging.ERROR]

@@ -80,6 +80,7 @@ def test_a_run_that_is_named_has_to_be_there_and_to_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak  # `make test` has the task alone in test_resume.py
 def test_a_warm_run_goes_on_from_the_published_weights(smoke_run: SmokeRun, tmp_path: Path) -> None:
     home = tmp_path / "home"
     shutil.copytree(smoke_run.home, home, symlinks=True)

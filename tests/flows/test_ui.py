@@ -24,7 +24,7 @@ from flows.attempts import Attempt
 from flows.dossier import Journal, dossier
 from schemas.errors import BadRecord, DataError
 from tasks.download.glyphs import labels
-from tasks.publish.cards import as_text
+from tasks.wording import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +101,7 @@ def test_the_logs_tell_of_steps_and_epochs(smoke_ui: tuple[str, psutil.Process])
         assert any(re.fullmatch(rf"{step}: done in [\d.]+ s", message) for message in said), step
     assert sum(message.startswith("epoch ") for message in said) == 4
     assert any(message.startswith("published ") for message in said)
-    assert said[0] == "plan: 12 to run, 0 that follow from them, 0 to reuse"
+    assert said[0] == "plan: 15 to run, 0 that follow from them, 0 to reuse"
     beside = [line["message"] for line in told if line["name"] != "stepwise"]
     assert [re.sub("'.*?'", "…", message) for message in beside] == [
         "Beginning flow run … for flow …",
@@ -114,9 +114,9 @@ def test_the_artifacts_say_what_they_are(smoke_run: SmokeRun, smoke_ui: tuple[st
     address, _ = smoke_ui
     artifacts = kept_artifacts(address)
     assert {key: artifact["type"] for key, artifact in artifacts.items()} == dict.fromkeys(
-        ("summary", "ledger", "evaluation", "learning-curves", "plan"), "markdown"
+        ("summary", "ledger", "evaluation", "learning-curves", "plan", "drift", "verdict"), "markdown"
     )
-    assert artifacts["plan"]["description"] == "12 to run, 0 that follow from them, 0 to reuse"
+    assert artifacts["plan"]["description"] == "15 to run, 0 that follow from them, 0 to reuse"
     assert artifacts["plan"]["data"].count("| run | never made before | ran |") == 12
     assert re.match(r"\d\d\.\d\d% right on 2,000 test images", artifacts["summary"]["description"])
     assert artifacts["ledger"]["description"].startswith("No sample lost, duplicated or moved")

@@ -11,8 +11,7 @@ import pytest
 
 from schemas.champion import Champion, Entry
 from schemas.errors import StorageError
-from tasks.champions import Champions, PlaceTakenError, all_champions
-from tasks.promote import entered
+from tasks.champions import Champions, PlaceTakenError, all_champions, entered
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,11 +14,11 @@ from schemas.champion import Champion, Demands
 from schemas.configuration import Network, Reshape, RunConfiguration
 from schemas.errors import DataError
 from schemas.handles import Evaluation, FileSeal, Handle, Sequences, Table, TrainedModel
+from tasks.champions import record_of
 from tasks.compare import Contest, key_of, paired, verdict_on
 from tasks.compare.answers import Answers
 from tasks.evaluate import PredictionWriter
 from tasks.measures import measure
-from tasks.promote import record_of
 from tasks.reshape import sealed
 from tasks.seals import sha256_file
 from tasks.store import Store

@@ -13,9 +13,9 @@ from schemas.configuration import Reshape, RunConfiguration
 from schemas.drift import Drift, DriftLimits
 from schemas.errors import DataError
 from schemas.handles import FileSeal
+from tasks.champions import record_of
 from tasks.drift import compared, drift_of, key_of, shift_of
 from tasks.profile import confidence_on, profile_of
-from tasks.promote import record_of
 from tasks.seals import sha256_file
 from tasks.store import Store
 

@@ -33,7 +33,9 @@ SOUND = configured(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("configuration", [QUESTION, SOUND], ids=["question", "sound"])
+@pytest.mark.parametrize(
+    "configuration", [pytest.param(QUESTION, id="question", marks=pytest.mark.soak), pytest.param(SOUND, id="sound")]
+)
 def test_it_drifts_from_keras_no_further_than_keras_from_itself(configuration: RunConfiguration) -> None:
     n, steps = STEPS * configuration.training.batch_size, configuration.reshape.timesteps
     x, y = images("train")[:n].reshape(n, steps, -1), labels("train")[:n].astype(np.int32)

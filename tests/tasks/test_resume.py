@@ -78,6 +78,7 @@ CASES = {
     ),
     "sgd, one replica": Case(Network(layers=(LstmLayer(units=6),)), recipe(optimizer="sgd"), replicas=1),
 }
+RARER = ("rmsprop, frames", "sgd, one replica")  # left to `make soak`
 
 
 class KilledError(Exception):
@@ -150,7 +151,9 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.soak] if name in RARER else []) for name in CASES]
+)
 def test_dying_after_every_checkpoint_changes_nothing(
     name: str, tmp_path: Path, undisturbed: Undisturbed, eager: None
 ) -> None:

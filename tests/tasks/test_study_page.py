@@ -19,6 +19,8 @@ from tasks.study.summary import summary_of
 from tasks.study.words import FIGURES, grouping_of, power_told, why_accuracy_changes, why_so_many_features
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from schemas.study import Point
 
 
@@ -84,19 +86,26 @@ def test_the_words_say_what_was_measured(accuracy: object, said: str) -> None:
     assert [said in sentence.text for sentence in sentences[:2]] == [True, True]
 
 
-def test_steps_that_cut_rows_are_compared_with_those_that_fit() -> None:
-    def cut(point: Point) -> float:
-        return 0.5 if point.timesteps in {16, 49} else 0.9
+def where_a_step_ends(accuracy: Callable[[Point], float]) -> str:
+    results = contents_of(accuracy, scans=("rows",)).results
+    sentences = [sentence.text for sentence in why_accuracy_changes(summary_of(results), 28)]
+    [sentence] = [text for text in sentences if text.startswith("Where a step ends")]
+    return sentence
 
-    [sentence] = [
-        sentence.text
-        for sentence in why_accuracy_changes(summary_of(contents_of(cut, scans=("rows",)).results), 28)
-        if sentence.text.startswith("Where a step ends")
-    ]
+
+def test_steps_that_cut_rows_are_compared_with_those_that_fit() -> None:
+    sentence = where_a_step_ends(lambda point: 0.5 if point.timesteps in {16, 49} else 0.9)
+    assert sentence.startswith("Where a step ends matters too: ")
     assert "49 pixels are no whole rows of 28, and T = 16 comes to 50.0\u202f%, " in sentence
     assert "90.0\u202f% at T = 14 and" in sentence
     assert "90.0\u202f% at T = 28" in sentence
     assert "of 4 such T between two that fit, 2 did worse than both" in sentence
+
+
+def test_where_they_do_no_worse_the_page_does_not_claim_it() -> None:
+    sentence = where_a_step_ends(lambda point: 0.9 - point.timesteps / 10_000)
+    assert sentence.startswith("Where a step ends is not seen to matter here: ")
+    assert "of 4 such T between two that fit, 0 did worse than both" in sentence
 
 
 def test_intervals_are_students_over_seeds_and_wilsons_of_one() -> None:
