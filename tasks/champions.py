@@ -11,7 +11,9 @@ import datetime
 import hashlib
 import json
 import os
+import random
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
     from tasks.store import Store
 
 FOLDER: Final = "champions"
-TRIES: Final = 10
+TRIES: Final = 100
+MOST_SECONDS: Final = 0.05  # between two tries
 
 
 class PlaceTakenError(Exception):
@@ -134,6 +137,7 @@ def entered(place: Champions, make: Callable[[Entry | None], Entry]) -> Entry:
         try:
             place.enter(entry)
         except PlaceTakenError:
+            time.sleep(random.uniform(0, MOST_SECONDS))  # noqa: S311 - no secret
             continue
         return entry
     raise StorageError(

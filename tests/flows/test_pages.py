@@ -255,6 +255,7 @@ def read_the_dossier(pages: Pages, run: str) -> None:
     until(lambda: not missing(page, expected), 60, f"{missing(page, expected)} on the page of the dossier")
     table = page.get_by_role("table").filter(has_text="What is wrong")
     wrong = "across a gap: no sample has label 10"
+    table.get_by_role("row").nth(2).wait_for()  # the page draws it again once it is whole
     assert [row.get_by_role("cell").all_inner_texts()[:4] for row in table.get_by_role("row").all()[1:]] == [
         [LABELS, "7", "label 77", wrong],
         [LABELS, "130", "label 200", wrong],
@@ -296,7 +297,7 @@ def look_at_the_artifacts(pages: Pages, run: str) -> None:
     """Each at its own key; the evaluation has a picture and a table."""
     found = asked(pages.address, "artifacts", flow_runs={"id": {"any_": [run]}})
     keys = {artifact["key"] for artifact in found if artifact["key"]}
-    assert keys == {"summary", "ledger", "plan", "evaluation", "learning-curves", "dossier"}
+    assert keys == {"summary", "ledger", "plan", "evaluation", "learning-curves", "dossier", "drift", "verdict"}
     pages.open_artifact(run, "evaluation")
     pages.picture("evaluation")
     picture = pages.page.locator("img[src^='data:image/png']").first
