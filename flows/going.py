@@ -21,13 +21,12 @@ from flows.plan import plan_card, plan_in_short
 from flows.revision import form_filled_in
 from flows.start import decided
 from flows.verdict import verdict_card
-from schemas.drift import Drift, DriftLimits
+from schemas.drift import DRIFT_FILE, Drift, DriftLimits
 from schemas.errors import PromotionRefusedError, StorageError
 from schemas.handles import ROLES, SPLITS
 from schemas.ledger import CountsBrokenError
 from schemas.plan import Planned, Stage, stages_named
 from schemas.policy import Policy
-from tasks.drift import DRIFT_FILE
 from tasks.promote import re_verified
 from tasks.publish import StageTiming
 from tasks.publish.cards import show_standing, verdict_of

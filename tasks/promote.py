@@ -6,19 +6,16 @@ Not here: the verdict (compare), the place and its history (tasks/champions), wh
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from prefect import task
 
-from schemas.champion import Entry, Event, Judged, Verdict
+from schemas.champion import VERDICT_FILE, Entry, Event, Judged, Verdict
 from schemas.handles import Frozen, PublishedRun
 from tasks.champions import Champions, entered, record_of
 from tasks.mirror import Mirror
 from tasks.published import unsound
 from tasks.stage import log, timed
 from tasks.store import Store
-
-VERDICT_FILE: Final = "verdict.json"
 
 
 class Promoted(Frozen):

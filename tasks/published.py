@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
 from schemas.errors import StepwiseError
 from schemas.handles import FileSeal, Sha256
 from schemas.receipt import Receipt
+from tasks.seals import sha256_file, sync_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +19,23 @@ if TYPE_CHECKING:
     from tasks.store import Store
 
 MANIFEST_FILE: Final = "manifest.json"
+
+
+def write_manifest(folder: Path, facts: dict[str, Any]) -> Sha256:
+    """Write the manifest, last of all: the facts, and size and SHA-256 of every file; without one nothing is published.
+
+    Returns:
+        SHA-256 of the manifest itself.
+    """
+    files = {
+        path.relative_to(folder).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    path = folder / MANIFEST_FILE
+    path.write_text(json.dumps({**facts, "files": files}, indent=1), encoding="utf-8")
+    sync_file(path)
+    return sha256_file(path)
 
 
 def manifest_digest(folder: Path) -> Sha256:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prefect import task
 
-from schemas.champion import Champion, Decision, Demands, Finding, Judged, Paired, Verdict
+from schemas.champion import VERDICT_FILE, Champion, Decision, Demands, Finding, Judged, Paired, Verdict
 from tasks.compare.answers import Answers, Incomparable, answers_in, champion_s, metrics_in
 from tasks.mirror import Mirror
 from tasks.proportions import mcnemar_exact, newcombe_paired
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from schemas.handles import Evaluation, Sequences, Table, TrainedModel
     from schemas.metrics import Metrics
 
-VERDICT_FILE: Final = "verdict.json"
 SAME: Final = Finding(what="another model than the champion", holds=False, found="its weights are the champion's own")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from schemas.configuration import RunConfiguration
 from schemas.errors import DataError
-from schemas.metrics import Metrics
+from schemas.metrics import METRICS_FILE, PREDICTIONS_FILE, Metrics
 from schemas.receipt import Receipt
 from tasks.measures import Tally
 from tasks.published import damages
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from tasks.store import Store
 
 RUNS: Final = "runs"
-METRICS_FILE: Final = "metrics.json"
-PREDICTIONS_FILE: Final = "predictions.parquet"
 
 
 class Incomparable(Exception):  # noqa: N818 - no error: a person decides

@@ -14,7 +14,7 @@ from prefect import task
 
 from schemas.champion import Champion
 from schemas.configuration import RunConfiguration
-from schemas.drift import Drift, Drifted, DriftLimits, Level, Profile, Shift
+from schemas.drift import DRIFT_FILE, Drift, Drifted, DriftLimits, Level, Profile, Shift
 from schemas.errors import DataError
 from schemas.handles import Handle, Table
 from schemas.receipt import Receipt
@@ -28,7 +28,6 @@ from tasks.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-DRIFT_FILE: Final = "drift.json"
 LEVELS: Final[tuple[Level, ...]] = ("none", "warn", "stop")
 
 

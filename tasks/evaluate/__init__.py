@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from prefect import task
 
 from schemas.configuration import Evaluating
 from schemas.handles import Evaluation, Sequences, Station, TrainedModel
-from schemas.metrics import LossName, Metrics
+from schemas.metrics import METRICS_FILE, PREDICTIONS_FILE, LossName, Metrics
 from tasks.arrays import open_arrays
 from tasks.evaluate.floors import Samples, floors_of
 from tasks.evaluate.slices import Slices
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
     from schemas.metrics import Floor
     from schemas.receipt import Labels
-
-METRICS_FILE: Final = "metrics.json"
-PREDICTIONS_FILE: Final = "predictions.parquet"
 
 
 def key_of(

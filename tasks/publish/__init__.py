@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from prefect import task
 
-from schemas.champion import Verdict
+from schemas.champion import VERDICT_FILE, Verdict
 from schemas.configuration import RunConfiguration
-from schemas.drift import Drift
+from schemas.drift import DRIFT_FILE, Drift
 from schemas.errors import StorageError
 from schemas.handles import Evaluation, Frozen, PublishedRun, Sequences, Table, TrainedModel
 from schemas.history import History
@@ -35,7 +35,7 @@ from tasks.pages import STYLES
 from tasks.profile import PROFILE_FILE, confidence_on
 from tasks.publish.cards import show_run
 from tasks.publish.trial import in_a_fresh_process
-from tasks.published import MANIFEST_FILE, stands
+from tasks.published import stands, write_manifest
 from tasks.receipts import demand_seal
 from tasks.seals import sha256_file
 from tasks.stage import Key, log, once
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from schemas.receipt import Receipt
 
 MANIFEST_FORMAT: Final = 1
-VERDICT_FILE: Final = "verdict.json"
-DRIFT_FILE: Final = "drift.json"
 LIBRARIES: Final = ("prefect", "tensorflow", "keras", "numpy", "pyarrow", "pandera", "polars")
 
 
@@ -306,12 +304,7 @@ def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> N
 def _seal(draft: Draft) -> str:
     """Write the manifest: digests of all files; a folder without one is no run."""
     folder, subject, outcome = draft.folder, draft.subject, draft.outcome
-    files = {
-        path.relative_to(folder).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    manifest = {
+    facts = {
         "format": MANIFEST_FORMAT,
         "run": subject.run,
         "created": subject.created.isoformat(),
@@ -322,11 +315,5 @@ def _seal(draft: Draft) -> str:
         "weights": outcome.trained.model.digest,
         "parent": subject.parent,
         "started_from": subject.started_from,
-        "files": files,
     }
-    path = folder / MANIFEST_FILE
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    return sha256_file(path)
+    return write_manifest(folder, facts)

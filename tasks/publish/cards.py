@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact
 
-from schemas.champion import Verdict
+from schemas.champion import VERDICT_FILE, Verdict
 from schemas.handles import SPLITS
 from schemas.history import History
 from schemas.ledger import MEANING, Ledger
@@ -123,7 +123,7 @@ def summary(run: Path, metrics: Metrics, history: History, form: str | None = No
 
 def verdict_of(run: Path) -> Verdict | None:
     """What promotion said of a run when it was published; None for runs from before there was promotion."""
-    path = run / "verdict.json"
+    path = run / VERDICT_FILE
     return Verdict.model_validate_json(path.read_bytes()) if path.is_file() else None
 
 

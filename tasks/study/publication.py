@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,8 +18,8 @@ from schemas.study import PointResult
 from tasks.arrays import open_arrays
 from tasks.drawing import data_uri
 from tasks.publish import environment
+from tasks.published import write_manifest
 from tasks.receipts import demand_seal
-from tasks.seals import sha256_file
 from tasks.stage import log, timed
 from tasks.store import Store, writing
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 PAGE_FILE: Final = "study.html"
 RESULTS_FILE: Final = "results.json"
-MANIFEST_FILE: Final = "manifest.json"
 MANIFEST_FORMAT: Final = 1
 FOLDER: Final = "studies"
 
@@ -128,10 +126,7 @@ def show(subject: StudySubject, results: tuple[PointResult, ...], published: Pub
 
 def _seal(folder: Path, subject: StudySubject, table: Table, seals: dict[str, Any]) -> str:
     """Write the manifest: digests of all files; a folder without one is no study."""
-    files = {
-        path.name: {"sha256": sha256_file(path), "bytes": path.stat().st_size} for path in sorted(folder.iterdir())
-    }
-    manifest = {
+    facts = {
         "format": MANIFEST_FORMAT,
         "study": subject.study,
         "created": subject.created.isoformat(),
@@ -139,11 +134,5 @@ def _seal(folder: Path, subject: StudySubject, table: Table, seals: dict[str, An
         "table": table.table.digest,
         "seals": seals,
         "environment": environment(),
-        "files": files,
     }
-    path = folder / MANIFEST_FILE
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    return sha256_file(path)
+    return write_manifest(folder, facts)

@@ -1,6 +1,10 @@
-"""What the tests of pages in a real browser share. Not here: tests and fixtures."""
+"""What the tests of pages share: reading their HTML, and the contrast of what a browser draws."""
 
 from __future__ import annotations
+
+from html.parser import HTMLParser
+
+VOID = {"meta", "link", "br", "img", "input"}
 
 # WCAG 2.1, 'relative luminance' and 'contrast ratio', over every element that has text of its own
 CONTRAST = """() => {
@@ -26,3 +30,49 @@ CONTRAST = """() => {
   }
   return found;
 }"""
+
+
+class Page(HTMLParser):
+    """The page's tags with attributes, its text, and the rows of its tables; fails where elements are not nested."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.rows: list[list[str]] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in {"td", "th"}:
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in {"style", "script"}:
+            self.text += f" {data}"
+            if {"td", "th"} & set(self.open):
+                self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.text.split())
+
+    def row(self, begins: str) -> list[str]:
+        """The first row whose first cell begins so."""
+        return next(row for row in self.rows if row[0].startswith(begins))
+
+    def values(self, *names: str) -> list[str]:
+        return [value or "" for _, attributes in self.tags for name, value in attributes.items() if name in names]

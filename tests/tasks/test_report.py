@@ -8,11 +8,11 @@ import json
 import shlex
 import subprocess
 import sys
-from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pytest
+from page_support import Page
 from report_contents import contents_of, digit, drift_of, history_of, ledger_of, metrics_of, verdict_of
 
 from schemas.configuration import LstmLayer, Network, Reshape, RunConfiguration, Training
@@ -33,44 +33,8 @@ from tasks.publish.report import (
 from tasks.wording import percent, seconds
 
 KANA = ("お", "き", "す", "つ", "な", "は", "ま", "や", "れ", "を")
-VOID = {"meta", "link", "br", "img"}
 HOSTILE = "<script>alert('x')</script>\" onload='y' &amp; \u202eabc $\\frac{$ \x00"
 HOSTILE_SHOWN = "<script>alert('x')</script>\" onload='y' &amp; [U+202E]abc $\\frac{$ [U+0000]"
-
-
-class Page(HTMLParser):
-    """The page's tags, attributes, ids, and text; fails where elements are not nested."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.text += f" {data}"
-
-    def values(self, *names: str) -> list[str]:
-        return [value or "" for _, attributes in self.tags for name, value in attributes.items() if name in names]
-
-    @property
-    def words(self) -> str:
-        return " ".join(self.text.split())
 
 
 @pytest.fixture(scope="module")

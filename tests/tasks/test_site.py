@@ -10,13 +10,13 @@ import json
 import re
 import tempfile
 import threading
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from page_support import Page
 from site_contents import decided, history_in, run_in, seal
 
 from tasks.proportions import wilson
@@ -25,56 +25,12 @@ from tasks.site.chart import BOTTOM, HEIGHT, TOP, chart_of
 from tasks.site.records import Champions, Run, champions_of, runs_of
 from tasks.store import Store
 
-VOID = {"meta", "link", "br", "img", "input"}
 HOSTILE = "<script>alert('x')</script>\" onload='y' &amp; \u202eabc"
 KEYS = [
     *("format", "created", "dataset", "preset", "accuracy", "interval", "parent", "files", "samples"),
     *("step", "seconds", "reused", "worst", "number", "at", "decision", "run", "champion", "reasons"),
 ]
 HOSTILE_SHOWN = "<script>alert('x')</script>\" onload='y' &amp; [U+202E]abc"
-
-
-class Page(HTMLParser):
-    """The page's tags with attributes, its text, and the rows of its tables; fails where elements are not nested."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.rows: list[list[str]] = []
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in {"td", "th"}:
-            self.rows[-1].append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in {"style", "script"}:
-            self.text += f" {data}"
-            if {"td", "th"} & set(self.open):
-                self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
-
-    @property
-    def words(self) -> str:
-        return " ".join(self.text.split())
-
-    def row(self, begins: str) -> list[str]:
-        """The first row whose first cell begins so."""
-        return next(row for row in self.rows if row[0].startswith(begins))
 
 
 def page_of(artifacts: Path) -> Page:
