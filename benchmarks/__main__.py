@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from benchmarks import accuracy, overhead, parse, predict, profile, promotion, run_split, scale, training
 from benchmarks import help as help_speed
-from benchmarks import overhead, parse, predict, profile, promotion, run_split, scale, training
 from benchmarks.measure import Options
 
 BENCHMARKS = {
@@ -18,7 +18,9 @@ BENCHMARKS = {
     "predict": predict.main,
     "scale": scale.main,
     "promotion": promotion.main,
+    "accuracy": accuracy.main,
 }
+BY_NAME_ALONE = {"accuracy"}  # hours of training, and the test images are looked at: never as one of all
 
 
 def main() -> None:
@@ -29,11 +31,27 @@ def main() -> None:
     parser.add_argument("--preset", default="rows", help="profile, run_split, overhead, predict: the preset")
     parser.add_argument("--problem", choices=list(training.PROBLEMS), help="training: one of its problems, not all")
     parser.add_argument("--large", action="store_true", help="scale: 6 million samples as well (25 GB, an hour)")
+    parser.add_argument("--dataset", default="mnist", help="accuracy: a name of the dataset catalog")
+    parser.add_argument("--seeds", type=int, default=3, help="accuracy: how many, each a whole training")
+    parser.add_argument("--held-out", action="store_true", help="accuracy: on training images held out, to choose by")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="accuracy: over the preset")
     parser.add_argument("--samples", type=int, help="training, predict, scale: measure with so many, for a trial")
     options = parser.parse_args()
     for name, run in BENCHMARKS.items():
-        if options.name in (name, "all"):
-            run(Options(options.repeat, options.preset, options.large, options.problem, options.samples))
+        if options.name == name or (options.name == "all" and name not in BY_NAME_ALONE):
+            run(
+                Options(
+                    repeat=options.repeat,
+                    preset=options.preset,
+                    large=options.large,
+                    problem=options.problem,
+                    samples=options.samples,
+                    dataset=options.dataset,
+                    seeds=options.seeds,
+                    held_out=options.held_out,
+                    settings=tuple(options.set),
+                )
+            )
 
 
 if __name__ == "__main__":

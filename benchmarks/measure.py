@@ -27,6 +27,10 @@ class Options:
         large: Whether to go to the sizes that take an hour and tens of gigabytes.
         problem: The one problem of several to measure; None: all.
         samples: How many samples to measure with in place of the benchmark's own number, for a trial; None: its own.
+        dataset: A name of the dataset catalog.
+        seeds: How many trainings of a preset, each with a seed of its own.
+        held_out: Whether to measure on training images held out, in place of the test images.
+        settings: `key=value` over the preset.
     """
 
     repeat: int = 7
@@ -34,6 +38,10 @@ class Options:
     large: bool = False
     problem: str | None = None
     samples: int | None = None
+    dataset: str = "mnist"
+    seeds: int = 3
+    held_out: bool = False
+    settings: tuple[str, ...] = ()
 
 
 PACKAGES = ("prefect", "tensorflow", "keras", "numpy", "pyarrow", "pandera", "polars")

@@ -83,6 +83,24 @@ class Network(Frozen):
         default="last",
         description="What the dense layer sees under layout pixels: the last step, or the mean over the steps.",
     )
+    memory: Literal["short", "chrono"] = Field(
+        default="short",
+        description="What the LSTM's gates begin with. short: forget biases of 1, as Keras has it; chrono: forget and "
+        "input biases drawn for memories of 1 to T steps, for long sequences.",
+    )
+
+
+class Augmentation(Frozen):
+    """Training images are seen moved a little, anew in every epoch; images held out or tested never are."""
+
+    shift: Finite = Field(
+        default=2.0,
+        ge=0,
+        description="Pixels by which an image is moved at most, down or across, each drawn by itself.",
+    )
+    rotation: Finite = Field(
+        default=10.0, ge=0, le=180, description="Degrees by which an image is turned about its middle at most."
+    )
 
 
 class EarlyStopping(Frozen):
@@ -115,6 +133,11 @@ class Training(Frozen):
         default="standard",
         description="none: raw values; unit: over the type's range to 0..1; standard: minus the training mean, over "
         "the training deviation.",
+    )
+    augmentation: Augmentation | None = Field(
+        default=None,
+        title="Augmentation",
+        description="Move and turn the training images a little, anew in every epoch; only when asked.",
     )
     validation_share: Share = Field(
         default=0.05, description="Share of the training sequences held out for validation; 0 for none."

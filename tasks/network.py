@@ -85,7 +85,36 @@ def build(
     if network.dropout_head:
         layers.append(keras.layers.Dropout(network.dropout_head))
     layers.append(keras.layers.Dense(classes, activation="softmax"))
-    return keras.Sequential(layers)
+    model = keras.Sequential(layers)
+    if network.memory == "chrono":
+        _remember_long(model, shape[0], training.seed)
+    return model
+
+
+def _remember_long(model: keras.Model, steps: int, seed: int) -> None:
+    """Give every LSTM layer chrono initialisation's biases, assigned, so that the saved model stays plain Keras."""
+    for depth, cell in enumerate(_cells(model)):
+        cell.bias.assign(chrono_bias(cell.units, steps, seed, depth))
+
+
+def _cells(model: keras.Model) -> Iterator[keras.layers.LSTMCell]:
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.LSTM):
+            yield layer.cell
+        elif isinstance(layer, keras.layers.Bidirectional):
+            yield from (layer.forward_layer.cell, layer.backward_layer.cell)
+
+
+def chrono_bias(units: int, steps: int, *seed: int) -> NDArray[np.float32]:
+    """Biases (4h,), gates i, f, g, o, for memories of up to T steps: f the log of a draw from 1 to T - 1, i minus that.
+
+    Chrono initialisation (Tallec and Ollivier, ICLR 2018).
+    """
+    draws = np.random.Generator(np.random.PCG64([*seed, steps])).uniform(1, max(steps - 1, 1), units)
+    zeros = np.zeros_like(draws)
+    return np.concatenate([-np.log(draws), np.log(draws), zeros, zeros]).astype(np.float32)
 
 
 class Moments:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from tasks.network import chrono_bias
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -166,15 +168,8 @@ def first_over_last_quarter(norms: Floats) -> float | None:
 
 
 def with_chrono_bias(weights: Weights, timesteps: int, seed: int) -> Weights:
-    """The same weights with biases for a memory of up to T steps: f log of a draw from 1 to T - 1, i its negative.
-
-    Chrono initialisation (Tallec and Ollivier 2018).
-    """
-    h = weights.units
-    draws = np.random.Generator(np.random.PCG64([seed, timesteps])).uniform(1, max(timesteps - 1, 1), h)
-    b = weights.b.copy()
-    b[:h], b[h : 2 * h] = -np.log(draws), np.log(draws)
-    return replace(weights, b=b)
+    """The same weights with the biases of chrono initialisation, for a memory of up to T steps."""
+    return replace(weights, b=chrono_bias(weights.units, timesteps, seed).astype(weights.b.dtype))
 
 
 def blank_tail(x: NDArray[Any]) -> int:

@@ -18,6 +18,7 @@ from tasks.mirror import Mirror
 from tasks.receipts import demand_seal
 from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import INITIAL_WEIGHTS, Store
+from tasks.train.augmentation import Augmenter
 from tasks.train.checkpoint import Checkpoints
 from tasks.train.standing import Continuity
 
@@ -30,12 +31,13 @@ if TYPE_CHECKING:
     from schemas.history import History
 
 HISTORY_FILE: Final = "history.json"
+_SCAN: Final = ("scan", "scan_seed")
 GPUS: Final = "proc/driver/nvidia/gpus/*/information"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The parts of the configuration that training reads; of `reshape` the layout alone."""
+    """The parts of the configuration that training reads; of `reshape` the layout, and where images move the scan."""
 
     reshape: Reshape
     network: Network
@@ -64,6 +66,7 @@ def key_of(
     anew: str | None = None,  # noqa: ARG001
 ) -> Key[TrainedModel]:
     """What the weights depend on: the sequences, the recipe, what they begin with, and the machine, to the byte."""
+    moved = recipe.training.augmentation
     return Key(
         step="train",
         stage="train",
@@ -74,9 +77,10 @@ def key_of(
             "their shape": " × ".join(map(str, sequences.x.shape)),
             "targets": sequences.targets.digest,
             **({INITIAL_WEIGHTS: terms.start.digest} if terms.start else {}),
+            **({"receipt": sequences.receipt.digest} if moved else {}),  # it knows the shape of an image
         },
         settings={
-            "reshape": {"layout": recipe.reshape.layout},
+            "reshape": recipe.reshape.model_dump(mode="json", include={"layout", *(_SCAN if moved else ())}),
             "network": recipe.network.model_dump(mode="json"),
             "training": recipe.training.model_dump(mode="json"),
         },
@@ -168,7 +172,8 @@ def trained(
     model = build(network, reshape, training, (x.shape[1], x.shape[2]), receipt.labels.classes, moments)
     if start:
         begin_with(model, store, start)
-    examples = Examples(x, y, fitted, validation, receipt.labels.classes)
+    augmenter = Augmenter(training.augmentation, reshape, receipt.image_shape) if training.augmentation else None
+    examples = Examples(x, y, fitted, validation, receipt.labels.classes, augmenter)
     history = fit(model, examples, training, replicas_on(processors), began, progress, continuity)
     counts: dict[Station, int] = {
         "fitted": len(fitted),

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from schemas.configuration import Training
+    from tasks.train.augmentation import Augmenter
 
 FIRST_SEGMENT_STEPS = 8
 SEGMENT_SECONDS = 1.0
 WARM_UP: Final = 0.3
+AUGMENTER_PLACE: Final = 999  # among the seeds of a replica, beyond its dropout layers
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Examples:
         fitted: Rows that the optimiser may see.
         validation: Rows held out.
         classes: C.
+        augmenter: What moves the images that are fitted; None: they are seen as they are.
     """
 
     x: NDArray[Any]
@@ -47,6 +50,7 @@ class Examples:
     fitted: NDArray[np.int64]
     validation: NDArray[np.int64]
     classes: int
+    augmenter: Augmenter | None = None
 
 
 class Learner:
@@ -61,7 +65,7 @@ class Learner:
         self.part = math.ceil(training.batch_size / self.replicas)
         self.steps = math.ceil(len(examples.fitted) / training.batch_size)
         self.labels_each = int(np.prod(examples.y.shape[1:]))
-        self.classes = examples.classes
+        self.classes, self.augmenter = examples.classes, examples.augmenter
         native = np.asarray(examples.x).astype(examples.x.dtype.newbyteorder("="), copy=False)
         self._x, self._y = tf.constant(native), tf.constant(np.asarray(examples.y).astype(np.int32))
         self._optimizer = _optimizer(training, self.rate_at)
@@ -191,15 +195,25 @@ class Learner:
         import tensorflow as tf
 
         def step(t: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            noise = [self._noise(tf.stack([number * 1_000_003 + t, 1000 * (k + 1)])) for k in range(self.replicas)]
+            seeds = [tf.stack([number * 1_000_003 + t, 1000 * (k + 1)]) for k in range(self.replicas)]
             parts = [
-                self._gradient(self._x, self._y, rows[t, k], weights[t, k], noise[k]) for k in range(self.replicas)
+                self._gradient(self._x, self._y, rows[t, k], weights[t, k], self._moves(seed), self._noise(seed))
+                for k, seed in enumerate(seeds)
             ]
             totals = tf.add_n([part[0] for part in parts])
             self._update([part[1] for part in parts], totals[2])
             return t + 1, sums + tf.cast(totals, tf.float64)
 
         return tf.while_loop(lambda t, _: t < stop, step, (start, sums), parallel_iterations=1)[1]
+
+    def _moves(self, seed: tf.Tensor) -> tf.Tensor | None:
+        """What the augmenter takes for one part of a batch."""
+        import tensorflow as tf
+
+        if self.augmenter is None:
+            return None
+        shape = self.augmenter.draws_shape(self.part, *self._x.shape[1:])
+        return tf.random.stateless_uniform(shape, seed + tf.constant([0, AUGMENTER_PLACE]))
 
     def _noise(self, seed: tf.Tensor) -> list[tf.Tensor]:
         """What each dropout layer takes; drawn outside the compiled program, whose own generator is far slower."""
@@ -211,7 +225,13 @@ class Learner:
         ]
 
     def _replica_gradient(
-        self, x: tf.Tensor, y: tf.Tensor, rows: tf.Tensor, weights: tf.Tensor, noise: list[tf.Tensor]
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        rows: tf.Tensor,
+        weights: tf.Tensor,
+        moves: tf.Tensor | None,
+        noise: list[tf.Tensor],
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Sums of loss, hits and labels over one part of a batch, and the gradient of the summed loss."""
         import tensorflow as tf
@@ -219,8 +239,11 @@ class Learner:
         variables = [variable.value for variable in self.model.trainable_variables]
         true = tf.gather(y, rows)
         weight = tf.broadcast_to(tf.reshape(weights, [-1] + [1] * (len(true.shape) - 1)), tf.shape(true))
+        sequences = tf.gather(x, rows)
+        if self.augmenter is not None:
+            sequences = self.augmenter.moved(sequences, moves)
         with tf.GradientTape() as tape:
-            logits = forward(self.model, tf.gather(x, rows), noise, by_keras=self.on_gpu)
+            logits = forward(self.model, sequences, noise, by_keras=self.on_gpu)
             loss = tf.reduce_sum(weight * loss_of(self.training, logits, true, self.classes))
         gradient = tape.gradient(loss, variables)
         hits = tf.cast(tf.argmax(logits, -1, output_type=tf.int32) == true, tf.float32)

@@ -15,7 +15,17 @@ from schemas.presets import configured, presets, validated
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAMES = {"rows", "question-1x784", "question-16x49", "question-3750", "answer-frames", "smoke"}
+NAMES = {
+    "rows",
+    "question-1x784",
+    "question-16x49",
+    "question-3750",
+    "answer-frames",
+    "smoke",
+    "best",
+    "best-augmented",
+    "pixels",
+}
 
 
 def refusal(**arguments: object) -> ConfigurationError:

@@ -216,6 +216,25 @@ def test_a_saved_model_answers_alike_without_this_project(tmp_path) -> None:  # 
     np.testing.assert_array_equal(again(data.x.astype(np.float32)).numpy(), model(data.x.astype(np.float32)).numpy())
 
 
+@pytest.mark.parametrize("arrangement", ["stacked", "bidirectional, mean"])
+def test_long_memories_are_biases_and_nothing_else(arrangement: str, tmp_path) -> None:  # noqa: ANN001
+    """Tallec and Ollivier 2018: forget biases the log of 1 to T - 1, input biases their negatives, others 0."""
+    net, reshape = ARRANGEMENTS[arrangement]
+    short, long = (network(net.model_copy(update={"memory": memory}), reshape) for memory in ("short", "chrono"))
+    forgets = []
+    for before, after in zip(short.weights, long.weights, strict=True):
+        if after.path.endswith("bias") and "lstm" in after.path:
+            i, f, g, o = np.split(after.numpy(), 4)
+            assert ((f >= 0) & (f <= np.log(T - 1))).all()
+            assert (np.array_equal(i, -f), g.any(), o.any()) == (True, False, False)
+            forgets.extend(f)
+        else:
+            assert np.array_equal(before.numpy(), after.numpy())
+    assert len(set(forgets)) == len(forgets) == sum(layer.units * (1 + layer.bidirectional) for layer in net.layers)
+    long.save(tmp_path / "model.keras")
+    assert weights_digest(load(tmp_path / "model.keras")) == weights_digest(long)
+
+
 def test_the_held_out_rows_and_the_fitted_ones_are_all_rows_once() -> None:
     fitted, validation = held_out(1000, Training(validation_share=0.05))
     assert len(validation) == 50

@@ -1,0 +1,195 @@
+"""How good the presets are: trained whole on real data, several seeds each; not a speed.
+
+`python -m benchmarks accuracy --preset best --held-out` measures on training images held out, a sixth of them, and
+never evaluates a test image: choices are made with it. Without `--held-out` each seed is a whole run of the command and
+its test images are looked at. Either way every training is a line more in docs/accuracy.csv, whatever it says; what is
+there of a run before is taken and is no line.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+import statistics
+import subprocess
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from benchmarks.commands import STEPWISE, costed, environment_in
+from benchmarks.measure import FOLDER
+from benchmarks.workers import ROOT
+from flows.dag import processors
+from schemas.catalog import load_catalog
+from schemas.handles import ROLES, SPLITS
+from schemas.history import History
+from schemas.presets import configured
+from tasks.proportions import wilson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from benchmarks.measure import Options
+    from schemas.configuration import RunConfiguration
+    from schemas.handles import Sequences
+    from tasks.store import Store
+
+RECORD: Final = ROOT / "docs" / "accuracy.csv"
+FIRST_SEED: Final = 20
+HELD_OUT: Final = 1 / 6  # 10,000 of MNIST's images, as many as it tests with
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One training: a line of the record. Seconds are those of its epochs; correct and images, what it was asked.
+
+    `anew` is no column: it tells whether the model was evaluated now, not found as an earlier run left it.
+    """
+
+    when: str
+    revision: str
+    measured_on: str
+    dataset: str
+    preset: str
+    settings: str
+    seed: int
+    epochs: int
+    parameters: int
+    seconds: int
+    images: int
+    correct: int
+    anew: bool = True
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images that were answered right."""
+        return self.correct / self.images
+
+
+def main(options: Options) -> None:
+    """Train the preset with each seed; a line each, then what they say together."""
+    home = FOLDER / "accuracy"
+    home.mkdir(parents=True, exist_ok=True)
+    seeds = range(FIRST_SEED, FIRST_SEED + options.seeds)
+    measure = partial(held_out if options.held_out else tested, options, home)
+    print(f"\naccuracy: preset {options.preset}, {options.dataset}, {' '.join(options.settings) or 'as it is'}")
+    print(told(trained_with(seeds, measure)))
+
+
+def trained_with(seeds: Sequence[int], measure: Callable[[int], Measured]) -> list[Measured]:
+    """One training a seed, each recorded as soon as it is there."""
+    found = []
+    for seed in seeds:
+        measured = measure(seed)
+        if measured.anew:
+            record(measured)
+        print(f"  seed {seed}: {measured.accuracy:.2%} of {measured.images:,}, epochs {measured.seconds} s", flush=True)
+        found.append(measured)
+    return found
+
+
+def tested(options: Options, home: Path, seed: int) -> Measured:
+    """A run of the command as anybody gives it, in a folder that keeps what it made."""
+    settings = (*options.settings, f"training.seed={seed}")
+    command = [*STEPWISE, "run", "--preset", options.preset, "--dataset", options.dataset, "--json"]
+    command += ["--artifacts", str(home / "artifacts"), *(part for each in settings for part in ("--set", each))]
+    costed(command, environment_in(home))
+    run = max((home / "artifacts" / "runs").glob("*/manifest.json"), key=lambda path: path.stat().st_mtime).parent
+    metrics = json.loads((run / "metrics.json").read_bytes())
+    history = History.model_validate_json((run / "history.json").read_bytes())
+    steps = json.loads((run / "timings.json").read_bytes())
+    anew = not any(step["reused"] for step in steps if step["step"] == "evaluate")
+    measured = _measured(options, seed, "test images", history, (metrics["samples"], metrics["correct"]))
+    return replace(measured, anew=anew)
+
+
+def held_out(options: Options, home: Path, seed: int) -> Measured:
+    """A training through the stages, a sixth of the training images held out; it ends before evaluation."""
+    from tasks.store import Store
+    from tasks.train import HISTORY_FILE, Recipe, trained
+    from tasks.train.checkpoint import Checkpoints
+    from tasks.train.standing import Continuity
+
+    given = (*options.settings, f"training.seed={seed}", f"training.validation_share={HELD_OUT}")
+    configuration = configured(options.preset, settings=given, dataset=options.dataset)
+    store = Store(home / "artifacts")
+    sequences = sealed_sequences(store, configuration)
+    recipe = Recipe(configuration.reshape, configuration.network, configuration.training)
+    checkpoints = Checkpoints(store.partial(f"accuracy-{options.preset}-{seed}"), "accuracy")
+    checkpoints.remove()
+    model = trained(store, sequences, recipe, processors(), _silent, Continuity(checkpoints))
+    checkpoints.remove()
+    history = History.model_validate_json(store.open(model.model, HISTORY_FILE).read_bytes())
+    images = model.counts["validation"]
+    accuracy = history.epochs[history.kept - 1].validation_accuracy or 0.0
+    return _measured(options, seed, "held out", history, (images, round(accuracy * images)))
+
+
+def sealed_sequences(store: Store, configuration: RunConfiguration) -> Sequences:
+    """The training split through every stage before training, as a run has it."""
+    from tasks.download import fetch
+    from tasks.parse import to_table
+    from tasks.reshape import sealed
+    from tasks.validate import validated
+
+    dataset = load_catalog().dataset(configuration.dataset)
+    tables = []
+    for split in SPLITS:
+        images, labels = (fetch(dataset, split, role, store, _silent) for role in ROLES)
+        column = dataset.splits[split].labels.label_column
+        tables.append(to_table(store, split, images, labels, column, _silent))
+    receipt = validated(store, dataset, (tables[0], tables[1]), _silent)
+    return sealed(store, tables[0], receipt, configuration.reshape, _silent)
+
+
+def record(measured: Measured) -> None:
+    """One more line; those above it are never touched."""
+    new = not RECORD.exists()
+    with RECORD.open("a", encoding="utf-8", newline="") as file:
+        columns = [field.name for field in fields(Measured) if field.name != "anew"]
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(asdict(measured))
+
+
+def told(found: Sequence[Measured]) -> str:
+    """The mean of all seeds, their spread, and the interval of one of them by the number of its images."""
+    shares = [measured.accuracy for measured in found]
+    mean, images = statistics.fmean(shares), found[0].images
+    low, high = wilson(round(mean * images), images)
+    spread = f" (standard deviation {statistics.stdev(shares):.2%})" if len(shares) > 1 else ""
+    return (
+        f"  mean of {len(shares)}: {mean:.2%}, from {min(shares):.2%} to {max(shares):.2%}{spread}; "
+        f"95 % interval of one by its {images:,} images: {low:.2%} to {high:.2%}"
+    )
+
+
+def _measured(options: Options, seed: int, on: str, history: History, answered: tuple[int, int]) -> Measured:
+    images, correct = answered
+    return Measured(
+        when=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
+        revision=_revision(),
+        measured_on=on,
+        dataset=options.dataset,
+        preset=options.preset,
+        settings=" ".join(options.settings),
+        seed=seed,
+        epochs=len(history.epochs),
+        parameters=history.parameters,
+        seconds=round(sum(epoch.seconds for epoch in history.epochs)),
+        images=images,
+        correct=correct,
+    )
+
+
+def _revision() -> str:
+    """The commit that was trained with, marked where files differed from it; empty outside of a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _silent(*_: object) -> None:
+    """Progress that nobody watches."""
