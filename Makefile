@@ -5,6 +5,7 @@
 PYTHON ?=
 ARGS ?=
 bin := .venv/bin
+two_files_at_a_time := -n 2 --dist loadfile --no-loadscope-reorder
 uv_options := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 .DEFAULT_GOAL := help
@@ -18,14 +19,15 @@ run: run-environment  ## retrain on real MNIST; options: make run ARGS="--preset
 	@$(bin)/stepwise run $(ARGS)
 
 test: dev-environment  ## run all tests, two files at a time; what was skipped stands in the last lines
-	@$(bin)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(bin)/python -m pytest $(two_files_at_a_time) $(ARGS)
 
 fast: dev-environment  ## run the fast tests only
-	@$(bin)/python -m pytest -n 2 --dist loadfile -m 'not slow and not soak' $(ARGS)
+	@$(bin)/python -m pytest $(two_files_at_a_time) -m 'not slow and not soak' $(ARGS)
 
 soak: dev-environment  ## full disks, servers that go, 100 kills at random moments; fewer: STEPWISE_KILLS=10 make soak
 	@STEPWISE_KILLS="$${STEPWISE_KILLS:-100}" $(bin)/python -m pytest -m soak -s \
-		tests/flows/test_full_disk.py tests/flows/test_up.py tests/flows/test_kills.py \
+		tests/flows/test_full_disk.py tests/flows/test_up.py tests/flows/test_kills.py tests/flows/test_together.py \
+		tests/flows/test_postgres.py \
 		tests/flows/test_command.py tests/flows/test_start.py tests/flows/test_rerun.py \
 		tests/tasks/test_drift.py tests/tasks/test_resume.py tests/benchmarks $(ARGS)
 

@@ -19,6 +19,8 @@ CHROMIUM_OPTIONS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 
+# Files of long tests alone, the longest first: two files run at a time, and none should begin one when the other ends.
+LONG_FILES = ("test_pages.py", "test_rerun.py", "test_up.py", "test_kills.py", "test_champion.py", "test_full_disk.py")
 FEWER_EXAMPLES = 30  # in the fast tier, of Hypothesis' 100; the tests count theirs in parts or multiples of it
 
 
@@ -32,8 +34,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the fast tier first, in one session with the full one."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Run the fast tier first, in one session with the full one, and of that the long files first."""
+    turns = {name: turn for turn, name in enumerate(LONG_FILES)}
+
+    def turn(item: pytest.Item) -> tuple[bool, int]:
+        slow = item.get_closest_marker("slow") is not None
+        return slow, turns.get(item.path.name, len(turns)) if slow else 0
+
+    items.sort(key=turn)
 
 
 @pytest.hookimpl(tryfirst=True)

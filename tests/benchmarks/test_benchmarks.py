@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import re
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import (
+    accuracy,
     digits,
     matmul,
     measure,
@@ -189,7 +191,7 @@ def test_a_run_in_which_nothing_changed_is_measured_beside_an_empty_flow(
     overhead.main(measure.Options(repeat=1, preset="smoke"))
     for way in overhead.WAYS:
         content = kept(f"overhead-{way}", folder)
-        assert content["tasks"] == 12
+        assert content["tasks"] == 15
         assert set(content["seconds"]) == {f"{overhead.EMPTY}, {way}", f"{overhead.UNCHANGED}, {way}"}
         assert content["tensorflow_imported_where_nothing_changed"] is False
     assert kept("overhead-cold-smoke", folder)["median"]["outside of these"] > 0
@@ -211,3 +213,42 @@ def test_a_champion_of_equal_models_is_seldom_replaced() -> None:
 def test_the_power_of_the_test_in_a_case_to_be_counted_by_hand() -> None:
     """Five images, each right with the new model alone by 9 in 10: only five of five convince at 5 %."""
     assert promotion.power(5, 0.9, 0.1 - 1e-12, 0.05) == pytest.approx(0.9**5)
+
+
+def measured(seed: int, correct: int) -> accuracy.Measured:
+    return accuracy.Measured("2026-01-02", "abc", "test images", "mnist", "rows", "", seed, 8, 10, 60, 10_000, correct)
+
+
+def test_seeds_are_told_with_their_spread_and_the_interval_of_one() -> None:
+    said = accuracy.told([measured(20, 9900), measured(21, 9910), measured(22, 9920)])
+    assert said.strip() == (
+        "mean of 3: 99.10%, from 99.00% to 99.20% (standard deviation 0.10%); "
+        "95 % interval of one by its 10,000 images: 98.90% to 99.27%"
+    )
+    assert accuracy.told([measured(20, 9900)]).strip().startswith("mean of 1: 99.00%, from 99.00% to 99.00%; 95 %")
+
+
+def test_every_evaluation_is_a_line_and_one_found_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accuracy, "RECORD", tmp_path / "accuracy.csv")
+    found = [measured(20, 9900), dataclasses.replace(measured(21, 9910), anew=False), measured(22, 9920)]
+    assert accuracy.trained_with(range(3), lambda seed: found[seed]) == found
+    header, *lines = (tmp_path / "accuracy.csv").read_text().splitlines()
+    assert header.split(",")[:4] == ["when", "revision", "measured_on", "dataset"]
+    assert [line.split(",")[-1] for line in lines] == ["9900", "9920"]
+    assert "anew" not in header
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("held_out", [True, False])
+def test_a_preset_is_trained_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, held_out: bool) -> None:
+    """Of the 12,000 images that the project draws to train with a sixth is held out: as many as it draws to test."""
+    monkeypatch.setattr(accuracy, "RECORD", tmp_path / "accuracy.csv")
+    monkeypatch.setattr(accuracy, "FOLDER", tmp_path)
+    options = measure.Options(
+        preset="smoke", dataset="glyphs", seeds=1, held_out=held_out, settings=("training.epochs=1",)
+    )
+    accuracy.main(options)
+    [line] = csv.DictReader((tmp_path / "accuracy.csv").read_text().splitlines())
+    assert (line["measured_on"], line["images"]) == ("held out" if held_out else "test images", "2000")
+    assert (line["preset"], line["settings"], line["seed"], line["epochs"]) == ("smoke", "training.epochs=1", "20", "1")
+    assert 400 < int(line["correct"]) <= 2000

@@ -34,19 +34,6 @@ def champion(home: Path, *arguments: object) -> Any:  # noqa: ANN401 - a JSON va
     return json.loads(answer.stdout)
 
 
-def test_a_run_in_which_nothing_changed_verifies_the_champion_again(home: Path, smoke_run: SmokeRun) -> None:
-    [first] = champion(home, "history")
-    assert (first["decision"], first["champion"]) == ("first champion", smoke_run.folder.name)
-    verdict = json.loads((smoke_run.folder / "verdict.json").read_bytes())
-    assert (verdict["decision"], verdict["champion"]) == ("first champion", None)
-    for more in ((), ("--when-unchanged", "skip")):
-        arguments = ("run", "--preset", "smoke", *more, "--artifacts", home / "artifacts")
-        answer = run_command(home, *arguments)
-        assert answer.returncode == 0, answer.stdout + answer.stderr
-    decisions = [(entry["decision"], entry["champion"]) for entry in champion(home, "history")]
-    assert decisions[1:] == [("re-verified", smoke_run.folder.name)] * 2
-
-
 def test_a_worse_model_is_published_and_kept_out_until_a_person_decides(home: Path, smoke_run: SmokeRun) -> None:
     artifacts, first = home / "artifacts", smoke_run.folder.name
     worse = ("--set", "training.epochs=1", "--set", "training.learning_rate=0.0001", "--set", "promotion.demanded=true")

@@ -52,6 +52,7 @@ def again(client: SyncPrefectClient, run: UUID) -> UUID:
     return run
 
 
+@pytest.mark.soak  # `make test` has what is put there in test_deploy.py
 def test_automations_are_put_there_once_and_end_try_again_and_tell(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

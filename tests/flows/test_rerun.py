@@ -53,7 +53,7 @@ def attempts(home: Path) -> list[dict[str, Any]]:
     return known
 
 
-def test_a_run_in_which_nothing_changed_publishes_nothing_new_and_imports_no_tensorflow(made: Path) -> None:
+def test_a_run_in_which_nothing_changed_verifies_the_champion_again_and_imports_no_tensorflow(made: Path) -> None:
     arguments = ("run", "--preset", "smoke", "--artifacts", made / "artifacts")
     answer = run_command(made, *arguments, PYTHONPROFILEIMPORTTIME="1")
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -66,6 +66,13 @@ def test_a_run_in_which_nothing_changed_publishes_nothing_new_and_imports_no_ten
     again, before = attempts(made)
     assert (again["outcome"], again["published"]) == ("unchanged", run.name)
     assert (before["outcome"], before["run"], before["published"]) == ("published", run.name, run.name)
+    skipped = run_command(made, *arguments, "--when-unchanged", "skip")
+    assert skipped.returncode == 0, skipped.stdout + skipped.stderr
+    verdict = json.loads((run / "verdict.json").read_bytes())
+    assert (verdict["decision"], verdict["champion"]) == ("first champion", None)
+    history = run_command(made, "champion", "history", "--json", "--artifacts", made / "artifacts")
+    decisions = [(entry["decision"], entry["champion"]) for entry in json.loads(history.stdout)]
+    assert decisions == [("first champion", run.name), *[("re-verified", run.name)] * 2]
 
 
 def test_one_stage_again_and_what_hangs_on_it(made: Path) -> None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from tests.flows.conftest import SmokeRun
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+# `make test` has the locks that this rests on in test_store.py.
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(900)]
 
 LONGER = ("--set", "training.epochs=30", "--set", "training.seed=77")
 

@@ -322,7 +322,7 @@ def test_a_warm_start_takes_the_weights_and_nothing_else(tmp_path: Path, eager: 
 
 # --- real deaths
 
-KILLS = int(os.environ.get("STEPWISE_KILLS", "3"))
+KILLS = int(os.environ.get("STEPWISE_KILLS", "1"))
 CHILD = """
 import json, sys
 from pathlib import Path
