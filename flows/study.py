@@ -23,6 +23,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.attempts import UPKEEP, mark_of
 from flows.dag import processors
+from flows.index import index_renewed
 from flows.retrain import dataset_for
 from flows.story import tell_the_story
 from schemas.configuration import Reshape, RunConfiguration, Scan
@@ -96,7 +97,7 @@ def study_timesteps(
         pixels = math.prod(table.table.shape[1:])
         points = designed(settings, pixels, table.table.rows)
         results = measured_points(artifacts, sequences, points, dask, workers or workers_of_this_machine())
-        return publish_study(
+        published = publish_study(
             artifacts,
             StudySubject(
                 study=f"{_now():%Y%m%d-%H%M%S}-{chosen.name}-timesteps-{mark_of(str(flow_run.id))}",
@@ -111,6 +112,8 @@ def study_timesteps(
             tuple(sequences.items()),
             results,
         )
+        index_renewed(artifacts)
+        return published
 
 
 study_timesteps.fn.__annotations__ = get_type_hints(study_timesteps.fn)

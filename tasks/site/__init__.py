@@ -1,4 +1,4 @@
-"""The index of all published runs: `index.html` in the artifacts root, one file that needs nothing but itself.
+"""The index of all published runs and studies: `index.html` in the artifacts root, a file that needs only itself.
 
 A foundation that flows call when a run was published or removed. It is made from the runs' own files alone, so it can
 be made again at any time. Not here: what is read of a run (records), where its points lie (chart), the page's words and
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Final
 from schemas.plan import STAGES
 from tasks.pages import template
 from tasks.site.chart import chart_of
-from tasks.site.records import CHOSEN, champions_of, runs_of
+from tasks.site.records import CHOSEN, champions_of, runs_of, studies_of
 from tasks.store import Store, write_atomically, writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tasks.site.records import Champions, Run
+    from tasks.site.records import Champions, Run, Study
 
 INDEX_FILE: Final = "index.html"
 _TEMPLATE: Final = Path(__file__).with_name("index.html.jinja")
@@ -38,16 +38,17 @@ def write_index(artifacts: Path) -> Path:
     """
     page = artifacts.absolute() / INDEX_FILE
     with Store(artifacts).lock("index"), writing(page):
-        write_atomically(page, rendered(runs_of(artifacts), champions_of(artifacts)).encode())
+        write_atomically(page, rendered(runs_of(artifacts), champions_of(artifacts), studies_of(artifacts)).encode())
     return page
 
 
-def rendered(runs: Sequence[Run], champions: Champions) -> str:
+def rendered(runs: Sequence[Run], champions: Champions, studies: Sequence[Study] = ()) -> str:
     """The page as HTML; equal runs make equal bytes.
 
     Args:
         runs: All runs, the newest first.
         champions: What was decided about champions.
+        studies: All studies, the newest first.
     """
     from markupsafe import Markup  # comes with jinja2
 
@@ -55,6 +56,7 @@ def rendered(runs: Sequence[Run], champions: Champions) -> str:
     return template(_TEMPLATE).render(
         runs=runs,
         champions=champions,
+        studies=studies,
         charts=[chart_of(dataset, runs, champions) for dataset in _datasets(runs)],
         chosen=CHOSEN,
         datasets=_datasets(runs),

@@ -1,4 +1,4 @@
-"""What the index reads of published runs and of champions: small files, each held against the manifest.
+"""What the index reads of published runs, of studies and of champions: small files, each held against the manifest.
 
 A run that is damaged, or of a format that this version does not know, is told as such and never stops the page. Bytes
 that are no longer those that were published are not believed. Not here: comparing every byte of large files (`stepwise
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MANIFEST_FORMAT: Final = 1
 CHAMPIONS: Final = "champions"
+STUDIES: Final = "studies"
 CHOSEN: Final = ("first champion", "promoted", "by hand", "rolled back")  # decisions after which another one stands
 
 Form = TypeVar("Form")
@@ -42,6 +43,14 @@ class Manifest(BaseModel):
     interval: Interval
     parent: str | None = None
     started_from: str | None = None
+    files: dict[str, FileSeal]
+
+
+class StudyManifest(BaseModel):
+    """What the index needs of a study's manifest."""
+
+    created: AwareDatetime
+    dataset: str
     files: dict[str, FileSeal]
 
 
@@ -127,6 +136,21 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Study:
+    """One published study as the index shows it; what could not be read is None, and `problems` says why."""
+
+    name: str
+    created: datetime.datetime | None = None
+    dataset: str | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """The page's address on the index, whatever characters the study's name has."""
+        return f"{STUDIES}/{quote(os.fsencode(self.name))}/study.html"
+
+
+@dataclass(frozen=True)
 class Champions:
     """The histories of champions, by dataset, in their order; and the files that could not be read."""
 
@@ -153,6 +177,12 @@ def runs_of(artifacts: Path) -> list[Run]:
     return sorted(runs, key=lambda run: (run.created or oldest, run.name), reverse=True)
 
 
+def studies_of(artifacts: Path) -> list[Study]:
+    """Every published study, the newest first; its name begins with its time."""
+    folders = sorted(path.parent for path in (artifacts / STUDIES).glob("[!.]*/manifest.json"))
+    return [_study(folder) for folder in reversed(folders)]
+
+
 def champions_of(artifacts: Path) -> Champions:
     """The histories under `champions/DATASET/NNNNNN.json`; no folder: nobody has decided anything yet."""
     histories: dict[str, list[Decision]] = {}
@@ -174,7 +204,7 @@ def _run(folder: Path) -> Run:
         return Run(folder.name, report=(folder / "report.html").is_file(), problems=tuple(problems))
     if manifest.format != MANIFEST_FORMAT:
         problems.append(f"format {manifest.format}; this version knows {MANIFEST_FORMAT}")
-    problems += _missing(folder, manifest)
+    problems += _missing(folder, manifest.files)
     measured = _sealed(Measured, folder, "metrics.json", manifest, problems)
     timings = _sealed(list[Timing], folder, "timings.json", manifest, problems)
     drift = folder / "drift.json"
@@ -196,10 +226,18 @@ def _run(folder: Path) -> Run:
     )
 
 
-def _missing(folder: Path, manifest: Manifest) -> list[str]:
+def _study(folder: Path) -> Study:
+    problems: list[str] = []
+    manifest = _understood(StudyManifest, folder / "manifest.json", problems)
+    if manifest is None:
+        return Study(folder.name, problems=tuple(problems))
+    return Study(folder.name, manifest.created, manifest.dataset, tuple(_missing(folder, manifest.files)))
+
+
+def _missing(folder: Path, files: dict[str, FileSeal]) -> list[str]:
     """Files that are not there, or not of the size that was published; the small ones are read and compared besides."""
     found = []
-    for name, seal in manifest.files.items():
+    for name, seal in files.items():
         path = folder / name
         if not path.is_file():
             found.append(f"{name} is missing")

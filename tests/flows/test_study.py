@@ -39,6 +39,7 @@ def test_a_study_is_measured_on_dask_and_published(tmp_path: Path) -> None:
     assert counts == [wanted, wanted]
     page = (folder / "study.html").read_text(encoding="utf-8")
     assert "Found 428 input samples and 12000 target samples" in page
+    assert f'href="studies/{told["study"]}/study.html"' in (artifacts / "index.html").read_text(encoding="utf-8")
     assert len(list((artifacts / "store" / "keys" / "study").glob("*.json"))) == 2
     with sqlite3.connect(tmp_path / ".prefect" / "prefect.db") as database:
         names = {name for (name,) in database.execute("select name from task_run where name like 'point %'")}

@@ -11,6 +11,7 @@ import re
 import tempfile
 import threading
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ KEYS = [
     *("format", "created", "dataset", "preset", "accuracy", "interval", "parent", "files", "samples"),
     *("step", "seconds", "reused", "worst", "number", "at", "decision", "run", "champion", "reasons"),
 ]
+HOSTILE_NAME = "<b>'\"&amp; x"
 HOSTILE_SHOWN = "<script>alert('x')</script>\" onload='y' &amp; [U+202E]abc"
 
 
@@ -55,6 +57,27 @@ def test_every_run_is_there_the_newest_first(artifacts: Path, page: Page) -> Non
     assert "12 published runs" in page.words
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
     assert all(f"runs/{name}/report.html" in links for name in names)
+
+
+def test_studies_are_listed_the_newest_first_with_what_is_wrong_with_them(tmp_path: Path) -> None:
+    assert "Studies" not in page_of(tmp_path).words
+    for day, name in enumerate(("20260101-000000-mnist-timesteps-aaaa", f"20260102-000000-{HOSTILE_NAME}")):
+        folder = tmp_path / "studies" / name
+        folder.mkdir(parents=True)
+        (folder / "study.html").write_text("a page")
+        manifest = {"created": f"2026-01-0{day + 1}T00:00:00Z", "dataset": HOSTILE, "files": {}}
+        manifest["files"] = {"study.html": seal(folder / "study.html")}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "study.html").write_text("another page")
+    page = page_of(tmp_path)
+    rows = page.words[page.words.index("Published studies") :]
+    assert HOSTILE_SHOWN in rows
+    assert "study.html has 12 bytes, published were 6" in rows
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a" and "studies/" in attributes["href"]]
+    assert links == [
+        f"studies/20260102-000000-{quote(HOSTILE_NAME)}/study.html",
+        "studies/20260101-000000-mnist-timesteps-aaaa/study.html",
+    ]
 
 
 def test_numbers_are_those_of_the_files(page: Page) -> None:
