@@ -3,7 +3,7 @@
 `python -m benchmarks accuracy --preset best --held-out` measures on training images held out, a sixth of them, and
 never evaluates a test image: choices are made with it. Without `--held-out` each seed is a whole run of the command and
 its test images are looked at. Either way every training is a line more in docs/accuracy.csv, whatever it says; what is
-there of a run before is taken and is no line.
+there of a run before is taken and is no line. `--seeds 0` trains nothing and tells what the lines say.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import statistics
 import subprocess
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_type_hints
 
 from benchmarks.commands import STEPWISE, costed, environment_in
 from benchmarks.measure import FOLDER
@@ -63,6 +63,11 @@ class Measured:
     anew: bool = True
 
     @property
+    def kind(self) -> tuple[str, ...]:
+        """What was trained and measured, whatever the seed."""
+        return self.measured_on, self.dataset, self.preset, self.settings
+
+    @property
     def accuracy(self) -> float:
         """Share of the images that were answered right."""
         return self.correct / self.images
@@ -74,6 +79,9 @@ def main(options: Options) -> None:
     home.mkdir(parents=True, exist_ok=True)
     seeds = range(FIRST_SEED, FIRST_SEED + options.seeds)
     measure = partial(held_out if options.held_out else tested, options, home)
+    if not seeds:
+        print("\naccuracy: docs/accuracy.csv", *map(told, recorded()), sep="\n")
+        return
     print(f"\naccuracy: preset {options.preset}, {options.dataset}, {' '.join(options.settings) or 'as it is'}")
     print(told(trained_with(seeds, measure)))
 
@@ -155,6 +163,17 @@ def record(measured: Measured) -> None:
         writer.writerow(asdict(measured))
 
 
+def recorded() -> list[list[Measured]]:
+    """The lines of the record, those together that differ in nothing but seed, day and revision."""
+    kinds = get_type_hints(Measured)
+    groups: dict[tuple[str, ...], list[Measured]] = {}
+    with RECORD.open(encoding="utf-8", newline="") as file:
+        for line in csv.DictReader(file):
+            measured = Measured(**{name: kinds[name](value) for name, value in line.items()})
+            groups.setdefault(measured.kind, []).append(measured)
+    return list(groups.values())
+
+
 def told(found: Sequence[Measured]) -> str:
     """The mean of all seeds, their spread, and the interval of one of them by the number of its images."""
     shares = [measured.accuracy for measured in found]
@@ -162,6 +181,7 @@ def told(found: Sequence[Measured]) -> str:
     low, high = wilson(round(mean * images), images)
     spread = f" (standard deviation {statistics.stdev(shares):.2%})" if len(shares) > 1 else ""
     return (
+        f"  {', '.join(filter(None, found[0].kind))}\n"
         f"  mean of {len(shares)}: {mean:.2%}, from {min(shares):.2%} to {max(shares):.2%}{spread}; "
         f"95 % interval of one by its {images:,} images: {low:.2%} to {high:.2%}"
     )

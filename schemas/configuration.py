@@ -77,6 +77,7 @@ class Network(Frozen):
     layers: tuple[LstmLayer, ...] = Field(
         default=(LstmLayer(),), min_length=1, description="The LSTM layers, the one that reads the sequence first."
     )
+    dropout_input: Share = Field(default=0.0, description="Dropout of single input values, after scaling.")
     dropout_between: Share = Field(default=0.0, description="Dropout between LSTM layers.")
     dropout_head: Share = Field(default=0.3, description="Dropout before the dense layer.")
     pooling: Literal["last", "mean"] = Field(

@@ -74,6 +74,8 @@ def build(
     layers: list[Any] = [keras.layers.Input(shape)]
     if training.scaling != "none":
         layers.append(keras.layers.Rescaling(moments.scale, moments.offset))
+    if network.dropout_input:
+        layers.append(keras.layers.Dropout(network.dropout_input))
     for depth, layer in enumerate(network.layers):
         last = depth == len(network.layers) - 1
         lstm: Any = keras.layers.LSTM(layer.units, return_sequences=every_step or not last or network.pooling == "mean")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from flow_support import run_command
+
+from schemas.design import designed, settings_of
+from schemas.handles import Sequences
+from tasks.store import Store
+from tasks.study.point import key_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +53,31 @@ def test_a_study_is_measured_on_dask_and_published(tmp_path: Path) -> None:
         [key] = {key for (key,) in database.execute("select key from artifact where key = 'study'")}
     assert names == {f"point 28 × 28 rows, {recipe} recipe, seed 0" for recipe in ("question", "sound")}
     assert key == "study"
+
+
+@pytest.mark.slow
+@pytest.mark.soak  # three studies; `make test` has one
+def test_a_point_that_fails_leaves_the_others_going(tmp_path: Path) -> None:
+    artifacts = tmp_path / "artifacts"
+    asked = (*ASKED, *SMALL, "--artifacts", artifacts)
+    assert run_command(tmp_path, *asked).returncode == 0
+    store = Store(artifacts)
+    [sealed] = (Sequences.model_validate(record.value) for record in store.records("reshape"))
+    settings = settings_of(scans=("rows",), timesteps=(28,), seeds=2, images=300, epochs=1)
+    failing = next(point for point in designed(settings, 784, 12_000) if point.seed == 1)
+    in_its_way = store.key_path("study", key_of(artifacts, sealed, failing).digest)
+    (in_its_way / "a folder where its record should be").mkdir(parents=True)
+    answer = run_command(tmp_path, *asked, "--seeds", "2")
+    assert answer.returncode == 1, answer.stdout + answer.stderr
+    assert re.search(
+        r"point \d of 2 failed: point 28 × 28 rows, question recipe, seed 1: ", answer.stdout + answer.stderr
+    )
+    assert len([path for path in in_its_way.parent.glob("*.json") if path.is_file()]) == 3, "the other seed is kept"
+    assert len(list((artifacts / "studies").iterdir())) == 1
+    shutil.rmtree(in_its_way)
+    again = run_command(tmp_path, *asked, "--seeds", "2")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "study: 4 points, 3 of them there already" in again.stdout + again.stderr
 
 
 def test_a_run_does_not_wait_for_dask() -> None:

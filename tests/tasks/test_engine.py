@@ -193,12 +193,14 @@ def test_one_cycle_rises_to_its_peak_and_falls_to_almost_nothing() -> None:
     assert rates[-1] < training.learning_rate / 100
 
 
-def test_dropout_drops_only_while_learning() -> None:
+@pytest.mark.parametrize(("place", "width"), [("dropout_head", (64,)), ("dropout_input", (T, F))])
+def test_dropout_drops_only_while_learning(place: str, width: tuple[int, ...]) -> None:
     import tensorflow as tf
 
-    model = network(Network(layers=(LstmLayer(units=64),), dropout_head=0.5))
+    model = network(Network(layers=(LstmLayer(units=64),), **{"dropout_head": 0.0, place: 0.5}))
     x = examples().x
     [shape] = noise_shapes(model, N)
+    assert shape == (N, *width)
     still = forward(model, x).numpy()
     noise = [tf.random.stateless_uniform(shape, [1, seed]) for seed in (1, 1, 2)]
     one, same, other = (forward(model, x, [each]).numpy() for each in noise)
