@@ -73,6 +73,8 @@ class Learner:
         self._gradient = tf.function(self._replica_gradient, jit_compile=not self.on_gpu, autograph=False)
         self._update = tf.function(self._apply, jit_compile=not self.on_gpu, autograph=False)
         self._segment = tf.function(self._run_segment, autograph=False)
+        # 30 bits of the seed above the 32 that count epochs and steps
+        self._drawn_from = (int(np.random.SeedSequence(training.seed).generate_state(1)[0]) >> 2) << 32
         self._segment_steps, self._compiled = FIRST_SEGMENT_STEPS, False
         self._best: list[NDArray[Any]] = []
 
@@ -195,7 +197,7 @@ class Learner:
         import tensorflow as tf
 
         def step(t: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            seeds = [tf.stack([number * 1_000_003 + t, 1000 * (k + 1)]) for k in range(self.replicas)]
+            seeds = [self._seed(number, t, k) for k in range(self.replicas)]
             parts = [
                 self._gradient(self._x, self._y, rows[t, k], weights[t, k], self._moves(seed), self._noise(seed))
                 for k, seed in enumerate(seeds)
@@ -206,6 +208,13 @@ class Learner:
 
         return tf.while_loop(lambda t, _: t < stop, step, (start, sums), parallel_iterations=1)[1]
 
+    def _seed(self, number: tf.Tensor, t: tf.Tensor, replica: int) -> tf.Tensor:
+        """What all draws of one part of a batch begin with: the seed of the training, epoch and step; the replica."""
+        import tensorflow as tf
+
+        step = tf.cast(number, tf.int64) * 1_000_003 + tf.cast(t, tf.int64)
+        return tf.stack([self._drawn_from + step, tf.constant(1000 * (replica + 1), tf.int64)])
+
     def _moves(self, seed: tf.Tensor) -> tf.Tensor | None:
         """What the augmenter takes for one part of a batch."""
         import tensorflow as tf
@@ -213,7 +222,7 @@ class Learner:
         if self.augmenter is None:
             return None
         shape = self.augmenter.draws_shape(self.part, *self._x.shape[1:])
-        return tf.random.stateless_uniform(shape, seed + tf.constant([0, AUGMENTER_PLACE]))
+        return tf.random.stateless_uniform(shape, seed + tf.constant([0, AUGMENTER_PLACE], tf.int64))
 
     def _noise(self, seed: tf.Tensor) -> list[tf.Tensor]:
         """What each dropout layer takes; drawn outside the compiled program, whose own generator is far slower."""
@@ -221,7 +230,8 @@ class Learner:
 
         shapes = noise_shapes(self.model, self.part)
         return [
-            tf.random.stateless_uniform(shape, seed + tf.constant([0, place])) for place, shape in enumerate(shapes)
+            tf.random.stateless_uniform(shape, seed + tf.constant([0, place], tf.int64))
+            for place, shape in enumerate(shapes)
         ]
 
     def _replica_gradient(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,15 +122,16 @@ def test_moved_images_are_counted_as_the_images_they_are_and_equal_trainings_giv
     assert any((one != other).any() for one, other in zip(weights, plain, strict=True))
 
 
-def test_draws_differ_between_steps_replicas_and_epochs_and_fill_their_range() -> None:
+def test_draws_differ_between_trainings_epochs_steps_and_replicas_and_fill_their_range() -> None:
     import tensorflow as tf
 
     data, *_ = learned(Augmentation())
-    training = Training(batch_size=20, augmentation=Augmentation())
-    model = build(Network(layers=(LstmLayer(units=2),)), Reshape(), training, data.x.shape[1:], 3, Moments(1, 0))
-    learner = Learner(model, replace(data), training, replicas=2)
-    seeds = [(number * 1_000_003 + t, 1000 * (k + 1)) for number in (1, 2) for t in range(40) for k in range(2)]
-    draws = np.stack([learner._moves(tf.constant(seed)).numpy() for seed in seeds])
+    model = build(Network(layers=(LstmLayer(units=2),)), Reshape(), Training(), data.x.shape[1:], 3, Moments(1, 0))
+    learners = [Learner(model, data, Training(batch_size=20, seed=seed), replicas=2) for seed in (20, 21)]
+    every = itertools.product(learners, (1, 2), range(20), range(2))
+    draws = np.stack(
+        [each._moves(each._seed(tf.constant(number), tf.constant(t), k)).numpy() for each, number, t, k in every]
+    )
     assert len(np.unique(draws)) > 0.99 * draws.size
     assert (draws.min(), draws.max()) == pytest.approx((0, 1), abs=0.01)
     assert draws.mean((0, 1)) == pytest.approx(0.5, abs=0.05)
