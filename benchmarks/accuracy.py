@@ -116,7 +116,7 @@ def tested(options: Options, home: Path, seed: int) -> Measured:
 def held_out(options: Options, home: Path, seed: int) -> Measured:
     """A training through the stages, a sixth of the training images held out; it ends before evaluation."""
     from tasks.store import Store
-    from tasks.train import HISTORY_FILE, Recipe, trained
+    from tasks.train import Recipe, history_of, trained
     from tasks.train.checkpoint import Checkpoints
     from tasks.train.standing import Continuity
 
@@ -129,7 +129,7 @@ def held_out(options: Options, home: Path, seed: int) -> Measured:
     checkpoints.remove()
     model = trained(store, sequences, recipe, processors(), _silent, Continuity(checkpoints))
     checkpoints.remove()
-    history = History.model_validate_json(store.open(model.model, HISTORY_FILE).read_bytes())
+    history = history_of(store, model)
     images = model.counts["validation"]
     accuracy = history.epochs[history.kept - 1].validation_accuracy or 0.0
     return _measured(options, seed, "held out", history, (images, round(accuracy * images)))

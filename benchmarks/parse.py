@@ -21,7 +21,7 @@ from isal import igzip
 from benchmarks.digits import ROWS, digits
 from benchmarks.measure import FOLDER, Options, interleaved, report, seconds
 from benchmarks.workers import ALONE, Worker, WorkerError, python_with
-from schemas.receipt import Labels
+from schemas.handles import Labels
 from tasks.idx import write_idx
 from tasks.parse import write_table
 from tasks.table import TableReader

@@ -21,7 +21,6 @@ from pydantic import BaseModel
 from schemas.catalog import dataset_of_folder
 from schemas.configuration import LstmLayer, Network, Reshape, RunConfiguration, Training
 from schemas.handles import ROLES, SPLITS, Handle, Sequences, SourceFile, Table, TrainedModel
-from schemas.history import History
 from tasks.receipts import open_receipt
 from tasks.store import Store
 
@@ -111,7 +110,7 @@ def reshape(place: Place) -> float:
 
 def epoch(place: Place) -> float:
     """The second of two epochs of a small network: nothing is compiled in it."""
-    from tasks.train import HISTORY_FILE, Recipe, trained
+    from tasks.train import Recipe, history_of, trained
     from tasks.train.checkpoint import Checkpoints
     from tasks.train.standing import Continuity
 
@@ -120,7 +119,7 @@ def epoch(place: Place) -> float:
     continuity = Continuity(Checkpoints(place.store.partial("scale"), "scale"))
     model = trained(place.store, sequences, recipe, processors, silent, continuity)
     place.keep("model", model)
-    history = History.model_validate_json(place.store.open(model.model, HISTORY_FILE).read_bytes())
+    history = history_of(place.store, model)
     return history.epochs[-1].seconds
 
 

@@ -119,10 +119,11 @@ def answering_run(artifacts: Path, run: str, dataset: str | None) -> str:
     known = {place.dataset: champion.run for place in places if (champion := place.champion())}
     if len(known) == 1:
         return next(iter(known.values()))
-    if not known and dataset is None:
+    if not places:
         return "latest"
+    looked_at = ", ".join(place.dataset for place in places)
     raise ConfigurationError(
-        f"there are champions of {', '.join(known)}" if known else f"there is no champion of {dataset}",
+        f"there are champions of {', '.join(known)}" if known else f"there is no champion of {looked_at}",
         "the champion of one dataset",
         "Name the dataset: --dataset NAME, or the run: --run NAME",
     )
@@ -179,7 +180,9 @@ def _one_place(artifacts: Path, dataset: str | None) -> Champions:
     if len(places) == 1:
         return places[0]
     names = ", ".join(place.dataset for place in places) or "none yet"
-    raise ConfigurationError(f"the datasets with a champion: {names}", "one of them", "Name it: --dataset NAME")
+    raise ConfigurationError(
+        f"the datasets whose runs were looked at: {names}", "one of them", "Name it: --dataset NAME"
+    )
 
 
 def _when(entry: Entry) -> str:

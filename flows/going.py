@@ -164,14 +164,14 @@ class Going:
         payload = {"decision": entry.decision, "reasons": list(entry.reasons), "champion": entry.champion}
         tell("stepwise.champion.promoted" if changed else "stepwise.champion.kept", self.attempt, payload)
 
-    def skipped(self, run: str) -> None:
+    def skipped(self, run: str, dataset: str) -> None:
         """Say that nothing changed, and which run stands."""
         told = f"Nothing changed since {run}: no file's digest and no setting. The run was skipped, as its policy says."
         again = form_filled_in(self.attempt, "evaluate")
         link = f"\n\n[Open the form, filled in to evaluate it again]({again})" if again else ""
         create_markdown_artifact(key="summary", markdown=f"{told}\n\n`{run}` stands.{link}", description=told)
         log.info(told)
-        re_verified(Store(Path(self.attempt.parameters["artifacts"])), self.attempt.dataset, run)
+        re_verified(Store(Path(self.attempt.parameters["artifacts"])), dataset, run)
         tell("stepwise.run.skipped", self.attempt, {"stands": run})
         self._end(outcome="skipped", published=run)
 
@@ -193,7 +193,7 @@ class Going:
 
 def require_promotion(entry: Entry, configuration: RunConfiguration) -> None:
     """Raise PromotionRefusedError where promotion was demanded and the run's model is not the champion."""
-    if configuration.promotion.demanded and entry.champion != entry.run:
+    if configuration.promotion.demanded and entry.decision in {"kept", "undecided"}:
         raise PromotionRefusedError(
             f"{entry.run} is published and was not promoted: {'; '.join(entry.reasons)}",
             "a champion, since promotion.demanded is set",

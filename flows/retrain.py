@@ -120,7 +120,7 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
             try:
                 promoted: Promoted = chain(going, artifacts, dataset, configuration, subject, going.timings, terms)
             except NothingChangedError as nothing:
-                going.skipped(nothing.run)
+                going.skipped(nothing.run, dataset.name)
                 return None
             going.published(promoted, foresight.planned, artifacts)
             index_renewed(artifacts)

@@ -154,9 +154,7 @@ def measured_points(
     )
     if missing:
         with server_shared():
-            for batch in batches(missing):
-                runner = dask_runner(dask, min(workers, len(batch)))
-                run_points.with_options(task_runner=runner)(artifacts, sequences, batch)
+            run_batches(artifacts, sequences, batches(missing), dask, workers)
     results = [_known(store, sequences, point) for point in points]
     lost = [point.label for point, result in zip(points, results, strict=True) if result is None]
     if lost:
@@ -167,6 +165,31 @@ def measured_points(
             str(artifacts),
         )
     return tuple(result for result in results if result)
+
+
+def run_batches(
+    artifacts: Path,
+    sequences: dict[Scan, Sequences],
+    asked: Sequence[tuple[Point, ...]],
+    dask: str | None,
+    workers: int,
+) -> None:
+    """Measure batch after batch; a point that fails leaves the others going, a batch without a result ends all.
+
+    Raises:
+        Exception: what stopped the first point that failed, once all others are done and kept.
+    """
+    store, failures = Store(artifacts), []
+    for batch in asked:
+        runner = dask_runner(dask, min(workers, len(batch)))
+        try:
+            run_points.with_options(task_runner=runner)(artifacts, sequences, batch)
+        except Exception as error:
+            failures.append(error)
+            if len(missing_points(store, sequences, batch)) == len(batch):
+                raise
+    if failures:
+        raise failures[0]
 
 
 def missing_points(store: Store, sequences: dict[Scan, Sequences], points: Sequence[Point]) -> tuple[Point, ...]:

@@ -67,4 +67,5 @@ def _compared(paired: Paired) -> list[str]:
 def _what_to_do(entry: Entry) -> str:
     if entry.decision in {"kept", "undecided"}:
         return f"To promote it all the same: `stepwise champion promote {entry.run} --reason '…'`"
-    return "`stepwise champion history` has all decisions; `stepwise champion rollback` takes this one back."
+    back = "; `stepwise champion rollback` takes this one back" if entry.decision in {"promoted", "by hand"} else ""
+    return f"`stepwise champion history` has all decisions{back}."

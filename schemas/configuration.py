@@ -5,9 +5,9 @@ An invalid configuration cannot be constructed. Every field's description is wha
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.champion import Demands
 from schemas.drift import DriftLimits
@@ -120,14 +120,12 @@ class Training(Frozen):
     )
     learning_rate: Finite = Field(default=4e-3, gt=0, description="Peak of the schedule.")
     schedule: Literal["constant", "one-cycle"] = Field(
-        default="one-cycle", description="one-cycle: warm up over the first third, then anneal by a cosine to almost 0."
+        default="one-cycle", description="one-cycle: warm up over the first 30 %, then anneal by a cosine to almost 0."
     )
     loss: Literal["cross-entropy", "mean-squared-error"] = Field(
         default="cross-entropy", description="What training makes small; mean-squared-error is the question's."
     )
-    label_smoothing: Share = Field(
-        default=0.05, description="Share of each target that is spread over all classes; cross-entropy only."
-    )
+    label_smoothing: Share = Field(default=0.05, description="Share of each target that is spread over all classes.")
     weight_decay: Finite = Field(default=0.01, ge=0, description="Decoupled weight decay; adamw only.")
     clip_norm: Finite = Field(default=1.0, ge=0, description="Bound on the global norm of the gradient; 0 for none.")
     scaling: Literal["none", "unit", "standard"] = Field(
@@ -148,7 +146,15 @@ class Training(Frozen):
         title="Early Stopping",
         description="Stop when the validation loss no longer improves, and keep the best weights; only when asked.",
     )
-    seed: int = Field(default=20, ge=0, description="Seed of weights, split, order and dropout.")
+    seed: int = Field(
+        default=20, ge=0, lt=2**32, description="Seed of weights, split, order, dropout and the moving of images."
+    )
+
+    @model_validator(mode="after")
+    def _early_stopping_has_something_to_watch(self) -> Self:
+        if self.early_stopping and not self.validation_share:
+            raise ValueError("early_stopping watches the validation loss, and validation_share = 0 holds nothing out")
+        return self
 
 
 class Evaluating(Frozen):

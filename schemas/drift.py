@@ -35,16 +35,19 @@ class Profile(Frozen):
 
     Attributes:
         rows: Images.
+        first: The label of the first class.
         labels: How often each class occurs, in the order of the classes.
         low: Left edge of the first bin of pixels.
         high: Right edge of the last.
         pixels: Pixels in each of equally wide bins; what lies outside counts for the outermost.
         mean: Of all pixels, in their own unit.
         std: The same.
-        confidence: How often the champion answered with a probability in each tenth, over a sample; None: not asked.
+        confidence: How often the champion answered with a probability in each tenth, over a sample of images that it
+            did not learn; None: not asked.
     """
 
     rows: Count
+    first: int = 0
     labels: tuple[Count, ...]
     low: float
     high: float

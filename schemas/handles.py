@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Split = Literal["train", "test"]
 Role = Literal["images", "labels"]
-Kind = Literal["idx", "table", "receipt", "sequences", "targets", "model", "evaluation", "verdict", "drift"]
+Kind = Literal["idx", "table", "receipt", "sequences", "targets", "model", "evaluation", "verdict", "drift", "history"]
 Sha256 = str
 
 Station = Literal[
@@ -107,22 +107,34 @@ class Table(Frozen):
     label_column: int | None = Field(default=None, description="The class's column, where a label is a row.")
 
 
+class Labels(Frozen):
+    """The labels of a dataset: `classes` consecutive integers from `first`; class index = label - first."""
+
+    first: int
+    classes: int
+    names: tuple[str, ...]
+
+
 class Sequences(Frozen):
     """What reshape returns for one split: the array of pixels in scan order, the targets, and the sealed receipt.
 
-    `x.shape` is (N, T, F) as the layout reads the bytes; `targets.shape` is (N,) or (N, T).
+    `x.shape` is (N, T, F) as the layout reads the bytes; `targets.shape` is (N,) or (N, T). The labels and the shape of
+    one image are those of the receipt: what keys are made of opens no files.
     """
 
     split: Split
     x: Handle
     targets: Handle
     receipt: Handle
+    labels: Labels
+    image_shape: tuple[int, ...]
 
 
 class TrainedModel(Frozen):
-    """What train returns: the model's folder (model.keras, history.json) and the counts that training measured."""
+    """What train returns: the model, its history (another may lead to equal weights), the counts training measured."""
 
     model: Handle
+    history: Handle
     counts: dict[Station, int]
 
 

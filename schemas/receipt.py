@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.errors import DataError
-from schemas.handles import Frozen, Role, Sha256, Split, Verification
+from schemas.handles import Frozen, Labels, Role, Sha256, Split, Verification
 from schemas.ledger import Ledger
 
 SCHEMA_VERSION = 2  # 2: repeated images are counted
@@ -54,14 +54,6 @@ class Seal(Frozen):
     targets: Sha256
     shape: tuple[int, ...]
     proof: str
-
-
-class Labels(Frozen):
-    """The labels of a dataset: `classes` consecutive integers from `first`; class index = label - first."""
-
-    first: int
-    classes: int
-    names: tuple[str, ...]
 
 
 class Pair(Frozen):

@@ -15,7 +15,7 @@ import random
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote, unquote
 
 from pydantic import ValidationError
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 FOLDER: Final = "champions"
 TRIES: Final = 100
+Made = TypeVar("Made", Entry, Entry | None)
 MOST_SECONDS: Final = 0.05  # between two tries
 
 
@@ -126,14 +127,16 @@ def all_champions(root: Path) -> list[Champions]:
     return [Champions(root, unquote(folder.name)) for folder in folders]
 
 
-def entered(place: Champions, make: Callable[[Entry | None], Entry]) -> Entry:
-    """Make an entry that follows the newest one and write it; made anew where somebody else came first.
+def entered(place: Champions, make: Callable[[Entry | None], Made]) -> Made:
+    """Make an entry that follows the newest one and write it, or none; made anew where somebody else came first.
 
     Raises:
         StorageError: others kept coming first.
     """
     for _ in range(TRIES):
         entry = make(place.newest())
+        if entry is None:
+            return entry
         try:
             place.enter(entry)
         except PlaceTakenError:

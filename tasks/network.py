@@ -129,13 +129,14 @@ class Moments:
     def of(cls, x: NDArray[Any], scaling: str) -> Moments:
         """From the training sequences: nothing, the type's range, or mean and standard deviation.
 
-        Whole numbers are summed exactly, in chunks, so that the result depends on no order.
+        Whole numbers of one or two bytes are summed exactly, in chunks, so that the result depends on no order; others
+        as float64.
         """
         if scaling == "none":
             return cls(1.0, 0.0)
         if scaling == "unit":
             return cls(1.0 / float(np.iinfo(x.dtype).max) if x.dtype.kind in "iu" else 1.0, 0.0)
-        wide = np.int64 if x.dtype.kind in "iu" else np.float64
+        wide = np.int64 if x.dtype.kind in "iu" and x.dtype.itemsize <= np.int16().itemsize else np.float64
         total = square = 0
         for start in range(0, len(x), ANSWER_BATCH):
             chunk = x[start : start + ANSWER_BATCH].astype(wide)

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from schemas.configuration import Reshape
-    from schemas.handles import Table
-    from schemas.receipt import Labels
+    from schemas.handles import Labels, Table
     from tasks.store import Store
 
 PROFILE_FILE: Final = "profile.json"
@@ -36,7 +35,7 @@ def profile_of(store: Store, table: Table, labels: Labels, edges: tuple[float, f
         store: Where the table is.
         table: The training split.
         labels: The classes.
-        edges: Of the bins of pixels; None: the range of the type, for floats that of the first batch.
+        edges: Of the bins of pixels; None: the range of bytes, for other types that of the first batch.
     """
     classes, pixels = np.zeros(labels.classes, np.int64), np.zeros(PIXEL_BINS, np.int64)
     total = squares = 0.0
@@ -52,6 +51,7 @@ def profile_of(store: Store, table: Table, labels: Labels, edges: tuple[float, f
     mean = total / max(count, 1)
     return Profile(
         rows=rows,
+        first=labels.first,
         labels=tuple(classes.tolist()),
         low=low,
         high=high,

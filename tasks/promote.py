@@ -5,7 +5,9 @@ Not here: the verdict (compare), the place and its history (tasks/champions), wh
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import task
 
@@ -16,6 +18,11 @@ from tasks.mirror import Mirror
 from tasks.published import unsound
 from tasks.stage import log, timed
 from tasks.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from schemas.handles import Sha256
 
 
 class Promoted(Frozen):
@@ -55,15 +62,31 @@ def re_verified(store: Store, dataset: str, run: str) -> Entry | None:
     """Put on record that a run, which stands with every byte, is still champion; None where another one is."""
     place = Champions(store.root, dataset)
     why = ("no digest changed: the run was skipped, as its policy says, after the champion's files were verified",)
-    newest = place.newest()
-    if newest is None or newest.champion != run:
-        return None
-    return entered(place, lambda newest: place.following(newest, "re-verified", run, why))
+
+    def entry(newest: Entry | None) -> Entry | None:
+        return place.following(newest, "re-verified", run, why) if newest and newest.champion == run else None
+
+    return entered(place, entry)
+
+
+def removed_by_a_person(history: Sequence[Entry], weights: Sha256) -> Entry | None:
+    """The entry by which a person took the place from a model of these weights, unless it was taken later by a better.
+
+    Args:
+        history: All entries, the oldest first.
+        weights: Digest of the model's.
+    """
+    taken = [
+        entry
+        for before, entry in pairwise(history)
+        if before.record and before.record.weights == weights and entry.champion != before.champion
+    ]
+    return taken[-1] if taken and taken[-1].by_hand else None
 
 
 def _entry(store: Store, place: Champions, published: PublishedRun, verdict: Verdict, newest: Entry | None) -> Entry:
     """What this run is for the place, given its newest entry."""
-    decision, reasons = _decided(store, published, verdict, newest)
+    decision, reasons = _decided(store, place, published, verdict, newest)
     takes = decision in {"first champion", "promoted"}
     return place.following(
         newest, decision, published.run, reasons, taking=record_of(store, published.run) if takes else None
@@ -71,19 +94,29 @@ def _entry(store: Store, place: Champions, published: PublishedRun, verdict: Ver
 
 
 def _decided(
-    store: Store, published: PublishedRun, verdict: Verdict, newest: Entry | None
+    store: Store, place: Champions, published: PublishedRun, verdict: Verdict, newest: Entry | None
 ) -> tuple[Event, tuple[str, ...]]:
-    holder = newest.champion if newest else None
+    holder, weights = newest.champion if newest else None, record_of(store, published.run).weights
     if published.run == holder:
         return "re-verified", ("no digest changed: its files were compared with its manifest, and its verdict stands",)
-    if newest and newest.record and record_of(store, published.run).weights == newest.record.weights:
-        return "kept", (f"its weights are those of the champion, {holder}",)
+    if newest and newest.record and weights == newest.record.weights:
+        return "re-verified", (f"its weights are those of the champion, {holder}",)
     if verdict.decision in {"keep", "undecided"}:
         return ("kept" if verdict.decision == "keep" else "undecided"), verdict.reasons
+    objections = tuple(_objections(store, place, published, verdict, weights, holder))
+    if objections:
+        return "kept", objections
+    return ("promoted" if holder else "first champion"), verdict.reasons
+
+
+def _objections(
+    store: Store, place: Champions, published: PublishedRun, verdict: Verdict, weights: Sha256, holder: str | None
+) -> Iterator[str]:
+    """Why a model whose verdict is good does not get the place all the same."""
+    if removal := removed_by_a_person(place.history(), weights):
+        why = "; ".join(removal.reasons)
+        yield f"a person took the place from it (entry {removal.number}: {why}), and only a person gives it back"
     if verdict.champion != holder:
         compared = verdict.champion or "nobody"
-        return "kept", (f"{holder} became champion meanwhile, and it was compared with {compared}: run it again",)
-    problems = unsound(store, published.place, published.manifest)
-    if problems:
-        return "kept", tuple(problems)
-    return ("promoted" if holder else "first champion"), verdict.reasons
+        yield f"{holder} became champion meanwhile, and it was compared with {compared}: run it again"
+    yield from unsound(store, published.place, published.manifest)

@@ -16,9 +16,11 @@ from tasks.seals import sha256_file, sync_file
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from schemas.champion import Champion
     from tasks.store import Store
 
 MANIFEST_FILE: Final = "manifest.json"
+RUNS: Final = "runs"
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> Sha256:
@@ -46,6 +48,11 @@ def manifest_digest(folder: Path) -> Sha256:
 def stands(store: Store, place: str, manifest: Sha256) -> bool:
     """Whether a run is there with the manifest of this digest and every byte that it states."""
     return not damages(store, place, manifest)
+
+
+def state(store: Store, champion: Champion) -> str:
+    """The digest of a champion's manifest, for keys; where its bytes are no longer those, what is wrong with them."""
+    return "; ".join(damages(store, f"{RUNS}/{champion.run}", champion.manifest)) or champion.manifest
 
 
 def damages(store: Store, place: str, manifest: Sha256) -> list[str]:

@@ -112,7 +112,14 @@ def sealed(store: Store, table: Table, receipt: Handle, settings: Reshape, progr
         shape=x.shape,
         proof=proof,
     )
-    return Sequences(split=table.split, x=x, targets=targets, receipt=keep_receipt(store, signed.sealed(seal, ledger)))
+    return Sequences(
+        split=table.split,
+        x=x,
+        targets=targets,
+        receipt=keep_receipt(store, signed.sealed(seal, ledger)),
+        labels=signed.labels,
+        image_shape=signed.image_shape,
+    )
 
 
 @dataclass(frozen=True)

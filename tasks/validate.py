@@ -15,9 +15,9 @@ from prefect import task
 
 from schemas.catalog import Dataset
 from schemas.errors import BadRecord, DataError
-from schemas.handles import Handle, Split, Station, Table
+from schemas.handles import Handle, Labels, Split, Station, Table
 from schemas.ledger import CountsBrokenError, Ledger
-from schemas.receipt import Check, FileStatement, Labels, Receipt, TableStatement
+from schemas.receipt import Check, FileStatement, Receipt, TableStatement
 from schemas.tables import FILE_NAME, INDEX_CHECK, LABEL_CHECK, MISSING_CHECK, row_contract
 from tasks.mirror import Mirror
 from tasks.receipts import keep_receipt

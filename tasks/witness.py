@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from schemas.configuration import Reshape
-    from schemas.handles import Split, Table
-    from schemas.receipt import Labels
+    from schemas.handles import Labels, Split, Table
     from tasks.store import Store
 
 BATCH = 4096

@@ -16,6 +16,7 @@ from schemas.champion import VERDICT_FILE, Champion, Decision, Demands, Finding,
 from tasks.compare.answers import Answers, Incomparable, answers_in, champion_s, metrics_in
 from tasks.mirror import Mirror
 from tasks.proportions import mcnemar_exact, newcombe_paired
+from tasks.published import state
 from tasks.receipts import demand_seal
 from tasks.stage import Key, once
 from tasks.store import Store
@@ -57,13 +58,14 @@ class Contest:
 
 
 def key_of(
-    artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
+    artifacts: Path,
     contest: Contest,
     demands: Demands,
     anew: str | None = None,  # noqa: ARG001
 ) -> Key[Judged]:
     """What a verdict depends on: both models, the test samples and what is demanded, not what follows from it."""
-    opponent = contest.opponent
+    store, champion = Store(artifacts), contest.champion
+    compared_with = "itself" if contest.opponent is None else state(store, contest.opponent)
     return Key(
         step="compare",
         stage="compare",
@@ -73,7 +75,7 @@ def key_of(
             "test table": contest.table.table.digest,
             "weights": contest.trained.model.digest,
             "evaluation": contest.evaluation.evaluation.digest,
-            "champion": opponent.manifest if opponent else "none",
+            "champion": compared_with if champion else "none",
         },
         settings={"promotion": demands.model_dump(mode="json", exclude={"demanded"})},
         libraries=("tensorflow", "keras", "numpy"),

@@ -6,7 +6,7 @@ Not here: which of two models is better.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from schemas.errors import DataError
 from schemas.metrics import METRICS_FILE, PREDICTIONS_FILE, Metrics
 from schemas.receipt import Receipt
 from tasks.measures import Tally
-from tasks.published import damages
+from tasks.published import RUNS, damages
 from tasks.questions import sequences_of
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from schemas.champion import Champion
     from schemas.handles import Evaluation, Table
     from tasks.store import Store
-
-RUNS: Final = "runs"
 
 
 class Incomparable(Exception):  # noqa: N818 - no error: a person decides

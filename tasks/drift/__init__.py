@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from prefect import task
+from pydantic import ValidationError
 
 from schemas.champion import Champion
 from schemas.configuration import RunConfiguration
@@ -20,7 +21,7 @@ from schemas.handles import Handle, Table
 from schemas.receipt import Receipt
 from tasks.mirror import Mirror
 from tasks.profile import PROFILE_FILE, confidence_on, profile_of
-from tasks.published import damages
+from tasks.published import RUNS, damages, state
 from tasks.receipts import open_receipt
 from tasks.stage import Key, log, once
 from tasks.store import Store
@@ -39,7 +40,7 @@ def key_of(
     limits: DriftLimits,
     anew: str | None = None,  # noqa: ARG001
 ) -> Key[Drifted]:
-    """What the comparison depends on: both models' training data, and the champion that is asked."""
+    """What the comparison depends on: the training data, and the champion with those it was trained on."""
     other = of_other_data(artifacts, champion, table)
     return Key(
         step="drift",
@@ -49,7 +50,7 @@ def key_of(
         inputs={
             "train table": table.table.digest,
             "receipt": receipt.digest,
-            "champion": other.manifest if other else "none",
+            "champion": state(Store(artifacts), other) if other else "none",
         },
         settings={"drift": limits.model_dump(mode="json")},
         libraries=("tensorflow", "keras", "numpy"),
@@ -105,34 +106,36 @@ def compared(store: Store, table: Table, receipt: Receipt, champion: Champion | 
 
 def of_other_data(artifacts: Path, champion: Champion | None, table: Table) -> Champion | None:
     """The champion where it was trained on other data than a table's: the same data cannot have drifted."""
-    path = artifacts / "runs" / champion.run / "receipt.json" if champion else None
-    if path is None or not path.is_file():
+    if champion is None:
+        return None
+    try:
+        then = Receipt.model_validate_json((artifacts / RUNS / champion.run / "receipt.json").read_bytes())
+        return None if then.table_digest("train") == table.table.digest else champion
+    except (OSError, ValidationError, DataError):  # damaged: that is told where it is compared
         return champion
-    then = Receipt.model_validate_json(path.read_bytes())
-    return None if then.table_digest("train") == table.table.digest else champion
 
 
 def drift_of(store: Store, table: Table, receipt: Receipt, champion: Champion | None, limits: DriftLimits) -> Drift:
     """The training data beside the champion's."""
     champion = of_other_data(store.root, champion, table)
+    own = profile_of(store, table, receipt.labels)
     if champion is None:
-        now = profile_of(store, table, receipt.labels)
-        return Drift(champion=None, worst="none", why_none="no champion was trained on other data", profile=now)
+        return Drift(champion=None, worst="none", why_none="no champion was trained on other data", profile=own)
     before = _profile_then(store, champion)
     if isinstance(before, str):
-        now = profile_of(store, table, receipt.labels)
-        return Drift(champion=champion.run, worst="none", why_none=before, profile=now)
-    now = profile_of(store, table, receipt.labels, (before.low, before.high))
+        return Drift(champion=champion.run, worst="none", why_none=before, profile=own)
+    edges = before.low, before.high  # pixels are compared in the champion's bins, and kept in their own
+    now = own if edges == (own.low, own.high) else profile_of(store, table, receipt.labels, edges)
     if before.confidence:
         now = now.model_copy(update={"confidence": _asked(store, table, receipt, champion)})
     shifts = tuple(_shifts(before, now, receipt.labels.names, limits))
     worst = max((shift.level for shift in shifts), key=LEVELS.index)
-    return Drift(champion=champion.run, worst=worst, shifts=shifts, profile=now)
+    return Drift(champion=champion.run, worst=worst, shifts=shifts, profile=own)
 
 
 def _asked(store: Store, table: Table, receipt: Receipt, champion: Champion) -> tuple[int, ...] | None:
     """How sure the champion is of its answers to a table's images; None where they have another form."""
-    folder = store.root / "runs" / champion.run
+    folder = store.root / RUNS / champion.run
     then = Receipt.model_validate_json((folder / "receipt.json").read_bytes())
     if (then.image_shape, then.image_dtype) != (receipt.image_shape, receipt.image_dtype):
         return None
@@ -142,10 +145,10 @@ def _asked(store: Store, table: Table, receipt: Receipt, champion: Champion) -> 
 
 def _profile_then(store: Store, champion: Champion) -> Profile | str:
     """What the champion's training data looked like, or why that is not known."""
-    found = damages(store, f"runs/{champion.run}", champion.manifest)
+    found = damages(store, f"{RUNS}/{champion.run}", champion.manifest)
     if found:
         return f"the champion's run is not as it was published: {'; '.join(found)}"
-    path = store.root / "runs" / champion.run / PROFILE_FILE
+    path = store.root / RUNS / champion.run / PROFILE_FILE
     if not path.is_file():
         return "the champion was published before profiles were kept"
     return Profile.model_validate_json(path.read_bytes())
@@ -153,9 +156,8 @@ def _profile_then(store: Store, champion: Champion) -> Profile | str:
 
 def _shifts(before: Profile, now: Profile, classes: Sequence[str], limits: DriftLimits) -> Iterator[Shift]:
     """Each distribution that both profiles have."""
-    if len(before.labels) == len(now.labels):
-        names = [f"class {name}" for name in classes]
-        yield shift_of("shares of the labels", before.labels, now.labels, names, limits)
+    then, today, names = _by_label(before, now, classes)
+    yield shift_of("shares of the labels", then, today, names, limits)
     width = (before.high - before.low) / len(before.pixels)
     names = [
         f"pixels from {before.low + i * width:g} to {before.low + (i + 1) * width:g}" for i in range(len(before.pixels))
@@ -167,6 +169,15 @@ def _shifts(before: Profile, now: Profile, classes: Sequence[str], limits: Drift
             f"answers that the champion is {10 * i} to {10 * (i + 1)} % sure of" for i in range(len(now.confidence))
         ]
         yield shift_of("the champion's confidence", before.confidence, now.confidence, names, limits)
+
+
+def _by_label(before: Profile, now: Profile, classes: Sequence[str]) -> tuple[list[int], list[int], list[str]]:
+    """Counts of every label that either has, and names: those of now, or the label itself where it is gone."""
+    then, today = (dict(enumerate(profile.labels, profile.first)) for profile in (before, now))
+    named = dict(enumerate(classes, now.first))
+    labels = sorted(then.keys() | today.keys())
+    counts = [[each.get(label, 0) for label in labels] for each in (then, today)]
+    return counts[0], counts[1], [f"class {named.get(label, label)}" for label in labels]
 
 
 def shift_of(

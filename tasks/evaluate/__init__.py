@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import keras
     from numpy.typing import NDArray
 
+    from schemas.handles import Labels
     from schemas.metrics import Floor
-    from schemas.receipt import Labels
 
 
 def key_of(
@@ -65,7 +65,11 @@ def key_of(
             "targets": sequences.targets.digest,
             **floors,
         },
-        settings={"evaluation": settings.model_dump(mode="json"), "training": {"loss": loss}},
+        settings={
+            "labels": sequences.labels.model_dump(mode="json"),
+            "evaluation": settings.model_dump(mode="json"),
+            "training": {"loss": loss},
+        },
         libraries=("tensorflow", "keras", "numpy", "pyarrow"),
     )
 

@@ -230,11 +230,12 @@ def _write_model_and_evidence(draft: Draft) -> None:
     export(load(model_path), configuration.reshape, draft.receipt, folder / "saved_model")
     drift = Drift.model_validate_json(store.open(draft.outcome.drifted.drift, DRIFT_FILE).read_bytes())
     _write_json(folder / DRIFT_FILE, drift)
-    asked = confidence_on(store, draft.outcome.tables[0], configuration.reshape, folder)
+    # On images that it did not learn, as the images will be on which it is asked again.
+    asked = confidence_on(store, draft.outcome.tables[1], configuration.reshape, folder)
     _write_json(folder / PROFILE_FILE, drift.profile.model_copy(update={"confidence": asked}))
     for name in ("metrics.json", "predictions.parquet"):
         shutil.copyfile(store.open(evaluation, name), folder / name)
-    shutil.copyfile(store.open(model, "history.json"), folder / "history.json")
+    shutil.copyfile(store.open(draft.outcome.trained.history, "history.json"), folder / "history.json")
     shutil.copyfile(store.open(draft.outcome.judged.verdict, VERDICT_FILE), folder / VERDICT_FILE)
     _write_json(folder / "ledger.json", draft.receipt.ledger)
     _write_json(folder / "receipt.json", draft.receipt)

@@ -207,8 +207,7 @@ def _run(folder: Path) -> Run:
     problems += _missing(folder, manifest.files)
     measured = _sealed(Measured, folder, "metrics.json", manifest, problems)
     timings = _sealed(list[Timing], folder, "timings.json", manifest, problems)
-    drift = folder / "drift.json"
-    worst = _understood(Drift, drift, problems) if drift.exists() else None
+    worst = _sealed(Drift, folder, "drift.json", manifest, problems) if "drift.json" in manifest.files else None
     return Run(
         name=folder.name,
         created=manifest.created,

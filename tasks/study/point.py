@@ -50,7 +50,11 @@ def key_of(artifacts: Path, sequences: Sequences, point: Point) -> Key[PointResu
         stage=STAGE,
         form=PointResult,
         module=__name__,
-        inputs={"sequences": sequences.x.digest, "targets": sequences.targets.digest},
+        inputs={
+            "sequences": sequences.x.digest,
+            "targets": sequences.targets.digest,
+            "classes": str(sequences.labels.classes),
+        },
         settings={
             "point": point.model_dump(mode="json"),
             "network": network.model_dump(mode="json"),
@@ -105,7 +109,7 @@ def measured(
         fitted=len(learned_from[0]),
         held_out=len(held_out),
         left_out=len(np.setdiff1d(np.arange(len(x)), np.concatenate([fitted, held_out]))),
-        seen=seen_in_every_epoch(history),
+        seen=seen_in_every_epoch(history, len(fitted)),
         answered=answered,
     )
     require_counts(point, counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import time
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from prefect import task
 
 from schemas.errors import ConfigurationError, DataError
 from schemas.handles import Handle, Sequences, TrainedModel
+from schemas.history import History
 from tasks.arrays import open_arrays
 from tasks.mirror import Mirror
 from tasks.receipts import demand_seal
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
     from schemas.configuration import Network, Reshape, Training
     from schemas.handles import Station
-    from schemas.history import History
 
 HISTORY_FILE: Final = "history.json"
 _SCAN: Final = ("scan", "scan_seed")
@@ -75,9 +76,10 @@ def key_of(
         inputs={
             "sequences": sequences.x.digest,
             "their shape": " × ".join(map(str, sequences.x.shape)),
+            "classes": str(sequences.labels.classes),
+            **({"image": " × ".join(map(str, sequences.image_shape))} if moved else {}),
             "targets": sequences.targets.digest,
             **({INITIAL_WEIGHTS: terms.start.digest} if terms.start else {}),
-            **({"receipt": sequences.receipt.digest} if moved else {}),  # it knows the shape of an image
         },
         settings={
             "reshape": recipe.reshape.model_dump(mode="json", include={"layout", *(_SCAN if moved else ())}),
@@ -178,7 +180,7 @@ def trained(
     counts: dict[Station, int] = {
         "fitted": len(fitted),
         "validation": len(validation),
-        "seen in an epoch": seen_in_every_epoch(history),
+        "seen in an epoch": seen_in_every_epoch(history, len(fitted)),
     }
     receipt.ledger.entered("train", "train", counts).verify()
     return _kept(store, model, history.model_copy(update={"started_from": start and start.digest}), counts)
@@ -216,15 +218,25 @@ def require_fit(x: NDArray[np.generic], y: NDArray[np.int32], reshape: Reshape) 
 
 
 def held_out(n: int, training: Training) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row numbers to fit and row numbers held out, both ascending, drawn by the seed."""
+    """Row numbers (int64) to fit and row numbers held out, both ascending, drawn by the seed.
+
+    Raises:
+        ConfigurationError: nothing would be left to fit.
+    """
     size = round(n * training.validation_share)
+    if size >= n:
+        raise ConfigurationError(
+            f"training.validation_share = {training.validation_share:g} holds out all of {n} sequences",
+            "a share that leaves some to learn from",
+            "Lower it, or train on more images",
+        )
     order = np.random.Generator(np.random.PCG64([training.seed, 0])).permutation(n)
     return np.sort(order[size:]), np.sort(order[:size])
 
 
-def seen_in_every_epoch(history: History) -> int:
-    """The sequences that the optimiser counted in an epoch; of differing epochs the smallest count."""
-    return min(epoch.seen for epoch in history.epochs)
+def seen_in_every_epoch(history: History, fitted: int) -> int:
+    """The sequences that the optimiser counted in each epoch; the first count that is not that of those fitted."""
+    return next((epoch.seen for epoch in history.epochs if epoch.seen != fitted), fitted)
 
 
 def _kept(store: Store, model: keras.Model, history: History, counts: dict[Station, int]) -> TrainedModel:
@@ -232,7 +244,6 @@ def _kept(store: Store, model: keras.Model, history: History, counts: dict[Stati
 
     with store.staging() as folder:
         model.save(folder / MODEL_FILE)
-        (folder / HISTORY_FILE).write_text(history.model_dump_json(indent=1), encoding="utf-8")
         handle = store.commit(
             folder,
             kind="model",
@@ -241,7 +252,20 @@ def _kept(store: Store, model: keras.Model, history: History, counts: dict[Stati
             shape=(history.parameters,),
             dtype="<f4",
         )
-    return TrainedModel(model=handle, counts=counts)
+    return TrainedModel(model=handle, history=_history_kept(store, history), counts=counts)
+
+
+def _history_kept(store: Store, history: History) -> Handle:
+    content, epochs = history.model_dump_json(indent=1), len(history.epochs)
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    with store.staging() as folder:
+        (folder / HISTORY_FILE).write_text(content, encoding="utf-8")
+        return store.commit(folder, kind="history", digest=digest, rows=epochs, shape=(epochs,), dtype="epoch")
+
+
+def history_of(store: Store, trained: TrainedModel) -> History:
+    """How a model came to be, epoch by epoch."""
+    return History.model_validate_json(store.open(trained.history, HISTORY_FILE).read_bytes())
 
 
 def _processor_features() -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from schemas.errors import ConfigurationError
 from tasks.scan import scan_order
 
 if TYPE_CHECKING:
@@ -25,9 +26,19 @@ class Augmenter:
     """Moves the images inside sequences, each by draws of its own."""
 
     def __init__(self, augmentation: Augmentation, reshape: Reshape, item: tuple[int, ...]) -> None:
-        """For images of shape `item`, the first axis down and the rest across, in the scan of `reshape`."""
+        """For images of shape `item`, rows and columns, in the scan of `reshape`.
+
+        Raises:
+            ConfigurationError: the images have another number of axes.
+        """
+        if len(item) != 2:
+            raise ConfigurationError(
+                f"training.augmentation for images of shape {item}",
+                "images of rows and columns, one value a pixel",
+                "Leave augmentation out: what moving means for other images is not known",
+            )
         self.augmentation = augmentation
-        self.height, self.width = item[0], int(np.prod(item[1:]))
+        self.height, self.width = item
         self._order = scan_order(reshape, item)
         self._place = np.argsort(self._order)  # of a pixel, in the scan
 

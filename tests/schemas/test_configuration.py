@@ -65,6 +65,29 @@ def test_no_part_takes_an_unknown_key_or_can_be_changed(model: type[BaseModel]) 
 def test_all_parts_were_looked_at() -> None:
     names = {model.__name__ for model in models(RunConfiguration)}
     assert names == {
-        *("RunConfiguration", "Reshape", "Network", "LstmLayer", "Training", "EarlyStopping", "Evaluating"),
+        *(
+            "RunConfiguration",
+            "Reshape",
+            "Network",
+            "LstmLayer",
+            "Training",
+            "EarlyStopping",
+            "Augmentation",
+            "Evaluating",
+        ),
         *("Demands", "DriftLimits"),
     }
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"seed": 2**32}, "less than 4294967296"),
+        ({"early_stopping": {}, "validation_share": 0.0}, "validation_share = 0 holds nothing out"),
+        ({"augmentation": {"rotation": 181}}, "less than or equal to 180"),
+        ({"augmentation": {"shift": float("inf")}}, "finite number"),
+    ],
+)
+def test_a_training_that_could_not_be_what_it_says_is_refused(values: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        RunConfiguration.model_validate({"training": values})

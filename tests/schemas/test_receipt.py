@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from schemas.errors import DataError
+from schemas.handles import Labels
 from schemas.ledger import Ledger
-from schemas.receipt import Check, FileStatement, Labels, Receipt, Seal, TableStatement
+from schemas.receipt import Check, FileStatement, Receipt, Seal, TableStatement
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,10 +10,11 @@ import numpy as np
 from schemas.champion import Demands, Finding, Paired, Verdict
 from schemas.configuration import Reshape, RunConfiguration
 from schemas.drift import Drift, Profile, Shift
+from schemas.handles import Labels
 from schemas.history import Epoch, History
 from schemas.ledger import Ledger
 from schemas.metrics import Floor
-from schemas.receipt import Check, FileStatement, Labels, Pair, Receipt, Repeated, Seal, TableStatement
+from schemas.receipt import Check, FileStatement, Pair, Receipt, Repeated, Seal, TableStatement
 from tasks.evaluate.slices import Slices
 from tasks.evaluate.suspects import SelfConfidence, suspects_among
 from tasks.measures import measure

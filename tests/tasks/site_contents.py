@@ -25,6 +25,7 @@ def run_in(
     dataset: str = "mnist",
     preset: str = "rows",
     train_seconds: float = 90.0,
+    drift: str | None = None,
     **manifest: Any,  # noqa: ANN401 - whatever a manifest may hold
 ) -> Path:
     """Put a published run into an artifacts root."""
@@ -43,6 +44,8 @@ def run_in(
     (folder / "metrics.json").write_text(json.dumps(measured))
     (folder / "timings.json").write_text(json.dumps(timings))
     (folder / "report.html").write_text("<!DOCTYPE html><title>a report</title>")
+    if drift is not None:
+        (folder / "drift.json").write_text(json.dumps({"worst": drift}))
     stated = {
         "format": 1,
         "run": name,
@@ -100,13 +103,11 @@ def history_in(artifacts: Path, runs: int = 9) -> None:
             preset="best" if best else "rows",
             train_seconds=400.0 + i if best else 90.0 - i,
             parent=standing if i == 2 else None,
+            drift={0: None, 1: "warn" if i == 3 else "none"}[i % 2],
         )
         decision = {0: "first champion", 3: "promoted", 5: "promoted", 8: "undecided"}.get(i, "kept")
         standing = name if decision in {"first champion", "promoted"} else standing
         decided(artifacts, i + 1, decision, name, standing, day=i)
-        if i % 2:
-            folder = artifacts / "runs" / name
-            (folder / "drift.json").write_text(json.dumps({"worst": "warn" if i == 3 else "none"}))
     run_in(artifacts, "20261103-101500-fashion-mnist-rows-aaaa", day=2.3, correct=8_993, dataset="fashion-mnist")
     run_in(artifacts, "20261104-101500-mnist-question-16x49-bbbb", day=3.3, correct=8_481, preset="question-16x49")
     broken = run_in(artifacts, "20261105-101500-mnist-rows-cccc", day=4.3)

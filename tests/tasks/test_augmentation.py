@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.configuration import Augmentation, LstmLayer, Network, Reshape, Training
+from schemas.errors import ConfigurationError
 from tasks.network import Moments, build
 from tasks.scan import scan_order
 from tasks.train.augmentation import Augmenter
@@ -135,3 +136,9 @@ def test_draws_differ_between_trainings_epochs_steps_and_replicas_and_fill_their
     assert len(np.unique(draws)) > 0.99 * draws.size
     assert (draws.min(), draws.max()) == pytest.approx((0, 1), abs=0.01)
     assert draws.mean((0, 1)) == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("item", [(60,), (6, 10, 3)])
+def test_images_that_are_not_rows_and_columns_are_not_moved(item: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigurationError, match=r"training.augmentation for images of shape \("):
+        Augmenter(Augmentation(), Reshape(), item)

@@ -92,7 +92,8 @@ class Ring:
         return verdict_on(self.store, self.contest(p, champion), demands)
 
     def contest(self, p: NDArray[np.float32], champion: Champion | None, weights: str = "b" * 64) -> Contest:
-        trained = TrainedModel(model=Handle.model_construct(digest=weights, place="", files={}), counts={})
+        handle = Handle.model_construct(digest=weights, place="", files={})
+        trained = TrainedModel(model=handle, history=handle, counts={})
         return Contest(self.tables[1], self.sequences, trained, self.evaluation(p), champion)
 
 
@@ -242,8 +243,16 @@ def test_what_a_verdict_depends_on(ring: Ring) -> None:
         digest(replace(contest, champion=None)),
         digest(ring.contest(answers(ring.labels, [1]), champion)),
         digest(ring.contest(p, champion, weights="c" * 64)),
+        digest(ring.contest(p, champion, weights=champion.weights)),
+        digest(replace(ring.contest(p, champion, weights=champion.weights), champion=None)),
     }
-    assert len(others | {digest()}) == 5
+    assert len(others | {digest()}) == 7
+    before, path = digest(), ring.store.root / "runs" / "old" / "predictions.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    assert digest() != before, "what was said about a damaged champion is not said of one that was put back"
+    path.write_bytes(content)
+    assert digest() == before
 
 
 @pytest.mark.slow

@@ -112,11 +112,43 @@ def test_where_there_is_nothing_to_compare_it_says_why(store: Store) -> None:
     champion = published(store, tables[0], receipt)
     same = drift_of(store, tables[0], receipt, champion, LIMITS)
     assert (same.why_none, same.worst) == ("no champion was trained on other data", "none")
+
+
+@pytest.mark.parametrize("file", ["configuration.json", "receipt.json", "profile.json"])
+def test_a_damaged_champion_is_told_stops_nothing_and_is_asked_again_when_it_is_whole(store: Store, file: str) -> None:
+    tables, receipt = tables_of(store, drawn(N), labels_of(N))
+    champion = published(store, tables[0], receipt)
     other, signed_other = tables_of(store, drawn(N, seed=5), labels_of(N, 5))
-    (store.root / "runs" / "then" / "configuration.json").write_text("{}")
+    handle, path = signed(store, other), store.root / "runs" / "then" / file
+    whole, content = key_of(store.root, other[0], handle, champion, LIMITS).digest, path.read_bytes()
+    path.write_bytes(content[:10])
     damaged = drift_of(store, other[0], signed_other, champion, LIMITS)
-    assert damaged.why_none.startswith("the champion's run is not as it was published: configuration.json: ")
+    assert damaged.why_none.startswith(f"the champion's run is not as it was published: {file}: ")
     assert sum(damaged.profile.labels) == N
+    assert key_of(store.root, other[0], handle, champion, LIMITS).digest != whole
+    path.write_bytes(content)
+    assert key_of(store.root, other[0], handle, champion, LIMITS).digest == whole
+    assert drift_of(store, other[0], signed_other, champion, LIMITS).shifts
+
+
+def test_a_class_that_came_is_a_shift_of_the_labels(store: Store) -> None:
+    tables, receipt = tables_of(store, drawn(N), labels_of(N))
+    nine = profile_of(store, tables[0], receipt.labels).labels[1:]
+    champion = published(store, tables[0], receipt, first=1, labels=nine)
+    other, signed_other = tables_of(store, drawn(N, seed=5), labels_of(N, 5))
+    shift, _ = drift_of(store, other[0], signed_other, champion, LIMITS).shifts
+    assert (shift.what, shift.level) == ("shares of the labels", "warn")
+    assert shift.found.startswith("class 0: 0.0% → 10.")
+
+
+def test_pixels_are_compared_in_the_champion_s_bins_and_kept_in_their_own(store: Store) -> None:
+    tables, receipt = tables_of(store, drawn(N).astype("f4") / 255, labels_of(N))
+    champion = published(store, tables[0], receipt)
+    other, signed_other = tables_of(store, drawn(N, seed=5).astype("f4"), labels_of(N, 5))
+    found = drift_of(store, other[0], signed_other, champion, LIMITS)
+    assert found.shifts[1].level == "warn"
+    assert found.profile == profile_of(store, other[0], signed_other.labels)
+    assert found.profile.high > 250
 
 
 def test_new_data_of_the_same_kind_have_not_drifted(store: Store) -> None:

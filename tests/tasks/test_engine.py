@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from schemas.configuration import EarlyStopping, LstmLayer, Network, Reshape, Training
+from schemas.errors import ConfigurationError
 from tasks.network import Answerer, Moments, build, forward, load, noise_shapes, weights_digest
 from tasks.train import held_out
 from tasks.train.engine import Examples, fit
@@ -251,3 +252,15 @@ def test_scaling_is_exact_over_whole_numbers() -> None:
     assert scaled.mean() == pytest.approx(0, abs=1e-12)
     assert scaled.std() == pytest.approx(1, abs=1e-12)
     assert (Moments.of(x, "none").scale, Moments.of(x, "unit").scale) == (1.0, 1 / 255)
+
+
+def test_whole_numbers_too_wide_for_exact_squares_are_summed_as_floats() -> None:
+    x = np.full((3, 2, 2), 2**26, np.int32)
+    x[0] = 0
+    moments = Moments.of(x, "standard")
+    assert (1 / moments.scale, -moments.offset / moments.scale) == pytest.approx((x.std(), x.mean()))
+
+
+def test_a_share_that_leaves_nothing_to_learn_from_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="holds out all of 9 sequences"):
+        held_out(9, PLAIN.model_copy(update={"validation_share": 0.95}))

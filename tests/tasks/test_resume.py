@@ -22,12 +22,11 @@ from samples import both, signed, silent
 from schemas.configuration import EarlyStopping, LstmLayer, Network, Reshape, Training
 from schemas.errors import BudgetSpentError, ConfigurationError
 from schemas.handles import Handle, Sequences, TrainedModel
-from schemas.history import History
 from tasks import train as package
 from tasks.network import Moments, build, weights_digest
 from tasks.reshape import sealed
 from tasks.store import Store
-from tasks.train import HISTORY_FILE, checkpoint, learner
+from tasks.train import checkpoint, history_of, learner
 from tasks.train.checkpoint import Checkpoints, State
 from tasks.train.engine import Continuity, Examples, fit
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from schemas.configuration import Layout
+    from schemas.history import History
     from tasks.stage import Progress
 
     Undisturbed = Callable[[str], "Result"]
@@ -401,7 +401,7 @@ def drawn_moment(chance: random.Random, alone: Life, steps: int) -> Moment:
 
 
 def kept_history(root: Path, model: TrainedModel) -> History:
-    return History.model_validate_json(Store(root).open(model.model, HISTORY_FILE).read_bytes())
+    return history_of(Store(root), model)
 
 
 @pytest.mark.slow

@@ -140,8 +140,8 @@ def test_structure_is_one_that_can_be_read_aloud(page: Page) -> None:
 
 
 def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path) -> None:
-    folder = run_in(tmp_path, "a'b\"<i>&#", dataset=HOSTILE, preset=HOSTILE, parent=HOSTILE, started_from=HOSTILE)
-    (folder / "drift.json").write_text(json.dumps({"worst": HOSTILE}))
+    given = {"dataset": HOSTILE, "preset": HOSTILE, "drift": HOSTILE}
+    run_in(tmp_path, "a'b\"<i>&#", **given, parent=HOSTILE, started_from=HOSTILE)
     path = decided(tmp_path, 1, HOSTILE, HOSTILE, HOSTILE, dataset="x", reasons=(HOSTILE,))
     path.write_text(path.read_text().replace('"dataset": "x"', f'"dataset": {json.dumps(HOSTILE)}'))
     page = page_of(tmp_path)
@@ -163,14 +163,15 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path) -> None:
         ("metrics.json", None, "metrics.json is missing"),
         ("timings.json", None, "timings.json is missing"),
         ("report.html", None, "report.html is missing"),
-        ("drift.json", b"\xff", "drift.json is damaged or of another format"),
+        ("drift.json", b"\xff", "drift.json has 1 bytes"),
+        ("drift.json", b'{"worst": "warn"}', "drift.json has other bytes than were published"),
     ],
 )
 def test_damaged_runs_are_told_and_others_are_shown(
     tmp_path: Path, file: str, content: bytes | None, told: str
 ) -> None:
     run_in(tmp_path, "sound")
-    folder = run_in(tmp_path, "broken", day=1)
+    folder = run_in(tmp_path, "broken", day=1, drift="none")
     if content is None:
         (folder / file).unlink()
     else:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.configuration import Evaluating
-from schemas.handles import Handle, Sequences, TrainedModel
+from schemas.handles import Handle, Labels, Sequences, TrainedModel
 from schemas.metrics import Metrics
 from tasks.evaluate import floors, key_of
 from tasks.evaluate.floors import Samples, Scale, centroid_map, floors_of, logistic_map, spread_rows
@@ -293,9 +293,17 @@ def test_the_training_images_are_part_of_what_an_evaluation_depends_on() -> None
         return Handle(kind="sequences", place="p", digest=digest, rows=1, shape=shape, dtype="|u1", files={})
 
     def sequences(split: Split, x: str, targets: str, *shape: int) -> Sequences:
-        return Sequences(split=split, x=handle(x, *shape), targets=handle(targets, shape[0]), receipt=handle("r", 1))
+        return Sequences(
+            split=split,
+            x=handle(x, *shape),
+            targets=handle(targets, shape[0]),
+            receipt=handle("r", 1),
+            labels=Labels(first=0, classes=2, names=("a", "b")),
+            image_shape=(2, 3),
+        )
 
-    trained, test = TrainedModel(model=handle("w", 1), counts={}), sequences("test", "x", "t", 4, 2, 3)
+    trained = TrainedModel(model=handle("w", 1), history=handle("h", 1), counts={})
+    test = sequences("test", "x", "t", 4, 2, 3)
     trainings = [
         None,
         sequences("train", "a", "b", 8, 2, 3),

@@ -16,7 +16,7 @@ from pandera.config import ValidationDepth, config_context
 from samples import CLASSES, both, dataset_of, drawn, labels_of, objects, parsed, receipt_of, signed, staged
 
 from schemas.errors import BadRecord, DataError, StorageError
-from schemas.receipt import Labels
+from schemas.handles import Labels
 from schemas.tables import FILE_NAME, INDEX_CHECK, LABEL_CHECK, METADATA_KEY, MISSING_CHECK, table_digest
 from tasks.idx import IdxHeader
 from tasks.store import Store
