@@ -28,14 +28,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="?", choices=[*BENCHMARKS, "all"], default="all")
     parser.add_argument("--repeat", type=int, default=7, help="repetitions of each arm, after one to warm up")
-    parser.add_argument("--preset", default="rows", help="profile, run_split, overhead, predict: the preset")
+    parser.add_argument("--preset", default="rows", help="profile, run_split, overhead, predict, accuracy: the preset")
     parser.add_argument("--problem", choices=list(training.PROBLEMS), help="training: one of its problems, not all")
     parser.add_argument("--large", action="store_true", help="scale: 6 million samples as well (25 GB, an hour)")
     parser.add_argument("--dataset", default="mnist", help="accuracy: a name of the dataset catalog")
     parser.add_argument("--seeds", type=int, default=3, help="accuracy: how many, each a whole training")
+    parser.add_argument("--first-seed", type=int, default=20, help="accuracy: the first of them")
     parser.add_argument("--held-out", action="store_true", help="accuracy: on training images held out, to choose by")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="accuracy: over the preset")
-    parser.add_argument("--samples", type=int, help="training, predict, scale: measure with so many, for a trial")
+    parser.add_argument("--samples", type=int, help="training, predict, scale, promotion: so many, for a trial")
     options = parser.parse_args()
     for name, run in BENCHMARKS.items():
         if options.name == name or (options.name == "all" and name not in BY_NAME_ALONE):
@@ -48,6 +49,7 @@ def main() -> None:
                     samples=options.samples,
                     dataset=options.dataset,
                     seeds=options.seeds,
+                    first_seed=options.first_seed,
                     held_out=options.held_out,
                     settings=tuple(options.set),
                 )

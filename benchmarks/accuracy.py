@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import csv
 import datetime
+import hashlib
 import json
+import math
+import shutil
 import statistics
 import subprocess
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_type_hints
 
 from benchmarks.commands import STEPWISE, costed, environment_in
@@ -29,7 +33,6 @@ from tasks.proportions import wilson
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from benchmarks.measure import Options
     from schemas.configuration import RunConfiguration
@@ -37,15 +40,28 @@ if TYPE_CHECKING:
     from tasks.store import Store
 
 RECORD: Final = ROOT / "docs" / "accuracy.csv"
-FIRST_SEED: Final = 20
 HELD_OUT: Final = 1 / 6  # 10,000 of MNIST's images, as many as it tests with
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One training: a line of the record. Seconds are those of its epochs; correct and images, what it was asked.
+    """One training: a line of the record.
 
-    `anew` is no column: it tells whether the model was evaluated now, not found as an earlier run left it.
+    Attributes:
+        when: The day.
+        revision: The commit that was trained with, marked where files differed from it.
+        measured_on: "held out" or "test images".
+        dataset: Its name.
+        preset: Its name.
+        settings: Over the preset.
+        recipe: Short digest of the whole configuration but the seed: presets change.
+        seed: Of this training.
+        epochs: Trained.
+        parameters: Of the network.
+        seconds: Of all epochs.
+        images: Labels that were asked for.
+        correct: Of them.
+        anew: Whether the model was evaluated now, not found as an earlier run left it; no column.
     """
 
     when: str
@@ -54,6 +70,7 @@ class Measured:
     dataset: str
     preset: str
     settings: str
+    recipe: str
     seed: int
     epochs: int
     parameters: int
@@ -65,7 +82,7 @@ class Measured:
     @property
     def kind(self) -> tuple[str, ...]:
         """What was trained and measured, whatever the seed."""
-        return self.measured_on, self.dataset, self.preset, self.settings
+        return self.measured_on, self.dataset, self.preset, self.settings, self.recipe
 
     @property
     def accuracy(self) -> float:
@@ -75,13 +92,13 @@ class Measured:
 
 def main(options: Options) -> None:
     """Train the preset with each seed; a line each, then what they say together."""
-    home = FOLDER / "accuracy"
-    home.mkdir(parents=True, exist_ok=True)
-    seeds = range(FIRST_SEED, FIRST_SEED + options.seeds)
-    measure = partial(held_out if options.held_out else tested, options, home)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
     if not seeds:
         print("\naccuracy: docs/accuracy.csv", *map(told, recorded()), sep="\n")
         return
+    home = FOLDER / "accuracy"
+    home.mkdir(parents=True, exist_ok=True)
+    measure = partial(held_out if options.held_out else tested, options, home)
     print(f"\naccuracy: preset {options.preset}, {options.dataset}, {' '.join(options.settings) or 'as it is'}")
     print(told(trained_with(seeds, measure)))
 
@@ -100,39 +117,42 @@ def trained_with(seeds: Sequence[int], measure: Callable[[int], Measured]) -> li
 
 def tested(options: Options, home: Path, seed: int) -> Measured:
     """A run of the command as anybody gives it, in a folder that keeps what it made."""
+    blank = blank_line(options, seed, "test images")
     settings = (*options.settings, f"training.seed={seed}")
     command = [*STEPWISE, "run", "--preset", options.preset, "--dataset", options.dataset, "--json"]
     command += ["--artifacts", str(home / "artifacts"), *(part for each in settings for part in ("--set", each))]
-    costed(command, environment_in(home))
-    run = max((home / "artifacts" / "runs").glob("*/manifest.json"), key=lambda path: path.stat().st_mtime).parent
-    metrics = json.loads((run / "metrics.json").read_bytes())
-    history = History.model_validate_json((run / "history.json").read_bytes())
-    steps = json.loads((run / "timings.json").read_bytes())
-    anew = not any(step["reused"] for step in steps if step["step"] == "evaluate")
-    measured = _measured(options, seed, "test images", history, (metrics["samples"], metrics["correct"]))
-    return replace(measured, anew=anew)
+    before = set((home / "artifacts" / "runs").glob("*"))
+    folder = Path(json.loads(costed(command, environment_in(home)).answer)["folder"])
+    metrics = json.loads((folder / "metrics.json").read_bytes())
+    history = History.model_validate_json((folder / "history.json").read_bytes())
+    answered = metrics["samples"], metrics["correct"]
+    return replace(filled(blank, history, answered), anew=folder not in before)
 
 
 def held_out(options: Options, home: Path, seed: int) -> Measured:
     """A training through the stages, a sixth of the training images held out; it ends before evaluation."""
     from tasks.store import Store
     from tasks.train import Recipe, history_of, trained
-    from tasks.train.checkpoint import Checkpoints
     from tasks.train.standing import Continuity
 
-    given = (*options.settings, f"training.seed={seed}", f"training.validation_share={HELD_OUT}")
-    configuration = configured(options.preset, settings=given, dataset=options.dataset)
+    blank, configuration = blank_line(options, seed, "held out"), configuration_of(options, seed)
     store = Store(home / "artifacts")
     sequences = sealed_sequences(store, configuration)
     recipe = Recipe(configuration.reshape, configuration.network, configuration.training)
-    checkpoints = Checkpoints(store.partial(f"accuracy-{options.preset}-{seed}"), "accuracy")
-    checkpoints.remove()
-    model = trained(store, sequences, recipe, processors(), _silent, Continuity(checkpoints))
-    checkpoints.remove()
+    model = trained(store, sequences, recipe, processors(), _silent, Continuity())
     history = history_of(store, model)
-    images = model.counts["validation"]
-    accuracy = history.epochs[history.kept - 1].validation_accuracy or 0.0
-    return _measured(options, seed, "held out", history, (images, round(accuracy * images)))
+    accuracy = history.epochs[history.kept - 1].validation_accuracy
+    if accuracy is None:
+        raise RuntimeError(f"a share of {HELD_OUT:.2f} of {sequences.targets.shape[0]} sequences held nothing out")
+    images = model.counts["validation"] * math.prod(sequences.targets.shape[1:])
+    return filled(blank, history, (images, round(accuracy * images)))
+
+
+def configuration_of(options: Options, seed: int) -> RunConfiguration:
+    """The preset with its settings and a seed, and a sixth held out where that is measured."""
+    given = [*options.settings, f"training.seed={seed}"]
+    given += [f"training.validation_share={HELD_OUT}"] if options.held_out else []
+    return configured(options.preset, settings=given, dataset=options.dataset)
 
 
 def sealed_sequences(store: Store, configuration: RunConfiguration) -> Sequences:
@@ -164,14 +184,16 @@ def record(measured: Measured) -> None:
 
 
 def recorded() -> list[list[Measured]]:
-    """The lines of the record, those together that differ in nothing but seed, day and revision."""
+    """The lines of the record, those together that differ in nothing but seed, day and revision; of a seed the last."""
+    if not RECORD.exists():
+        return []
     kinds = get_type_hints(Measured)
-    groups: dict[tuple[str, ...], list[Measured]] = {}
+    groups: dict[tuple[str, ...], dict[int, Measured]] = {}
     with RECORD.open(encoding="utf-8", newline="") as file:
         for line in csv.DictReader(file):
             measured = Measured(**{name: kinds[name](value) for name, value in line.items()})
-            groups.setdefault(measured.kind, []).append(measured)
-    return list(groups.values())
+            groups.setdefault(measured.kind, {})[measured.seed] = measured
+    return [list(group.values()) for group in groups.values()]
 
 
 def told(found: Sequence[Measured]) -> str:
@@ -187,27 +209,44 @@ def told(found: Sequence[Measured]) -> str:
     )
 
 
-def _measured(options: Options, seed: int, on: str, history: History, answered: tuple[int, int]) -> Measured:
-    images, correct = answered
+def blank_line(options: Options, seed: int, measured_on: str) -> Measured:
+    """What is known before a training: hours later the files may be others."""
+    recipe = configuration_of(options, 0).model_dump_json(exclude={"preset"})
     return Measured(
         when=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
         revision=_revision(),
-        measured_on=on,
+        measured_on=measured_on,
         dataset=options.dataset,
         preset=options.preset,
         settings=" ".join(options.settings),
+        recipe=hashlib.sha256(recipe.encode()).hexdigest()[:8],
         seed=seed,
+        epochs=0,
+        parameters=0,
+        seconds=0,
+        images=0,
+        correct=0,
+    )
+
+
+def filled(blank: Measured, history: History, answered: tuple[int, int]) -> Measured:
+    """The line of a training that is done, given how many images were asked for and how many were right."""
+    return replace(
+        blank,
         epochs=len(history.epochs),
         parameters=history.parameters,
         seconds=round(sum(epoch.seconds for epoch in history.epochs)),
-        images=images,
-        correct=correct,
+        images=answered[0],
+        correct=answered[1],
     )
 
 
 def _revision() -> str:
-    """The commit that was trained with, marked where files differed from it; empty outside of a repository."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    """The commit that is trained with, marked where files differ from it; empty outside of a repository."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    command = [git, "describe", "--always", "--dirty", "--exclude", "*"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 

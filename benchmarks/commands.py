@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import httpx
 
@@ -28,10 +28,18 @@ LAST_WORDS = 2000
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command took: wall time, and the most memory that its own process had resident."""
+    """What a command took: wall time, and the most memory that its own process had resident; and what it wrote.
+
+    Attributes:
+        seconds: Wall time.
+        peak_mebibytes: Most memory resident, of its own process.
+        answer: Standard output.
+        said: Standard error.
+    """
 
     seconds: float
     peak_mebibytes: float
+    answer: str
     said: str
 
 
@@ -41,19 +49,24 @@ def costed(command: Sequence[object], environment: Mapping[str, str]) -> Cost:
     Raises:
         RuntimeError: it failed; with its last words.
     """
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as said:
         start = time.perf_counter()
         process = subprocess.Popen(
-            [str(part) for part in command], cwd=ROOT, env=dict(environment), stdout=said, stderr=subprocess.STDOUT
+            [str(part) for part in command], cwd=ROOT, env=dict(environment), stdout=answer, stderr=said
         )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
-        said.seek(0)
-        words = said.read().decode(errors="replace")
+        answered, words = (_written(file) for file in (answer, said))
     if process.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))} ended with {process.returncode}: {words[-LAST_WORDS:]}")
-    return Cost(seconds, usage.ru_maxrss / 1024, words)
+        last = (answered + words)[-LAST_WORDS:]
+        raise RuntimeError(f"{' '.join(map(str, command))} ended with {process.returncode}: {last}")
+    return Cost(seconds, usage.ru_maxrss / 1024, answered, words)
+
+
+def _written(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 def environment_in(home: Path, **changes: str) -> dict[str, str]:

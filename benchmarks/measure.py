@@ -29,6 +29,7 @@ class Options:
         samples: How many samples to measure with in place of the benchmark's own number, for a trial; None: its own.
         dataset: A name of the dataset catalog.
         seeds: How many trainings of a preset, each with a seed of its own.
+        first_seed: The first of these seeds; the others follow it.
         held_out: Whether to measure on training images held out, in place of the test images.
         settings: `key=value` over the preset.
     """
@@ -40,6 +41,7 @@ class Options:
     samples: int | None = None
     dataset: str = "mnist"
     seeds: int = 3
+    first_seed: int = 20
     held_out: bool = False
     settings: tuple[str, ...] = ()
 

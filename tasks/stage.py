@@ -131,7 +131,13 @@ def progress_of(step: str) -> Progress:
     return tell
 
 
-def once(store: Store, key: Key[Output], make: Callable[[], Output], anew: str | None = None) -> Output:
+def once(
+    store: Store,
+    key: Key[Output],
+    make: Callable[[], Output],
+    anew: str | None = None,
+    then: Callable[[], None] = lambda: None,
+) -> Output:
     """What a step returns for a key: taken from the store where it is whole, else made now.
 
     Two runs that ask for one key at the same time make it once; the lock ends with its owner.
@@ -142,6 +148,7 @@ def once(store: Store, key: Key[Output], make: Callable[[], Output], anew: str |
         make: Makes the output.
         anew: A demand to make the output again even where it is whole, by the name of who demands it: the same demand
             is met once, so that a retry does not repeat it.
+        then: What is done once the output is remembered, before anybody else may ask for the same key.
     """
     began = time.monotonic()
     _tell(Advanced(key.step, 0, None, ""))
@@ -152,6 +159,7 @@ def once(store: Store, key: Key[Output], make: Callable[[], Output], anew: str |
             store.remember(key.stage, key.digest, {"step": key.step, "components": key.components}, output)
             if anew:
                 store.note_met(anew, key.step)
+        then()
     tell_finished(key.step, time.monotonic() - began, reused=known is not None)
     return output
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from prefect import task
 
 from schemas.champion import VERDICT_FILE, Champion, Decision, Demands, Finding, Judged, Paired, Verdict
-from tasks.compare.answers import Answers, Incomparable, answers_in, champion_s, metrics_in
+from schemas.metrics import PREDICTIONS_FILE
+from tasks.compare.answers import Answers, Incomparable, answers_in, calibration_error, champion_s, metrics_in
 from tasks.mirror import Mirror
 from tasks.proportions import mcnemar_exact, newcombe_paired
 from tasks.published import state
@@ -123,7 +124,8 @@ def verdict_on(store: Store, contest: Contest, demands: Demands) -> Verdict:
         return _verdict("undecided", champion, [finding, *findings], demands)
     comparison = paired(new, old.answers)
     findings += [_better(comparison, demands), *_classes(new, old.answers, metrics, demands)]
-    findings.append(_calibrated(metrics, old.metrics, demands))
+    error = calibration_error(store.open(contest.evaluation.evaluation, PREDICTIONS_FILE), receipt.labels)
+    findings.append(_calibrated(error, old.calibration_error, demands))
     return _verdict("promote", champion, findings, demands, comparison, rescored=old.rescored)
 
 
@@ -203,8 +205,7 @@ def _loss_of(label: int, new: Answers, old: Answers, demands: Demands) -> str:
     return f"found {now:.2%} of the time, by the champion {before:.2%} (p = {p:.2g})" if p <= demands.error_rate else ""
 
 
-def _calibrated(new: Metrics, old: Metrics, demands: Demands) -> Finding:
-    now, before = new.calibration.ece, old.calibration.ece
+def _calibrated(now: float, before: float, demands: Demands) -> Finding:
     return Finding(
         what="calibration not worse",
         holds=now <= before + demands.calibration_margin,

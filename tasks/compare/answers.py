@@ -6,7 +6,7 @@ Not here: which of two models is better.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from schemas.configuration import RunConfiguration
 from schemas.errors import DataError
 from schemas.metrics import METRICS_FILE, PREDICTIONS_FILE, Metrics
 from schemas.receipt import Receipt
-from tasks.measures import Tally
+from tasks.measures import Tally, measure
 from tasks.published import RUNS, damages
 from tasks.questions import sequences_of
 
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from schemas.champion import Champion
-    from schemas.handles import Evaluation, Table
+    from schemas.handles import Evaluation, Labels, Table
     from tasks.store import Store
+
+
+BINS: Final = 15  # of both calibrations that are compared
 
 
 class Incomparable(Exception):  # noqa: N818 - no error: a person decides
@@ -73,10 +76,16 @@ class Answers:
 
 @dataclass(frozen=True)
 class Opponent:
-    """The champion as it answers the test samples at hand, and whether it answered them just now."""
+    """The champion as it answers the test samples at hand.
+
+    Attributes:
+        answers: To all of them.
+        calibration_error: Expected, in `BINS` bins.
+        rescored: Whether it answered them just now.
+    """
 
     answers: Answers
-    metrics: Metrics
+    calibration_error: float
     rescored: bool
 
 
@@ -110,6 +119,16 @@ def written_answers(path: Path) -> Answers:
     return Answers(table["label"].to_numpy(), table["predicted"].to_numpy())
 
 
+def calibration_error(predictions: Path, labels: Labels) -> float:
+    """The expected calibration error of written predictions in `BINS` bins, however many a run's report shows."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(predictions, columns=["label", "probabilities"])
+    p = pc.list_flatten(table["probabilities"]).to_numpy().reshape(-1, labels.classes)
+    return measure(table["label"].to_numpy() - labels.first, p, labels.names, bins=BINS).calibration.ece
+
+
 def champion_s(store: Store, champion: Champion, receipt: Receipt, table: Table) -> Opponent:
     """How the champion answers the samples of a test table.
 
@@ -124,8 +143,8 @@ def champion_s(store: Store, champion: Champion, receipt: Receipt, table: Table)
     then = Receipt.model_validate_json((folder / "receipt.json").read_bytes())
     _require_same_form(then, receipt)
     if then.table_digest("test") == table.table.digest:
-        metrics = Metrics.model_validate_json((folder / METRICS_FILE).read_bytes())
-        return Opponent(written_answers(folder / PREDICTIONS_FILE), metrics, rescored=False)
+        path = folder / PREDICTIONS_FILE
+        return Opponent(written_answers(path), calibration_error(path, receipt.labels), rescored=False)
     return _rescored(store, folder, receipt, table)
 
 
@@ -155,11 +174,7 @@ def _rescored(store: Store, folder: Path, receipt: Receipt, table: Table) -> Opp
             f"the champion reads {steps} images at a time, and there are {table.table.rows:,} test images"
         )
     labels = receipt.labels
-    evaluation = configuration.evaluation
-    tally = Tally(
-        labels.names, first=labels.first, bins=evaluation.calibration_bins, worst=evaluation.worst_mistakes,
-        loss=configuration.training.loss,
-    )  # fmt: skip
+    tally = Tally(labels.names, bins=BINS)
     answerer = Answerer(load(folder / MODEL_FILE))
     true: list[NDArray[np.int32]] = []
     predicted: list[NDArray[np.int32]] = []
@@ -169,4 +184,5 @@ def _rescored(store: Store, folder: Path, receipt: Receipt, table: Table) -> Opp
         tally.add(np.arange(start, start + len(p)), of_batch - labels.first, p)
         true.append(of_batch)
         predicted.append((p.argmax(1) + labels.first).astype(np.int32))
-    return Opponent(Answers(np.concatenate(true), np.concatenate(predicted)), tally.metrics(), rescored=True)
+    answers = Answers(np.concatenate(true), np.concatenate(predicted))
+    return Opponent(answers, tally.metrics().calibration.ece, rescored=True)

@@ -79,9 +79,8 @@ def measure_point(artifacts: Path, sequences: Sequences, point: Point) -> PointR
     key = key_of(artifacts, sequences, point)
     checkpoints = Checkpoints(store.partial(f"study-{key.digest}"), key.digest)
     progress = progress_of(key.step)
-    result = once(store, key, lambda: measured(store, sequences, point, progress, Continuity(checkpoints)))
-    checkpoints.remove()
-    return result
+    continuity = Continuity(checkpoints)
+    return once(store, key, lambda: measured(store, sequences, point, progress, continuity), then=checkpoints.remove)
 
 
 def measured(

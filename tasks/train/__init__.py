@@ -134,9 +134,7 @@ def train(
         deadline = None if terms.budget_minutes is None else time.monotonic() + 60 * terms.budget_minutes
         return trained(store, sequences, recipe, processors, progress, Continuity(checkpoints, deadline), terms.start)
 
-    model = once(store, key, make, anew)
-    checkpoints.remove()
-    return model
+    return once(store, key, make, anew, then=checkpoints.remove)
 
 
 def replicas_on(processors: int) -> int:

@@ -147,7 +147,7 @@ def test_prediction_is_compared_with_its_products(folder: Path, monkeypatch: pyt
     def copied(images: Path) -> Cost:
         command = [sys.executable, "-c", "import sys; print(len(open(sys.argv[1], 'rb').read()))", images]
         cost = costed(command, {})
-        assert int(cost.said) == 16 + 784 * int(images.name.partition("-")[0])
+        assert int(cost.answer) == 16 + 784 * int(images.name.partition("-")[0])
         return cost
 
     times = predict.compared(folder, samples((28, 28))[0], 300, copied, lambda: bare()["seconds a thousand"], 1)
@@ -216,13 +216,15 @@ def test_the_power_of_the_test_in_a_case_to_be_counted_by_hand() -> None:
 
 
 def measured(seed: int, correct: int) -> accuracy.Measured:
-    return accuracy.Measured("2026-01-02", "abc", "test images", "mnist", "rows", "", seed, 8, 10, 60, 10_000, correct)
+    return accuracy.Measured(
+        "2026-01-02", "abc", "test images", "mnist", "rows", "", "abcd", seed, 8, 10, 60, 10_000, correct
+    )
 
 
 def test_seeds_are_told_with_their_spread_and_the_interval_of_one() -> None:
     said = accuracy.told([measured(20, 9900), measured(21, 9910), measured(22, 9920)])
     assert said.strip() == (
-        "test images, mnist, rows\n  mean of 3: 99.10%, from 99.00% to 99.20% (standard deviation 0.10%); "
+        "test images, mnist, rows, abcd\n  mean of 3: 99.10%, from 99.00% to 99.20% (standard deviation 0.10%); "
         "95 % interval of one by its 10,000 images: 98.90% to 99.27%"
     )
     assert "mean of 1: 99.00%, from 99.00% to 99.00%; 95 %" in accuracy.told([measured(20, 9900)])
@@ -237,6 +239,11 @@ def test_every_evaluation_is_a_line_and_one_found_is_none(tmp_path: Path, monkey
     assert [line.split(",")[-1] for line in lines] == ["9900", "9920"]
     assert "anew" not in header
     assert accuracy.recorded() == [[found[0], found[2]]]
+    accuracy.record(dataclasses.replace(found[0], correct=9800))
+    accuracy.record(dataclasses.replace(found[2], recipe="another"))
+    of_the_last, of_another = accuracy.recorded()
+    assert [line.correct for line in of_the_last] == [9800, 9920]
+    assert [line.recipe for line in of_another] == ["another"]
 
 
 @pytest.mark.slow
@@ -249,6 +256,8 @@ def test_a_preset_is_trained_and_measured(tmp_path: Path, monkeypatch: pytest.Mo
         preset="smoke", dataset="glyphs", seeds=1, held_out=held_out, settings=("training.epochs=1",)
     )
     accuracy.main(options)
+    if not held_out:
+        accuracy.main(options)  # finds what it did, and does not write it down again
     [line] = csv.DictReader((tmp_path / "accuracy.csv").read_text().splitlines())
     assert (line["measured_on"], line["images"]) == ("held out" if held_out else "test images", "2000")
     assert (line["preset"], line["settings"], line["seed"], line["epochs"]) == ("smoke", "training.epochs=1", "20", "1")

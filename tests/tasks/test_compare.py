@@ -16,7 +16,7 @@ from schemas.errors import DataError
 from schemas.handles import Evaluation, FileSeal, Handle, Sequences, Table, TrainedModel
 from tasks.champions import record_of
 from tasks.compare import Contest, key_of, paired, verdict_on
-from tasks.compare.answers import Answers
+from tasks.compare.answers import Answers, calibration_error
 from tasks.evaluate import PredictionWriter
 from tasks.measures import measure
 from tasks.reshape import sealed
@@ -168,6 +168,21 @@ def test_a_better_model_that_loses_a_class_is_not_promoted(ring: Ring) -> None:
     looser = Demands(class_margin=0.1, calibration_margin=1)
     assert ring.verdict(answers(ring.labels, lost), champion, looser).decision == "promote"
     assert ring.verdict(answers(ring.labels, lost[:4]), champion, LOOSE).decision == "promote", "four may be chance"
+
+
+def test_how_many_bins_a_report_shows_does_not_decide(ring: Ring) -> None:
+    p = answers(ring.labels, range(60), sure=0.9)
+    champion, evaluation = ring.champion(p), ring.evaluation(p)
+    folder = ring.store.root / "runs" / "old"
+    metrics = measure(ring.labels, p, [str(digit) for digit in range(10)], bins=2)
+    (folder / "metrics.json").write_text(metrics.model_dump_json(), encoding="utf-8")
+    (folder / "manifest.json").unlink()
+    champion = ring.manifested(folder)
+    [found] = [each for each in ring.verdict(p, champion).findings if each.what == "calibration not worse"]
+    assert found.found == "expected calibration error 0.00%, the champion's 0.00%, 1.00% more allowed"
+    path = ring.store.open(evaluation.evaluation, "predictions.parquet")
+    expected = measure(ring.labels, p, [str(digit) for digit in range(10)]).calibration.ece
+    assert calibration_error(path, ring.receipt.labels) == expected
 
 
 def test_a_better_model_that_is_surer_than_it_should_be_is_not_promoted(ring: Ring) -> None:
