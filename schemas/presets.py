@@ -62,7 +62,7 @@ def validated(values: Mapping[str, Any], file: str | None = None) -> RunConfigur
         problems = [problem_told(problem, RunConfiguration) for problem in error.errors(include_url=False)]
         raise ConfigurationError(
             f"the configuration is wrong: {'; '.join(problems)}",
-            "keys and values as `stepwise run --help` and the README list them",
+            "keys and values as schemas/configuration.py states them",
             "Correct them; nothing was run",
             file,
         ) from error

@@ -34,8 +34,8 @@ def ui(
 def deploy(file: InstallationFile = DEFAULT_FILE) -> None:
     """Put the installation's work pool, deployments, schedules and limits onto the Prefect server.
 
-    The server is the one at PREFECT_API_URL, else the one of `stepwise ui` and `stepwise run`. Each item is told:
-    unchanged, created, or what changed. Again changes nothing.
+    The server is the one at PREFECT_API_URL. Each item is told: unchanged, created, or what changed. Again changes
+    nothing.
     """
     require_home()
     from flows.installation.deploy import deploy_and_tell
