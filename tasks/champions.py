@@ -67,7 +67,7 @@ class Champions:
         return entries
 
     def newest(self) -> Entry | None:
-        """The entry that says who is champion; None where nobody ever was looked at."""
+        """The entry that says who is champion; None where nobody ever was looked at. Raises what `history` raises."""
         history = self.history()
         return history[-1] if history else None
 

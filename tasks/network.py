@@ -64,7 +64,19 @@ _START_UP_WORDS: Final = re.compile(
 def build(
     network: Network, reshape: Reshape, training: Training, shape: tuple[int, int], classes: int, moments: Moments
 ) -> keras.Model:
-    """Build the Keras model for sequences of shape (T, F) with raw values, ending in a softmax over the classes."""
+    """Build the Keras model for sequences of shape (T, F) with raw values, ending in a softmax over the classes.
+
+    Args:
+        network: The layers, and what they begin with.
+        reshape: Whether there is an answer for every step (layout frames).
+        training: The seed of the weights, and how values are scaled.
+        shape: (T, F).
+        classes: C.
+        moments: Of the training sequences.
+
+    Returns:
+        A model from (B, T, F) raw values to (B, C) probabilities, float32; under layout frames to (B, T, C).
+    """
     quiet_tensorflow()
     import keras
 
@@ -160,6 +172,9 @@ def forward(model: keras.Model, x: tf.Tensor, noise: Sequence[tf.Tensor] = (), *
     The same arithmetic as calling the model; the LSTM layers are computed by tasks.lstm, or by Keras. Given noise,
     uniform over [0, 1) and of the shapes that `noise_shapes` tells, the dropout layers drop where it is below their
     rate; without it they pass on.
+
+    Returns:
+        (B, C) float32, or (B, T, C) where the model answers at every step.
     """
     import keras
     import tensorflow as tf
@@ -230,10 +245,12 @@ class Answerer:
 
 
 def weights_digest(model: keras.Model) -> str:
-    """SHA-256 over the layers' names and configurations and all weights: path, type, shape and little-endian bytes."""
+    """SHA-256 over kinds of layers, how values are scaled, and each weight: name, type, shape, little-endian bytes."""
     digest = hashlib.sha256()
     for layer in model.layers:
         digest.update(type(layer).__name__.encode())
+        if scaling := [getattr(layer, name) for name in ("scale", "offset") if hasattr(layer, name)]:
+            digest.update(repr([float(value) for value in scaling]).encode())
     for weight in model.weights:
         value = np.ascontiguousarray(weight.numpy())
         name = "/".join(weight.path.split("/")[-2:])  # Keras numbers the outer names by what was built before

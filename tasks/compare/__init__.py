@@ -64,9 +64,11 @@ def key_of(
     demands: Demands,
     anew: str | None = None,  # noqa: ARG001
 ) -> Key[Judged]:
-    """What a verdict depends on: both models, the test samples and what is demanded, not what follows from it."""
-    store, champion = Store(artifacts), contest.champion
-    compared_with = "itself" if contest.opponent is None else state(store, contest.opponent)
+    """What a verdict depends on: both models, the test samples and what is demanded, not what follows from it.
+
+    A model that became champion keeps the verdict by which it did: a run in which nothing changed judges nothing.
+    """
+    opponent = contest.opponent
     return Key(
         step="compare",
         stage="compare",
@@ -76,7 +78,7 @@ def key_of(
             "test table": contest.table.table.digest,
             "weights": contest.trained.model.digest,
             "evaluation": contest.evaluation.evaluation.digest,
-            "champion": compared_with if champion else "none",
+            "champion": state(Store(artifacts), opponent) if opponent else "none",
         },
         settings={"promotion": demands.model_dump(mode="json", exclude={"demanded"})},
         libraries=("tensorflow", "keras", "numpy"),

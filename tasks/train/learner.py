@@ -269,7 +269,17 @@ class Learner:
 
 
 def loss_of(training: Training, logits: tf.Tensor, true: tf.Tensor, classes: int) -> tf.Tensor:
-    """The configured loss of every label, as Keras has it: cross-entropy in nats, or the mean square over classes."""
+    """The configured loss of every label, as Keras has it: cross-entropy in nats, or the mean square over classes.
+
+    Args:
+        training: Which loss, and how much the targets are smoothed.
+        logits: (…, C) float32.
+        true: (…) integer class indices.
+        classes: C.
+
+    Returns:
+        (…) float32.
+    """
     import tensorflow as tf
 
     smoothing = training.label_smoothing
