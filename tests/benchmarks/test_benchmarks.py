@@ -247,7 +247,7 @@ def test_every_evaluation_is_a_line_and_one_found_is_none(tmp_path: Path, monkey
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("held_out", [True, False])
+@pytest.mark.parametrize("held_out", [True, pytest.param(False, marks=pytest.mark.soak)])
 def test_a_preset_is_trained_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, held_out: bool) -> None:
     """Of the 12,000 images that the project draws to train with a sixth is held out: as many as it draws to test."""
     monkeypatch.setattr(accuracy, "RECORD", tmp_path / "accuracy.csv")

@@ -353,6 +353,7 @@ retrain.serve("served", parameters={"data": sys.argv[1], "artifacts": sys.argv[2
 """
 
 
+@pytest.mark.soak  # `make test` has the retry of a worker's run, above
 def test_a_retry_of_a_served_flow_does_what_failed_and_what_hangs_on_it(pages: Pages) -> None:
     path = pages.home / "digits" / "t10k-labels-idx1-ubyte"
     write_idx(path, labels("test")[300:399])
