@@ -313,3 +313,5 @@ def test_the_training_images_are_part_of_what_an_evaluation_depends_on() -> None
     ]
     keys = [key_of(Path(), test, trained, Evaluating(), "cross-entropy", training).digest for training in trainings]
     assert len(set(keys)) == len(trainings)
+    renamed = test.model_copy(update={"labels": Labels(first=0, classes=2, names=("a", "c"))})
+    assert key_of(Path(), renamed, trained, Evaluating(), "cross-entropy").digest not in keys

@@ -1,0 +1,35 @@
+"""The train stage: what its key is made of, and that no epoch's count is passed over. Learning is in test_engine.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from schemas.configuration import Augmentation, Network, Reshape, Training
+from schemas.handles import Handle, Labels, Sequences
+from schemas.history import Epoch, History
+from tasks.train import Recipe, key_of, seen_in_every_epoch
+
+
+def test_the_number_of_classes_is_part_of_what_a_model_depends_on_and_the_image_s_shape_where_it_is_moved() -> None:
+    handle = Handle(kind="sequences", place="p", digest="x", rows=1, shape=(4, 2, 3), dtype="|u1", files={})
+    labels = Labels(first=0, classes=2, names=("a", "b"))
+    two = Sequences(split="train", x=handle, targets=handle, receipt=handle, labels=labels, image_shape=(2, 3))
+    three = two.model_copy(update={"labels": Labels(first=0, classes=3, names=("a", "b", "c"))})
+    turned = two.model_copy(update={"image_shape": (3, 2)})
+
+    def keys(training: Training) -> list[str]:
+        recipe = Recipe(Reshape(timesteps=2), Network(), training)
+        return [key_of(Path(), each, recipe, 2).digest for each in (two, three, turned)]
+
+    plain, other, same = keys(Training())
+    assert other != plain == same
+    assert len(set(keys(Training(augmentation=Augmentation())))) == 3
+
+
+def test_an_epoch_that_saw_more_or_fewer_sequences_is_not_passed_over() -> None:
+    shared = {"loss": 1.0, "accuracy": 0.5, "validation_loss": None, "validation_accuracy": None}
+    epochs = [Epoch(epoch=n + 1, seen=seen, learning_rate=0.1, seconds=1.0, **shared) for n, seen in enumerate((9, 9))]
+    history = History(epochs=epochs, kept=2, parameters=1, seconds_to_first_step=1.0, engine="e")
+    assert seen_in_every_epoch(history, 9) == 9
+    more = history.model_copy(update={"epochs": (epochs[0], epochs[1].model_copy(update={"seen": 10}))})
+    assert seen_in_every_epoch(more, 9) == 10
