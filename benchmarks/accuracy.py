@@ -126,7 +126,9 @@ def tested(options: Options, home: Path, seed: int) -> Measured:
     metrics = json.loads((folder / "metrics.json").read_bytes())
     history = History.model_validate_json((folder / "history.json").read_bytes())
     answered = metrics["samples"], metrics["correct"]
-    return replace(filled(blank, history, answered), anew=folder not in before)
+    steps = json.loads((folder / "timings.json").read_bytes())
+    reused = any(step["reused"] for step in steps if step["step"] == "evaluate")
+    return replace(filled(blank, history, answered), anew=folder not in before and not reused)
 
 
 def held_out(options: Options, home: Path, seed: int) -> Measured:

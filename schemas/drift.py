@@ -35,7 +35,7 @@ class Profile(Frozen):
 
     Attributes:
         rows: Images.
-        first: The label of the first class.
+        first: The label of the first class; None: published before profiles stated it.
         labels: How often each class occurs, in the order of the classes.
         low: Left edge of the first bin of pixels.
         high: Right edge of the last.
@@ -47,7 +47,7 @@ class Profile(Frozen):
     """
 
     rows: Count
-    first: int = 0
+    first: int | None = None
     labels: tuple[Count, ...]
     low: float
     high: float

@@ -128,7 +128,7 @@ def drift_of(store: Store, table: Table, receipt: Receipt, champion: Champion | 
     now = own if edges == (own.low, own.high) else profile_of(store, table, receipt.labels, edges)
     if before.confidence:
         now = now.model_copy(update={"confidence": _asked(store, table, receipt, champion)})
-    shifts = tuple(_shifts(before, now, receipt.labels.names, limits))
+    shifts = tuple(shifts_of(before, now, receipt.labels.names, limits))
     worst = max((shift.level for shift in shifts), key=LEVELS.index)
     return Drift(champion=champion.run, worst=worst, shifts=shifts, profile=own)
 
@@ -154,10 +154,11 @@ def _profile_then(store: Store, champion: Champion) -> Profile | str:
     return Profile.model_validate_json(path.read_bytes())
 
 
-def _shifts(before: Profile, now: Profile, classes: Sequence[str], limits: DriftLimits) -> Iterator[Shift]:
+def shifts_of(before: Profile, now: Profile, classes: Sequence[str], limits: DriftLimits) -> Iterator[Shift]:
     """Each distribution that both profiles have."""
-    then, today, names = _by_label(before, now, classes)
-    yield shift_of("shares of the labels", then, today, names, limits)
+    if before.first is not None or len(before.labels) == len(now.labels):
+        then, today, names = _by_label(before, now, classes)
+        yield shift_of("shares of the labels", then, today, names, limits)
     width = (before.high - before.low) / len(before.pixels)
     names = [
         f"pixels from {before.low + i * width:g} to {before.low + (i + 1) * width:g}" for i in range(len(before.pixels))
@@ -172,9 +173,13 @@ def _shifts(before: Profile, now: Profile, classes: Sequence[str], limits: Drift
 
 
 def _by_label(before: Profile, now: Profile, classes: Sequence[str]) -> tuple[list[int], list[int], list[str]]:
-    """Counts of every label that either has, and names: those of now, or the label itself where it is gone."""
-    then, today = (dict(enumerate(profile.labels, profile.first)) for profile in (before, now))
-    named = dict(enumerate(classes, now.first))
+    """Counts of every label that either has, and names: those of now, or the label itself where it is gone.
+
+    A profile that does not state its first label is taken to begin where the other does.
+    """
+    first = now.first or 0
+    then = dict(enumerate(before.labels, first if before.first is None else before.first))
+    today, named = dict(enumerate(now.labels, first)), dict(enumerate(classes, first))
     labels = sorted(then.keys() | today.keys())
     counts = [[each.get(label, 0) for label in labels] for each in (then, today)]
     return counts[0], counts[1], [f"class {named.get(label, label)}" for label in labels]

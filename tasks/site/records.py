@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MANIFEST_FORMAT: Final = 1
 CHAMPIONS: Final = "champions"
 STUDIES: Final = "studies"
+STUDY_PAGE: Final = "study.html"
 CHOSEN: Final = ("first champion", "promoted", "by hand", "rolled back")  # decisions after which another one stands
 
 Form = TypeVar("Form")
@@ -142,12 +143,13 @@ class Study:
     name: str
     created: datetime.datetime | None = None
     dataset: str | None = None
+    page: bool = False
     problems: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:
         """The page's address on the index, whatever characters the study's name has."""
-        return f"{STUDIES}/{quote(os.fsencode(self.name))}/study.html"
+        return f"{STUDIES}/{quote(os.fsencode(self.name))}/{STUDY_PAGE}"
 
 
 @dataclass(frozen=True)
@@ -227,10 +229,11 @@ def _run(folder: Path) -> Run:
 
 def _study(folder: Path) -> Study:
     problems: list[str] = []
+    page = (folder / STUDY_PAGE).is_file()
     manifest = _understood(StudyManifest, folder / "manifest.json", problems)
     if manifest is None:
-        return Study(folder.name, problems=tuple(problems))
-    return Study(folder.name, manifest.created, manifest.dataset, tuple(_missing(folder, manifest.files)))
+        return Study(folder.name, page=page, problems=tuple(problems))
+    return Study(folder.name, manifest.created, manifest.dataset, page, tuple(_missing(folder, manifest.files)))
 
 
 def _missing(folder: Path, files: dict[str, FileSeal]) -> list[str]:

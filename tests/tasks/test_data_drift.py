@@ -10,11 +10,11 @@ import pytest
 from samples import drawn, labels_of, parsed, receipt_of, signed
 
 from schemas.configuration import Reshape, RunConfiguration
-from schemas.drift import Drift, DriftLimits
+from schemas.drift import Drift, DriftLimits, Profile
 from schemas.errors import DataError
 from schemas.handles import FileSeal
 from tasks.champions import record_of
-from tasks.drift import compared, drift_of, key_of, shift_of
+from tasks.drift import compared, drift_of, key_of, shift_of, shifts_of
 from tasks.profile import confidence_on, profile_of
 from tasks.seals import sha256_file
 from tasks.store import Store
@@ -139,6 +139,17 @@ def test_a_class_that_came_is_a_shift_of_the_labels(store: Store) -> None:
     shift, _ = drift_of(store, other[0], signed_other, champion, LIMITS).shifts
     assert (shift.what, shift.level) == ("shares of the labels", "warn")
     assert shift.found.startswith("class 0: 0.0% → 10.")
+
+
+def test_a_profile_of_an_earlier_version_begins_with_the_same_label(store: Store) -> None:
+    tables, receipt = tables_of(store, drawn(N), labels_of(N))
+    before = profile_of(store, tables[0], receipt.labels)
+    earlier = Profile.model_validate(before.model_dump(exclude={"first"}))
+    now = before.model_copy(update={"first": 1})
+    [labels, _] = shifts_of(earlier, now, receipt.labels.names, LIMITS)
+    assert (labels.what, labels.index) == ("shares of the labels", 0)
+    [pixels] = shifts_of(earlier.model_copy(update={"labels": before.labels[1:]}), now, receipt.labels.names, LIMITS)
+    assert pixels.what == "pixels"
 
 
 def test_pixels_are_compared_in_the_champion_s_bins_and_kept_in_their_own(store: Store) -> None:

@@ -78,6 +78,11 @@ def test_studies_are_listed_the_newest_first_with_what_is_wrong_with_them(tmp_pa
         f"studies/20260102-000000-{quote(HOSTILE_NAME)}/study.html",
         "studies/20260101-000000-mnist-timesteps-aaaa/study.html",
     ]
+    (folder / "study.html").unlink()
+    page = page_of(tmp_path)
+    assert "study.html is missing" in page.words
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a" and "studies/" in attributes["href"]]
+    assert links == ["studies/20260101-000000-mnist-timesteps-aaaa/study.html"]
 
 
 def test_numbers_are_those_of_the_files(page: Page) -> None:
