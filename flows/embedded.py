@@ -1,42 +1,142 @@
 """The Prefect server that a command has for itself where PREFECT_API_URL names none.
 
-Here: that it ends with the command. Prefect starts it and stops it at a polite exit; where the command is killed, it
-would run on for ever and hold the database. Not here: when it starts (Prefect's client does that), what it is asked.
+Prefect would start one as well, but from within the command: it imports all of the server there too, three seconds
+for one class, waits for it idly, and leaves it running where the command is killed. Here it is begun first, imports
+while the command does, and ends with the command. Not here: what it is asked.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from prefect.settings import (
-    PREFECT_API_BLOCKS_REGISTER_ON_START,
-    PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION,
-    get_current_settings,
-    temporary_settings,
-)
+import atexit
+import contextlib
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
 
 from flows.bound import guarded
+from flows.settings import problem_of_home
+from schemas.errors import SourceError
 
 if TYPE_CHECKING:
-    import subprocess
+    from collections.abc import Iterator
+
+STOP_SECONDS: Final = 5
+NAMED_BY: Final = "PREFECT_API_URL"
+PATIENCE: Final = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
+# As Prefect starts its own: no pages, and none of the services that look after schedules. To list the kinds of blocks,
+# which only pages need, it would import prefect-dask and all of Dask.
+_SETTINGS: Final = {
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_UI_ENABLED": "false",
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+    "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+}
+
+
+@dataclass(frozen=True)
+class EmbeddedServer:
+    """A server as a process of its own, which ends when this one does."""
+
+    process: subprocess.Popen[bytes]
+    guard: subprocess.Popen[bytes]  # one that is forgotten ends its process
+    address: str
+
+    @classmethod
+    def begin(cls) -> Self:
+        """Start it and return at once: who connects before it is ready waits, for the port is open from now on."""
+        with socket.create_server(("127.0.0.1", 0)) as port:
+            port.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # uvicorn does not, for a port it is given
+            package = importlib.util.find_spec("prefect")
+            home = str(Path(package.origin).parents[1]) if package and package.origin else ""
+            server = ["uvicorn", "--factory", "prefect.server.api.server:create_app", "--fd", str(port.fileno())]
+            process = subprocess.Popen(
+                [sys.executable, "-m", *server, "--app-dir", home, "--log-level", "error", "--lifespan", "on"],
+                env={**os.environ, **_SETTINGS},
+                pass_fds=(port.fileno(),),
+                start_new_session=True,  # Ctrl-C is for the command, which has yet to tell the server how it ended
+            )
+            return cls(process, guarded(process.pid), f"http://127.0.0.1:{port.getsockname()[1]}/api")
+
+    def wait(self) -> None:
+        """Return when it answers.
+
+        Raises:
+            StorageError: it did not begin, for there is no room for its records.
+            SourceError: it did not begin.
+        """
+        import httpx
+
+        try:
+            httpx.get(f"{self.address}/health", timeout=float(os.environ.get(PATIENCE, "120"))).raise_for_status()
+        except httpx.HTTPError as error:
+            self.stop()
+            found = f"Prefect's own server does not begin: {error} (exit code {self.process.returncode})"
+            remedy = f"See what it says above; {NAMED_BY} can name a server that runs elsewhere"
+            raise problem_of_home() or SourceError(found, "a healthy server", remedy, self.address) from error
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.guard.communicate()  # it sees that its process is gone
+
+
+_begun: list[EmbeddedServer] = []  # at most one
+
+
+def begin_embedded_server() -> None:
+    """Start it while the rest is imported, unless something in sight names another one."""
+    if not _begun and not any(NAMED_BY in text for text in _in_sight()):
+        _begin()
 
 
 def bind_embedded_server() -> None:
-    """Have the server that this process may start later end with this process, however that ends."""
-    if get_current_settings().api.url:
+    """Have this process, and those that it starts, speak to a server of its own where the settings name none.
+
+    Raises:
+        StorageError, SourceError: it does not begin.
+    """
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    if settings.api.url or not settings.server.ephemeral.enabled:
+        if _begun and settings.api.url != _begun[0].address:
+            _end_begun()
         return
-    from prefect.server.api.server import SubprocessASGIServer
-
-    class Bound(SubprocessASGIServer):
-        def _run_uvicorn_command(self) -> subprocess.Popen[Any]:
-            with temporary_settings(_NO_BLOCKS):
-                server = super()._run_uvicorn_command()
-            _guards.append(guarded(server.pid))
-            return server
-
-    Bound()  # from now on the one of this process
+    server = _begun[0] if _begun else _begin()
+    server.wait()
+    os.environ[NAMED_BY] = server.address
+    os.environ.setdefault("PREFECT_UI_URL", "")  # it has no pages to point to
+    refresh_global_settings_context()
 
 
-# To list the kinds of blocks, which only a server with pages needs, it would import prefect-dask and all of Dask.
-_NO_BLOCKS = {PREFECT_API_BLOCKS_REGISTER_ON_START: False, PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION: False}
-_guards: list[subprocess.Popen[bytes]] = []  # a guard that is forgotten ends its process
+def _begin() -> EmbeddedServer:
+    server = EmbeddedServer.begin()
+    _begun.append(server)
+    atexit.register(_end_begun)
+    return server
+
+
+def _end_begun() -> None:
+    while _begun:
+        _begun.pop().stop()
+
+
+def _in_sight() -> Iterator[str]:
+    """What may name a server; Prefect reads more, but it takes two seconds to import, and is asked afterwards."""
+    yield from os.environ
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    for path in (Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml"), Path(".env")):
+        with contextlib.suppress(OSError, UnicodeError):
+            yield path.read_text(encoding="utf-8")

@@ -7,7 +7,6 @@ goes on where it was, and one more seed costs one more seed. Not here: what a po
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import logging
 import math
@@ -19,10 +18,10 @@ from prefect import flow
 from prefect.context import TagsContext
 from prefect.futures import as_completed
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.attempts import UPKEEP, mark_of
 from flows.dag import processors
+from flows.embedded import bind_embedded_server
 from flows.index import index_renewed
 from flows.retrain import dataset_for
 from flows.story import tell_the_story
@@ -41,7 +40,7 @@ from tasks.study.publication import publish_study
 from tasks.validate import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from prefect.futures import PrefectFuture
     from prefect.task_runners import TaskRunner
@@ -153,8 +152,8 @@ def measured_points(
         *(len(points), len(points) - len(missing), minutes, workers),
     )
     if missing:
-        with server_shared():
-            run_batches(artifacts, sequences, batches(missing), dask, workers)
+        bind_embedded_server()  # else each of the workers starts one of its own
+        run_batches(artifacts, sequences, batches(missing), dask, workers)
     results = [_known(store, sequences, point) for point in points]
     lost = [point.label for point, result in zip(points, results, strict=True) if result is None]
     if lost:
@@ -272,20 +271,6 @@ def workers_of_this_machine() -> int:
         return processors()
     free = next((int(line.split()[1]) << 10 for line in told.splitlines() if line.startswith("MemAvailable:")), 0)
     return max(1, min(processors(), free // WORKER_BYTES))
-
-
-@contextlib.contextmanager
-def server_shared() -> Iterator[None]:
-    """Have the workers speak to the server of this command, where PREFECT_API_URL names none, not start their own."""
-    if PREFECT_API_URL.value():
-        yield
-        return
-    from prefect.server.api.server import SubprocessASGIServer
-
-    server = SubprocessASGIServer()  # the one of this process
-    server.start()
-    with temporary_settings({PREFECT_API_URL: server.api_url}):
-        yield
 
 
 def _known(store: Store, sequences: dict[Scan, Sequences], point: Point) -> PointResult | None:

@@ -21,6 +21,7 @@ from flows.commands.options import (
     Start,
     StartFrom,
 )
+from flows.embedded import begin_embedded_server
 from flows.settings import require_home
 
 
@@ -59,6 +60,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     policy = policy_of(when_unchanged=when_unchanged, start=start, start_from=start_from, budget_minutes=budget_minutes)
     configuration, data = with_folder(configuration, dataset, data)
     require_home()
+    begin_embedded_server()
     from flows.running import Request, run_and_tell
 
     # Absolute, so that the run can be run again from any folder.
@@ -115,6 +117,7 @@ def rerun(
 
     stages = stages_named(task or ())
     require_home()
+    begin_embedded_server()
     from flows.running import rerun_and_tell
 
     rerun_and_tell(artifacts, run_name, stages, only=only, as_json=as_json)

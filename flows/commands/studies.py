@@ -8,6 +8,7 @@ import typer
 
 from flows.commands.data import with_folder
 from flows.commands.options import DEFAULT_ARTIFACTS, Artifacts, AsJson, Catalogs, Data
+from flows.embedded import begin_embedded_server
 from flows.settings import require_home
 
 study = typer.Typer(
@@ -67,6 +68,7 @@ def timesteps(  # noqa: PLR0913 - one parameter an option
     )
     configuration, data = with_folder(RunConfiguration(dataset=dataset), None, data)
     require_home()
+    begin_embedded_server()
     from flows.studying import StudyRequest, study_and_tell
 
     catalogs = tuple(path.absolute() for path in catalog or ())
