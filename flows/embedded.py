@@ -77,7 +77,7 @@ class EmbeddedServer:
         except httpx.HTTPError as error:
             self.stop()
             found = f"Prefect's own server does not begin: {error} (exit code {self.process.returncode})"
-            remedy = f"See what it says above; {NAMED_BY} can name a server that runs elsewhere"
+            remedy = f"See `stepwise --debug …` for what it says; {NAMED_BY} can name a server that runs elsewhere"
             raise problem_of_home() or SourceError(found, "a healthy server", remedy, self.address) from error
 
     def stop(self) -> None:
