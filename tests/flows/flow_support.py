@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 def environment_of(home: Path) -> dict[str, str]:
     """The environment of a command in a home of its own, without this session's Prefect settings."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "STEPWISE_"))}
+    own = ("PREFECT_", "STEPWISE_", "PYTHONDONTWRITEBYTECODE")  # the last: people's commands find the code compiled
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     return {**inherited, "HOME": str(home), "PREFECT_HOME": str(home / ".prefect"), "COLUMNS": "160"}
 
 
