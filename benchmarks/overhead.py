@@ -19,6 +19,7 @@ import httpx
 from benchmarks.commands import STEPWISE, costed, environment_in, server_in
 from benchmarks.measure import FOLDER, Options, interleaved, report
 from benchmarks.run_split import COMMAND_IMPORTS, cold_run, import_seconds
+from schemas.steps import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +49,7 @@ def main(options: Options) -> None:
             "whole process",
             aim="outside of these at most 20 s",
         )
-        tasks = len(split.steps) + 1
+        tasks = len(STEPS)
         run = [*STEPWISE, "run", "--preset", options.preset, "--artifacts", home / "artifacts", "--json"]
         empty = [sys.executable, "-m", "benchmarks.empty_flow", str(tasks)]
         with server_in(home / "server", _free_port()) as api:
