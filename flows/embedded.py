@@ -118,6 +118,7 @@ def bind_embedded_server() -> None:
     server.wait()
     os.environ[NAMED_BY] = server.address
     os.environ.setdefault("PREFECT_UI_URL", "")  # it has no pages to point to
+    os.environ.pop("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", None)  # nobody listens, and a flow's end waits for one
     refresh_global_settings_context()
 
 

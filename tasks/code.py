@@ -55,6 +55,7 @@ def _reached(module: str) -> dict[str, Path]:
     return found
 
 
+@functools.cache
 def _source(name: str) -> Path | None:
     if name.partition(".")[0] not in _PACKAGES:
         return None
@@ -75,6 +76,12 @@ def _imports(syntax: Syntax, module: str) -> list[str]:
 
 
 def _syntax(path: Path) -> Syntax:
+    known = path.stat()
+    return _syntax_of(path, known.st_mtime_ns, known.st_size)
+
+
+@functools.cache  # most files are reached from most stages
+def _syntax_of(path: Path, _changed: int, _size: int) -> Syntax:
     text = path.read_text(encoding="utf-8")
     notes, name = _noted(), hashlib.sha256((_OWN + text).encode()).hexdigest()
     if name not in notes.of:

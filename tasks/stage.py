@@ -7,6 +7,7 @@ its files were verified. Nothing here knows Prefect: messages go to the logger `
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -14,7 +15,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -40,6 +40,9 @@ def _as_it_is(output: Output) -> Output:
 
 def _always(_: object) -> bool:
     return True
+
+
+_version = functools.cache(importlib.metadata.version)  # it reads a file each time
 
 
 @dataclass(frozen=True)
@@ -71,18 +74,18 @@ class Key(Generic[Output]):
     adapt: Callable[[Output], Output] = _as_it_is
     stands: Callable[[Output], bool] = _always
 
-    @cached_property
+    @functools.cached_property
     def components(self) -> dict[str, dict[str, Any]]:
         """The parts of the key by name, as they are digested."""
         return {
             "inputs": self.inputs,
             "settings": self.settings,
             "code": code_digests(self.module) if self.module else {},
-            "libraries": {name: importlib.metadata.version(name) for name in self.libraries},
+            "libraries": {name: _version(name) for name in self.libraries},
             "machine": self.machine,
         }
 
-    @cached_property
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over the stage and the components."""
         content = {"stage": self.stage, **self.components}

@@ -17,6 +17,7 @@ import pytest
 from samples import drawn, source_file
 
 import tasks.code
+import tasks.stage
 from schemas.handles import Frozen
 from tasks.code import code_digests
 from tasks.stage import Advanced, Finished, Key, listening, once, progress_of, timed
@@ -80,7 +81,7 @@ def test_what_a_step_is_called_does_not_count() -> None:
 def test_a_key_changes_with_a_library_s_version(monkeypatch: pytest.MonkeyPatch) -> None:
     before = KEY.digest
     assert KEY.components["libraries"] == {"numpy": importlib.metadata.version("numpy")}
-    monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.0.1")
+    monkeypatch.setattr(tasks.stage, "_version", lambda _: "0.0.1")
     assert dataclasses.replace(KEY).digest != before
 
 
