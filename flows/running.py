@@ -81,7 +81,8 @@ def run_and_tell(request: Request, *, as_json: bool) -> None:
         with _told(console, finished), tags(dataset.name, configuration.preset):
             promoted = retrain(**vars(request))
     except KeyboardInterrupt:
-        console.print("Stopped. What was finished is kept, and training goes on from its last checkpoint:")
+        told = "Stopped. What was finished is kept, and training goes on from its last checkpoint:"
+        console.print(told, soft_wrap=True)
         console.print("stepwise rerun latest", soft_wrap=True)
         raise
     if promoted is None:  # skipped, as the log has said
