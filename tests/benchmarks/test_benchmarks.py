@@ -138,6 +138,7 @@ def test_growth_is_held_against_a_straight_line() -> None:
     assert scale.off_the_line(sizes, [3.0, 10.0, 9.0]) == 1.0
 
 
+@pytest.mark.slow
 def test_prediction_is_compared_with_its_products(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predict, "FEW", 20)
     problem = predict.problem_of(RunConfiguration())

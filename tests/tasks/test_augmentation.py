@@ -114,6 +114,7 @@ def learned(augmentation: Augmentation | None) -> tuple[Examples, list[np.ndarra
     return data, model.get_weights(), [epoch.seen for epoch in history.epochs]
 
 
+@pytest.mark.slow
 def test_moved_images_are_counted_as_the_images_they_are_and_equal_trainings_give_equal_bytes() -> None:
     (_, weights, seen), (_, again, _), (_, plain, _) = (
         learned(asked) for asked in (Augmentation(), Augmentation(), None)

@@ -202,6 +202,7 @@ def test_a_zip_that_zipfile_cannot_open_is_refused(offset: int, value: int, said
         take_from_zip(tmp_path / "zip", "labels", errand)
 
 
+@functools.cache  # it holds the time
 def zipped() -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
