@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from flows.commands import champions, files, installing, outputs, retraining, studies
+from flows.embedded import gone
 from flows.settings import prepare_environment, problem_of_home
 from schemas.errors import StepwiseError
 
@@ -58,7 +59,7 @@ def main() -> None:
         _answer(StepwiseError(error.format_message(), "", "See `stepwise --help`"), error, error.exit_code)
         sys.exit(error.exit_code)
     except Exception as error:
-        known = error if isinstance(error, StepwiseError) else problem_of_home() or _unforeseen(error)
+        known = error if isinstance(error, StepwiseError) else problem_of_home() or gone() or _unforeseen(error)
         _answer(known, error, known.exit_code)
         if _debug:
             raise

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from flows.bound import guarded
-from flows.settings import problem_of_home
+from flows.settings import OF_RUNS, problem_of_home
 from schemas.errors import SourceError
 
 if TYPE_CHECKING:
@@ -28,14 +28,18 @@ if TYPE_CHECKING:
 STOP_SECONDS: Final = 5
 NAMED_BY: Final = "PREFECT_API_URL"
 PATIENCE: Final = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
+HEARTBEATS: Final = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
+LOOPBACK: Final = "127.0.0.1"
 # As Prefect starts its own: no pages, and none of the services that look after schedules. To list the kinds of blocks,
-# which only pages need, it would import prefect-dask and all of Dask.
+# which only pages need, it would import prefect-dask and all of Dask. The names are those that Prefect looks at first.
 _SETTINGS: Final = {
     "PREFECT__SERVER_EPHEMERAL": "1",
     "PREFECT__SERVER_FINAL": "1",
-    "PREFECT_UI_ENABLED": "false",
-    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+    "PREFECT_SERVER_UI_ENABLED": "false",
+    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
     "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+    "PREFECT_SERVER_API_BASE_PATH": "/api",
+    "WEB_CONCURRENCY": "1",
 }
 
 
@@ -50,7 +54,7 @@ class EmbeddedServer:
     @classmethod
     def begin(cls) -> Self:
         """Start it and return at once: who connects before it is ready waits, for the port is open from now on."""
-        with socket.create_server(("127.0.0.1", 0)) as port:
+        with socket.create_server((LOOPBACK, 0)) as port:
             port.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # uvicorn does not, for a port it is given
             package = importlib.util.find_spec("prefect")
             home = str(Path(package.origin).parents[1]) if package and package.origin else ""
@@ -61,7 +65,11 @@ class EmbeddedServer:
                 pass_fds=(port.fileno(),),
                 start_new_session=True,  # Ctrl-C is for the command, which has yet to tell the server how it ended
             )
-            return cls(process, guarded(process.pid), f"http://127.0.0.1:{port.getsockname()[1]}/api")
+            try:
+                return cls(process, guarded(process.pid), f"http://{LOOPBACK}:{port.getsockname()[1]}/api")
+            except BaseException:
+                process.kill()  # nobody else would
+                raise
 
     def wait(self) -> None:
         """Return when it answers.
@@ -88,7 +96,8 @@ class EmbeddedServer:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self.guard.communicate()  # it sees that its process is gone
+        self.guard.kill()  # the number that it watches may soon be another process's
+        self.guard.communicate()
 
 
 _begun: list[EmbeddedServer] = []  # at most one
@@ -115,11 +124,32 @@ def bind_embedded_server() -> None:
             _end_begun()
         return
     server = _begun[0] if _begun else _begin()
+    _reach_without_proxy()
     server.wait()
     os.environ[NAMED_BY] = server.address
-    os.environ.setdefault("PREFECT_UI_URL", "")  # it has no pages to point to
-    os.environ.pop("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", None)  # nobody listens, and a flow's end waits for one
+    if not settings.ui_url:
+        os.environ["PREFECT_UI_URL"] = ""  # it has no pages, to which Prefect's log would point
+    if settings.server.api.auth_string and not settings.api.auth_string:
+        os.environ["PREFECT_API_AUTH_STRING"] = settings.server.api.auth_string.get_secret_value()
+    if os.environ.get(HEARTBEATS) == OF_RUNS[HEARTBEATS]:
+        del os.environ[HEARTBEATS]  # they tell of dead workers, and a flow's end waits for the next second of them
     refresh_global_settings_context()
+
+
+def gone() -> SourceError | None:
+    """That the server of this command has ended before the command, if so: Prefect tells of connections only."""
+    if not _begun or _begun[0].process.poll() is None:
+        return None
+    found = f"Prefect's own server ended while the command went on (exit code {_begun[0].process.returncode})"
+    return SourceError(found, "a server until the end", "Run it again: what was finished is kept", _begun[0].address)
+
+
+def _reach_without_proxy() -> None:
+    """Let no proxy of the environment's come between this machine and itself; both spellings are in use."""
+    for name in ("no_proxy", "NO_PROXY"):
+        hosts = os.environ.get(name, "")
+        if LOOPBACK not in hosts.split(","):
+            os.environ[name] = f"{hosts},{LOOPBACK}".lstrip(",")
 
 
 def _begin() -> EmbeddedServer:

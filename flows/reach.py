@@ -30,6 +30,7 @@ def server_client() -> Iterator[SyncPrefectClient]:
 
     Raises:
         SourceError: the server does not answer.
+        StorageError: there is no room for one of this command's own.
         ConfigurationError: it asks for another password.
     """
     address = get_current_settings().api.url

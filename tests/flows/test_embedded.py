@@ -28,6 +28,15 @@ if sys.argv[1:] == ["bind"]:
     print([server.process.pid for server in embedded._begun], flush=True)
     from prefect.settings import get_current_settings
     print(get_current_settings().api.url, "prefect.server.api.server" in sys.modules, flush=True)
+if sys.argv[1:] == ["ask"]:
+    embedded.bind_embedded_server()
+    from prefect.client.orchestration import get_client
+    with get_client(sync_client=True) as client:
+        print(client.count_flow_runs(), embedded.gone(), flush=True)
+        [server] = embedded._begun
+        server.process.kill()
+        server.process.wait()
+        print(embedded.gone().found, flush=True)
 if sys.argv[1:] == ["wait"]:
     signal.pause()
 """
@@ -52,6 +61,14 @@ def test_it_answers_the_command_which_imports_none_of_it_and_ends_with_it(tmp_pa
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/api False", settings)
     [identity] = map(int, first.strip("[]").split())
     assert not psutil.pid_exists(identity)
+
+
+def test_no_setting_meant_for_other_servers_comes_between(tmp_path: Path) -> None:
+    proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
+    settings = {"PREFECT_SERVER_API_AUTH_STRING": "a:b", "PREFECT_SERVER_API_BASE_PATH": "/x", "WEB_CONCURRENCY": "2"}
+    _, answer, gone = answer_of(tmp_path, "ask", **proxies, **settings)
+    assert answer == "0 None"
+    assert gone == "Prefect's own server ended while the command went on (exit code -9)"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
