@@ -20,7 +20,10 @@ CHROMIUM_OPTIONS = [
 ]
 
 # Files of long tests alone, the longest first: two files run at a time, and none should begin one when the other ends.
-LONG_FILES = ("test_pages.py", "test_rerun.py", "test_up.py", "test_kills.py", "test_champion.py", "test_full_disk.py")
+LONG_FILES = (
+    *("test_pages.py", "test_rerun.py", "test_up.py", "test_kills.py", "test_resume.py"),
+    *("test_champion.py", "test_full_disk.py"),
+)
 FEWER_EXAMPLES = 30  # in the fast tier, of Hypothesis' 100; the tests count theirs in parts or multiples of it
 
 

@@ -113,9 +113,11 @@ def rerun(
     Without --task, what failed is done and all that was finished is reused. With --task evaluate, the evaluation and
     what hangs on it are done again; a published run is never changed: the new one names it as its parent.
     """
+    from flows.attempts import Attempts
     from schemas.plan import stages_named
 
     stages = stages_named(task or ())
+    Attempts(artifacts).find(run_name)  # a name that nobody knows is told before Prefect starts
     require_home()
     begin_embedded_server()
     from flows.running import rerun_and_tell

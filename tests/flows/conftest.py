@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,13 +37,20 @@ class SmokeRun:
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> SmokeRun:
-    """The smallest preset, run once for the whole session."""
-    home = tmp_path_factory.mktemp("smoke home")
+    """The smallest preset, run once for the whole session, whichever of its processes needs it first."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    home, said = shared / "smoke home", shared / "smoke.out"
     artifacts = home / "artifacts"
-    answer = run_command(home, "run", "--preset", "smoke", "--artifacts", artifacts)
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+    with (shared / "smoke.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            home.mkdir()
+            answer = run_command(home, "run", "--preset", "smoke", "--artifacts", artifacts)
+            assert answer.returncode == 0, answer.stdout + answer.stderr
+            said.write_text(answer.stdout)
     [folder] = (artifacts / "runs").iterdir()
-    return SmokeRun(home, artifacts, folder, answer.stdout)
+    return SmokeRun(home, artifacts, folder, said.read_text())
 
 
 @pytest.fixture(scope="session")

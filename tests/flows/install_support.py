@@ -36,6 +36,9 @@ timezone = "Europe/Berlin"
 """
 
 
+LOCAL = httpx.Client(trust_env=False, timeout=60)  # one for all: each reads the certificates of the world
+
+
 def free_port() -> int:
     """A port of this machine that nobody listens at."""
     with socket.socket() as probe:
@@ -44,21 +47,21 @@ def free_port() -> int:
         return port
 
 
-def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:  # noqa: ANN401 - what the condition gives
-    """Wait for a condition to give something true; returns that."""
+def until(condition: Callable[[], Any], seconds: float, what: str, pause: float = 0.2) -> Any:  # noqa: ANN401
+    """Wait for a condition to give something true, looking at it in so many seconds' time again; returns that."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = condition()
         if found:
             return found
-        time.sleep(0.2)
+        time.sleep(pause)
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
 def is_healthy(address: str) -> bool:
     """Whether a server answers."""
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"{address}/api/health", trust_env=False).is_success
+        return LOCAL.get(f"{address}/api/health").is_success
     return False
 
 
@@ -66,7 +69,7 @@ def asked(address: str, things: str, **query: object) -> list[dict[str, Any]]:
     """What Prefect's REST API says of runs, task runs, logs or artifacts."""
 
     def answer() -> httpx.Response | None:
-        told = httpx.post(f"{address}/api/{things}/filter", json={"limit": 200, **query}, trust_env=False, timeout=60)
+        told = LOCAL.post(f"{address}/api/{things}/filter", json={"limit": 200, **query})
         return None if told.status_code == httpx.codes.SERVICE_UNAVAILABLE else told  # its database is busy
 
     told = until(answer, 60, f"an answer about {things}")
@@ -75,9 +78,9 @@ def asked(address: str, things: str, **query: object) -> list[dict[str, Any]]:
     return found
 
 
-def kept_artifacts(address: str) -> dict[str, dict[str, Any]]:
+def kept_artifacts(address: str, **query: object) -> dict[str, dict[str, Any]]:
     """The artifacts that have a key; those without are results that Prefect keeps for itself."""
-    return {artifact["key"]: artifact for artifact in asked(address, "artifacts") if artifact["key"]}
+    return {artifact["key"]: artifact for artifact in asked(address, "artifacts", **query) if artifact["key"]}
 
 
 @contextlib.contextmanager

@@ -99,5 +99,3 @@ def test_a_run_that_fails_names_stage_file_and_first_rows(tmp_path: Path) -> Non
     assert (bad.returncode, error["exit_code"], error["stage"]) == (DataError.exit_code, 3, "validate")
     assert "across this gap: 1 rows, the first: row 2 has label 77" in error["found"]
     assert error["file"] == "train-labels-idx1-ubyte"
-    advice = run_command(tmp_path, "run", "--dataset", "glyphs", *place[2:], "--preset", "question-3750")
-    assert json.loads(advice.stdout)["error"]["stage"] == "reshape"

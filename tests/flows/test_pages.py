@@ -18,10 +18,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from flow_support import environment_of
-from install_support import STEPWISE, asked, free_port, until
+from install_support import LOCAL, STEPWISE, asked, free_port, until
 
 from schemas.plan import STAGES
 from tasks.download.glyphs import images, labels
@@ -60,11 +59,11 @@ class Pages:
         """Wait for the end of a run's so-manieth try: the name of its state."""
 
         def state() -> str | None:
-            found = httpx.get(f"{self.address}/api/flow_runs/{run}", trust_env=False, timeout=60).json()
+            found = LOCAL.get(f"{self.address}/api/flow_runs/{run}").json()
             ended = found["run_count"] == tries and found["state_name"] in ENDED
             return str(found["state_name"]) if ended else None
 
-        return str(until(state, 300, f"an end of {run}"))
+        return str(until(state, 300, f"an end of {run}", pause=0.5))
 
     def submitted(self) -> str:
         """Press Submit in the form that is open; returns the run."""
@@ -102,13 +101,12 @@ class Pages:
         self.page.get_by_role("button", name="Retry", exact=True).click()
 
     def picture(self, name: str) -> None:
-        """Keep pictures of the page, as on a desk and as on a telephone."""
-        folder = Path(os.environ.get("STEPWISE_PICTURES") or self.home / "pictures")
-        folder.mkdir(parents=True, exist_ok=True)
-        for width, kind in ((1280, "wide"), (420, "narrow")):
+        """Keep pictures of the page where they are wanted, as on a desk and as on a telephone; then see it anew."""
+        folder = os.environ.get("STEPWISE_PICTURES")
+        for width, kind in ((1280, "wide"), (420, "narrow")) if folder else ():
             self.page.set_viewport_size({"width": width, "height": 1000})
             self.page.wait_for_timeout(500)
-            self.page.screenshot(path=folder / f"{name}-{kind}.png", full_page=True)
+            self.page.screenshot(path=Path(str(folder)) / f"{name}-{kind}.png", full_page=True)
         self.page.set_viewport_size({"width": 1280, "height": 1000})
         self.page.reload(wait_until="networkidle")  # the pages keep some of a telephone's layout
 
@@ -340,7 +338,7 @@ def test_a_stage_is_done_again_from_the_link_in_the_summary(pages: Pages) -> Non
 
 def started(address: str) -> str | None:
     """A new run, or None where the server's database is busy (503), after which its own clients ask again as well."""
-    answer = httpx.post(address, json={"state": {"type": "SCHEDULED"}}, trust_env=False, timeout=60)
+    answer = LOCAL.post(address, json={"state": {"type": "SCHEDULED"}})
     assert answer.is_success or answer.status_code == 503, answer.text
     return str(answer.json()["id"]) if answer.is_success else None
 

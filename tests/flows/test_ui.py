@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import logging
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
@@ -74,8 +76,11 @@ def _wait_until_healthy(address: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="module")
-def smoke_ui(smoke_run: SmokeRun) -> Iterator[tuple[str, psutil.Process]]:
-    with ui_of(smoke_run.home) as served:
+def smoke_ui(smoke_run: SmokeRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, psutil.Process]]:
+    """The pages over a copy of the run's records, for a server writes into them."""
+    home = tmp_path_factory.mktemp("ui home")
+    shutil.copytree(smoke_run.home / ".prefect", home / ".prefect")
+    with ui_of(home) as served:
         yield served
 
 
@@ -170,34 +175,6 @@ def _picture_width(page: Page, address: str) -> int:
     return width
 
 
-@pytest.mark.slow
-def test_a_failed_run_leaves_what_was_found_and_the_command_to_run_again(tmp_path: Path) -> None:
-    options = ("--preset", "question-3750", "--dataset", "glyphs", "--set", "training.epochs=2")
-    answer = run_command(tmp_path, "run", *options, "--artifacts", tmp_path / "artifacts")
-    assert answer.returncode == 3, answer.stdout + answer.stderr
-    with ui_of(tmp_path) as (address, _):
-        [run] = asked(address, "flow_runs")
-        assert run["state_name"] == "Failed"
-        states = {task["name"]: task["state_name"] for task in asked(address, "task_runs")}
-        assert len(states) == 9
-        assert {name for name, state in states.items() if state == "Failed"} == {"reshape train", "reshape test"}
-        assert set(states.values()) == {"Completed", "Failed"}
-        [failure] = kept_artifacts(address).values()
-        loud = [line["message"] for line in asked(address, "logs") if line["level"] > logging.INFO]
-    [told] = loud
-    assert told.startswith("reshape train: reshape, train split: 750 (sequences) against 12,000 (targets)")
-    assert "Traceback" not in told
-    assert (failure["key"], failure["flow_run_id"]) == ("dossier", run["id"])
-    assert failure["description"] == "reshape, train split: 750 (sequences) against 12,000 (targets), a ratio of 16"
-    assert as_text("750 (sequences) against 12,000 (targets)") in failure["data"]
-    assert "Probably 16 consecutive images were grouped into one sequence" in failure["data"]
-    assert re.search(r"stepwise rerun \d{8}-\d{6}-glyphs-question-3750-\w{4} \\\n  --artifacts /", failure["data"])
-    assert "| train: table, 12,000 rows |" in failure["data"]
-    assert "First bad records" not in failure["data"]
-    assert "?parameters=" not in failure["data"], "no form without a deployment"
-    assert "parse train: done in" in failure["data"]
-
-
 # A reshape that gives two images other labels, as a fault of its own would.
 MISPLACES = """
 import numpy as np
@@ -219,17 +196,63 @@ main()
 """
 
 
-@pytest.mark.slow
-def test_rows_that_the_witness_finds_stand_in_the_dossier_with_their_images(tmp_path: Path, browser: Browser) -> None:
-    options = ("run", "--preset", "smoke", "--artifacts", str(tmp_path / "artifacts"))
-    command = [sys.executable, "-c", MISPLACES, *options]
-    environment = environment_of(tmp_path)
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+@pytest.fixture(scope="module")
+def failed_ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The pages over two runs that failed, and what the first answered a program: the advice, then a faulty reshape."""
+    home = tmp_path_factory.mktemp("failed")
+    options = ("--preset", "question-3750", "--dataset", "glyphs", "--set", "training.epochs=2", "--json")
+    answer = run_command(home, "run", *options, "--artifacts", home / "artifacts")
     assert answer.returncode == 3, answer.stdout + answer.stderr
+    command = [sys.executable, "-c", MISPLACES, "run", "--preset", "smoke", "--artifacts", str(home / "artifacts")]
+    environment = environment_of(home)
+    faulty = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert faulty.returncode == 3, faulty.stdout + faulty.stderr
+    with ui_of(home) as (address, _):
+        yield address, answer.stdout
+
+
+def run_of(address: str, preset: str) -> tuple[dict[str, Any], dict[str, object]]:
+    """The flow run of a preset, and the query for what belongs to it."""
+    [run] = asked(address, "flow_runs", flow_runs={"tags": {"all_": [preset]}})
+    return run, {"flow_runs": {"id": {"any_": [run["id"]]}}}
+
+
+@pytest.mark.slow
+def test_a_failed_run_leaves_what_was_found_and_the_command_to_run_again(failed_ui: tuple[str, str]) -> None:
+    address, answer = failed_ui
+    assert json.loads(answer)["error"]["stage"] == "reshape"
+    run, its = run_of(address, "question-3750")
+    assert run["state_name"] == "Failed"
+    states = {task["name"]: task["state_name"] for task in asked(address, "task_runs", **its)}
+    assert len(states) == 9
+    assert {name for name, state in states.items() if state == "Failed"} == {"reshape train", "reshape test"}
+    assert set(states.values()) == {"Completed", "Failed"}
+    [failure] = kept_artifacts(address, **its).values()
+    logs = asked(address, "logs", logs={"flow_run_id": {"any_": [run["id"]]}})
+    [told] = [line["message"] for line in logs if line["level"] > logging.INFO]
+    assert told.startswith("reshape train: reshape, train split: 750 (sequences) against 12,000 (targets)")
+    assert "Traceback" not in told
+    assert (failure["key"], failure["flow_run_id"]) == ("dossier", run["id"])
+    assert failure["description"] == "reshape, train split: 750 (sequences) against 12,000 (targets), a ratio of 16"
+    assert as_text("750 (sequences) against 12,000 (targets)") in failure["data"]
+    assert "Probably 16 consecutive images were grouped into one sequence" in failure["data"]
+    assert re.search(r"stepwise rerun \d{8}-\d{6}-glyphs-question-3750-\w{4} \\\n  --artifacts /", failure["data"])
+    assert "| train: table, 12,000 rows |" in failure["data"]
+    assert "First bad records" not in failure["data"]
+    assert "?parameters=" not in failure["data"], "no form without a deployment"
+    assert "parse train: done in" in failure["data"]
+
+
+@pytest.mark.slow
+def test_rows_that_the_witness_finds_stand_in_the_dossier_with_their_images(
+    failed_ui: tuple[str, str], browser: Browser
+) -> None:
+    address, _ = failed_ui
     classes = labels("train")
-    with ui_of(tmp_path) as (address, _), browser.new_context() as context:
+    _, its = run_of(address, "smoke")
+    with browser.new_context() as context:
         page = context.new_page()
-        page.goto(f"{address}/v2/artifacts/artifact/{kept_artifacts(address)['dossier']['id']}")
+        page.goto(f"{address}/v2/artifacts/artifact/{kept_artifacts(address, **its)['dossier']['id']}")
         page.get_by_role("heading", name="First bad records").wait_for()
         page.get_by_text("row 7 is the first of 2 wrong ones").first.wait_for()
         table = page.get_by_role("table").filter(has_text="What is wrong")
