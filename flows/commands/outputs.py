@@ -52,8 +52,8 @@ def clean(
     """Remove old runs with all that only they needed: files, outputs in the store, Prefect's rows and results.
 
     What either rule keeps stays, the newest run of each dataset and preset in any case, and so does unpublished work
-    younger than a day. Without --keep-runs and --keep-days the file's `retention` says what is kept. Nothing is removed
-    while a run goes on.
+    younger than a day; studies and what their points measured stay too. Without --keep-runs and --keep-days the file's
+    `retention` says what is kept. Nothing is removed while a run goes on.
     """
     require_home()
     from flows.clean import Keeping
