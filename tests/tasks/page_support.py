@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page as BrowserPage
 
 VOID = {"meta", "link", "br", "img", "input"}
 
@@ -76,3 +81,33 @@ class Page(HTMLParser):
 
     def values(self, *names: str) -> list[str]:
         return [value or "" for _, attributes in self.tags for name, value in attributes.items() if name in names]
+
+
+NEEDS_NAME = {"image", "link", "button", "searchbox", "textbox", "combobox", "checkbox", "table", "graphics-document"}
+
+
+def spoken_badly(page: BrowserPage) -> list[str]:
+    """What a screen reader would be told wrongly: Chromium's accessibility tree of a page, which such readers read.
+
+    Things without a name, heading levels that are skipped, tables without heads, a page without language or title, or
+    with other than one main part and one heading of the first level.
+    """
+    session = page.context.new_cdp_session(page)
+    nodes = session.send("Accessibility.getFullAXTree")["nodes"]
+    heard = [(node["role"]["value"], _name(node)) for node in nodes if not node["ignored"]]
+    faults = [f"{role} without a name" for role, name in heard if role in NEEDS_NAME and not name]
+    levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(h => Number(h.tagName[1]))")
+    faults += [f"heading {b} after {a}" for a, b in itertools.pairwise([0, *levels]) if b > a + 1]
+    faults += [f"{levels.count(1)} headings of the first level"] * (levels.count(1) != 1)
+    mains = sum(role == "main" for role, _ in heard)
+    faults += [f"{mains} main parts"] * (mains != 1)
+    tables = page.locator("table")  # as a table it is heard no longer where a narrow page shows it as another box
+    faults += [f"table {k} without heads" for k in range(tables.count()) if not tables.nth(k).locator("th").count()]
+    told = sum(role == "table" for role, _ in heard)
+    faults += [f"{told} tables told of {tables.count()}"] * (told != tables.count())
+    spoken = page.evaluate("[document.documentElement.lang, document.title]")
+    return faults + [f"no {what}" for what, value in zip(("language", "title"), spoken, strict=True) if not value]
+
+
+def _name(node: dict[str, Any]) -> str:
+    return str(node.get("name", {}).get("value", "")).strip()

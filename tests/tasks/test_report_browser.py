@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from page_support import CONTRAST
+from page_support import CONTRAST, spoken_badly
 from report_contents import contents_of
 
 from schemas.configuration import Reshape
@@ -69,6 +69,7 @@ def test_a_report_reads_well_in_a_browser(page: Page, files: dict[str, Path], ki
     loaded = page.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
     assert loaded
     assert all(loaded)
+    assert spoken_badly(page) == []
 
 
 def test_dark_is_dark_and_paper_is_white(browser: Browser, files: dict[str, Path]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from page_support import CONTRAST
+from page_support import CONTRAST, spoken_badly
 from site_contents import history_in
 
 from tasks.site import write_index
@@ -63,6 +63,7 @@ def test_the_index_reads_well(browser: Browser, index: Path, scheme: str, width:
         contrasts = page.evaluate(CONTRAST)
         assert len(contrasts) > 200
         assert [(round(ratio, 2), text) for ratio, text in contrasts if ratio < 4.5] == []
+        assert spoken_badly(page) == []
     context.close()
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from page_support import CONTRAST, spoken_badly
 from study_results import contents_of
-from test_report_browser import CONTRAST
 
 from tasks.study.page import render
 
@@ -48,6 +48,7 @@ def test_a_study_reads_well_in_a_browser(browser: Browser, file: Path, width: in
     assert len(loaded) == 3 * (1 + 4 * 4)  # scans, and of five T the steps that are shown
     assert all(loaded)
     assert page.evaluate("[...document.querySelectorAll('svg')].every(s => s.getAttribute('aria-label'))")
+    assert spoken_badly(page) == []
     page.get_by_role("link", name="Gradient that reaches the first steps").first.click()
     assert page.evaluate("document.querySelector(':target').id") == "fig-gradient"
     context.close()
