@@ -26,6 +26,7 @@ from benchmarks.measure import FOLDER
 from benchmarks.workers import ROOT
 from flows.dag import processors
 from schemas.catalog import load_catalog
+from schemas.files import HISTORY_FILE, METRICS_FILE, RUNS
 from schemas.handles import ROLES, SPLITS
 from schemas.history import History
 from schemas.presets import configured
@@ -121,10 +122,10 @@ def tested(options: Options, home: Path, seed: int) -> Measured:
     settings = (*options.settings, f"training.seed={seed}")
     command = [*STEPWISE, "run", "--preset", options.preset, "--dataset", options.dataset, "--json"]
     command += ["--artifacts", str(home / "artifacts"), *(part for each in settings for part in ("--set", each))]
-    before = set((home / "artifacts" / "runs").glob("*"))
+    before = set((home / "artifacts" / RUNS).glob("*"))
     folder = Path(json.loads(costed(command, environment_in(home)).answer)["folder"])
-    metrics = json.loads((folder / "metrics.json").read_bytes())
-    history = History.model_validate_json((folder / "history.json").read_bytes())
+    metrics = json.loads((folder / METRICS_FILE).read_bytes())
+    history = History.model_validate_json((folder / HISTORY_FILE).read_bytes())
     answered = metrics["samples"], metrics["correct"]
     steps = json.loads((folder / "timings.json").read_bytes())
     reused = any(step["reused"] for step in steps if step["step"] == "evaluate")

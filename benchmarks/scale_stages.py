@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from schemas.catalog import dataset_of_folder
 from schemas.configuration import LstmLayer, Network, Reshape, RunConfiguration, Training
+from schemas.files import CONFIGURATION_FILE, MODEL_FILE, RECEIPT_FILE
 from schemas.handles import ROLES, SPLITS, Handle, Sequences, SourceFile, Table, TrainedModel
 from tasks.receipts import open_receipt
 from tasks.store import Store
@@ -136,13 +137,11 @@ def predict(place: Place) -> float:
 
 def as_published(place: Place) -> Path:
     """A folder with those files of a published run that prediction reads."""
-    from tasks.network import MODEL_FILE
-
     run = place.folder / "run"
     run.mkdir(exist_ok=True)
     receipt = open_receipt(place.store, place.made(Handle, "receipt"))
-    (run / "configuration.json").write_text(CONFIGURATION.model_dump_json(), encoding="utf-8")
-    (run / "receipt.json").write_text(receipt.model_dump_json(), encoding="utf-8")
+    (run / CONFIGURATION_FILE).write_text(CONFIGURATION.model_dump_json(), encoding="utf-8")
+    (run / RECEIPT_FILE).write_text(receipt.model_dump_json(), encoding="utf-8")
     model = place.store.open(place.made(TrainedModel, "model").model, MODEL_FILE)
     (run / MODEL_FILE).write_bytes(model.read_bytes())
     return run

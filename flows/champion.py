@@ -15,6 +15,7 @@ from flows.index import index_renewed
 from flows.runs import find_run, print_json
 from flows.verdict import said
 from schemas.errors import ConfigurationError, PromotionRefusedError
+from schemas.files import MANIFEST_FILE, RUNS
 from tasks.champions import Champions, all_champions, entered, record_of
 from tasks.published import manifest_digest, unsound
 from tasks.store import Store
@@ -97,7 +98,7 @@ def roll_back(artifacts: Path, dataset: str | None, reason: str, *, as_json: boo
                 "a promotion to take back",
                 "Choose a run: stepwise champion promote RUN --reason '…'",
             )
-        _require_sound(store, artifacts / "runs" / before)
+        _require_sound(store, artifacts / RUNS / before)
         why = (reason.strip() or "rolled back",)
         taking = record_of(store, before)
         return place.following(newest, "rolled back", newest.champion or "", why, taking=taking, by_hand=True)
@@ -159,7 +160,7 @@ def _require_reason(reason: str) -> None:
 def _require_sound(store: Store, folder: Path) -> None:
     problems = (
         unsound(store, f"runs/{folder.name}", manifest_digest(folder))
-        if (folder / "manifest.json").is_file()
+        if (folder / MANIFEST_FILE).is_file()
         else ["the run is gone"]
     )
     if problems:

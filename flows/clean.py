@@ -21,6 +21,7 @@ from flows.embedded import bind_embedded_server
 from flows.index import index_renewed
 from flows.runs import manifests, print_json
 from schemas.errors import ConfigurationError
+from schemas.files import RUNS
 from tasks.retention import Waste, size_of, waste_of
 from tasks.store import Store
 
@@ -114,7 +115,7 @@ def cleaned(artifacts: Path, keeping: Keeping, *, really: bool) -> Cleaning:
         runs = [folder for folder, _ in known if folder.name not in kept]
         waste = waste_of(store, kept, time.time() - YOUNG_SECONDS)
         attempts = _old_attempts(artifacts, kept, {folder.name for folder in runs})
-        for half in sorted((artifacts / "runs").glob(AWAY.format(name="*"))):  # of a removal that was killed
+        for half in sorted((artifacts / RUNS).glob(AWAY.format(name="*"))):  # of a removal that was killed
             waste.add(half)
         freed = waste.bytes + sum(map(size_of, runs))
         if really:

@@ -21,8 +21,9 @@ from flows.plan import plan_card, plan_in_short
 from flows.revision import form_filled_in
 from flows.start import decided
 from flows.verdict import verdict_card
-from schemas.drift import DRIFT_FILE, Drift, DriftLimits
+from schemas.drift import Drift, DriftLimits
 from schemas.errors import PromotionRefusedError, StorageError
+from schemas.files import DRIFT_FILE
 from schemas.handles import ROLES, SPLITS
 from schemas.ledger import CountsBrokenError
 from schemas.plan import Planned, Stage, stages_named

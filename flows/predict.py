@@ -13,6 +13,7 @@ from rich.console import Console
 from flows.runs import damaged_files, find_run, print_json
 from schemas.configuration import RunConfiguration
 from schemas.errors import DataError, StorageError
+from schemas.files import CONFIGURATION_FILE, MODEL_FILE, RECEIPT_FILE
 from schemas.receipt import Receipt
 from tasks.idx import open_idx
 from tasks.store import writing
@@ -52,10 +53,10 @@ def write_answers(folder: Path, images: Path, target: Path) -> int:
             of T under layout frames.
     """
     from tasks.evaluate import PredictionWriter, rows_written
-    from tasks.network import MODEL_FILE, Answerer, load
+    from tasks.network import Answerer, load
 
-    configuration = RunConfiguration.model_validate_json((folder / "configuration.json").read_bytes())
-    receipt = Receipt.model_validate_json((folder / "receipt.json").read_bytes())
+    configuration = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
+    receipt = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
     receipt.verify_signature()
     with open_idx(images, expect="images") as reader:
         require_same_form(reader, receipt, configuration)

@@ -13,6 +13,7 @@ from prefect.context import FlowRunContext
 from prefect.settings import get_current_settings
 
 from schemas.errors import ConfigurationError
+from schemas.files import MANIFEST_FILE, RUNS
 from schemas.plan import differences
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def revised(attempts: Attempts, artifacts: Path, of: str, parameters: Mapping[st
     """
     again = next((attempt for attempt in attempts.all() if of in {attempt.run, attempt.flow_run}), None)
     if again is None:
-        if (artifacts / "runs" / of / "manifest.json").is_file():  # its record is gone
+        if (artifacts / RUNS / of / MANIFEST_FILE).is_file():  # its record is gone
             return of
         raise ConfigurationError(
             f"of = '{of}': there is no such run here",

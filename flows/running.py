@@ -23,6 +23,7 @@ from flows.runs import ledger_table, print_json
 from flows.telling import logged
 from flows.verdict import said
 from schemas.configuration import RunConfiguration
+from schemas.files import LEDGER_FILE, METRICS_FILE
 from schemas.ledger import Ledger
 from schemas.policy import Policy
 from schemas.steps import place
@@ -148,10 +149,10 @@ def _summarise(
     for event in sorted(finished, key=lambda event: place(event.step)):
         times.add_row(event.step, f"{event.seconds:.1f}", "reused" if event.reused else "")
     console.print(times)
-    console.print(ledger_table(Ledger.model_validate_json((folder / "ledger.json").read_bytes())))
+    console.print(ledger_table(Ledger.model_validate_json((folder / LEDGER_FILE).read_bytes())))
     low, high = published.interval
     if configuration.preset.startswith("question"):
-        metrics = json.loads((folder / "metrics.json").read_bytes())
+        metrics = json.loads((folder / METRICS_FILE).read_bytes())
         # As the script of the question printed it.
         console.print(f"Test score: {metrics['configured_loss']['value']}", highlight=False)
         console.print(f"Test accuracy: {metrics['accuracy']}", highlight=False)

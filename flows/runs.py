@@ -12,6 +12,7 @@ from rich.table import Table
 
 from flows.attempts import Attempts
 from schemas.errors import ConfigurationError
+from schemas.files import LEDGER_FILE, RUNS
 from schemas.ledger import Ledger
 from tasks.seals import sha256_file
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def manifests(artifacts: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Every published run's folder and manifest, the newest first; a folder without a manifest is no run."""
-    found = [(path.parent, json.loads(path.read_bytes())) for path in (artifacts / "runs").glob("[!.]*/manifest.json")]
+    found = [(path.parent, json.loads(path.read_bytes())) for path in (artifacts / RUNS).glob("[!.]*/manifest.json")]
     return sorted(found, key=lambda entry: (entry[1]["created"], entry[0].name), reverse=True)
 
 
@@ -41,7 +42,7 @@ def find_run(artifacts: Path, name: str) -> tuple[Path, dict[str, Any]]:
         f"{len(fitting) or 'no'} published run{'s' if len(fitting) > 1 else ''} by the name '{name}'",
         f"the name of one run; published: {names}",
         "See `stepwise runs`" if known else "Make one with `stepwise run`",
-        str(artifacts / "runs"),
+        str(artifacts / RUNS),
     )
 
 
@@ -99,7 +100,7 @@ def show_one(artifacts: Path, name: str, *, as_json: bool) -> None:
     """Print one run: result, ledger, files, and which files are no longer what was published."""
     folder, manifest = find_run(artifacts, name)
     damaged = damaged_files(folder, manifest)
-    ledger = Ledger.model_validate_json((folder / "ledger.json").read_bytes())
+    ledger = Ledger.model_validate_json((folder / LEDGER_FILE).read_bytes())
     if as_json:
         print_json({**manifest, "damaged": damaged, "ledger": ledger.model_dump(mode="json")["entries"]})
         return

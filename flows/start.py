@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flows.runs import find_run, manifests
 from schemas.configuration import RunConfiguration
 from schemas.errors import ConfigurationError
+from schemas.files import CONFIGURATION_FILE, HISTORY_FILE, MODEL_FILE
 from schemas.handles import FileSeal, Handle
 from schemas.history import History
 from tasks.champions import Champions
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
     from schemas.champion import Champion
     from schemas.policy import Policy
-
-MODEL_FILE = "model.keras"
 
 
 def decided(policy: Policy, artifacts: Path, configuration: RunConfiguration) -> Policy:
@@ -62,7 +61,7 @@ def _is(champion: Champion | None, folder: Path) -> bool:
 
 def _objection(folder: Path, configuration: RunConfiguration) -> str:
     """Why a run's weights do not fit a configuration; empty where they do."""
-    before = RunConfiguration.model_validate_json((folder / "configuration.json").read_bytes())
+    before = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
     for part in ("reshape", "network"):
         if getattr(before, part) != getattr(configuration, part):
             return f"its {part} settings are others"
@@ -70,7 +69,7 @@ def _objection(folder: Path, configuration: RunConfiguration) -> str:
 
 
 def _handle(artifacts: Path, folder: Path, manifest: dict[str, Any]) -> Handle:
-    parameters = History.model_validate_json((folder / "history.json").read_bytes()).parameters
+    parameters = History.model_validate_json((folder / HISTORY_FILE).read_bytes()).parameters
     return Handle(
         kind="model",
         place=folder.relative_to(artifacts).as_posix(),

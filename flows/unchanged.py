@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from flows.runs import manifests
 from schemas.configuration import RunConfiguration
+from schemas.files import CONFIGURATION_FILE, RECEIPT_FILE
 from schemas.receipt import Receipt
 from tasks.published import manifest_digest, unsound
 from tasks.store import Store
@@ -38,9 +39,9 @@ def require_change(artifacts: Path, configuration: RunConfiguration, files: Iter
     for folder, manifest in manifests(artifacts):
         if (manifest["dataset"], manifest["preset"]) != (configuration.dataset, configuration.preset):
             continue
-        receipt = Receipt.model_validate_json((folder / "receipt.json").read_bytes())
+        receipt = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
         before = {(file.split, file.role): file.payload_sha256 for file in receipt.files}
-        settings = RunConfiguration.model_validate_json((folder / "configuration.json").read_bytes())
+        settings = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
         same = settings.model_copy(update={name: getattr(configuration, name) for name in JUDGING}) == configuration
         if before == now and same and not unsound(Store(artifacts), f"runs/{folder.name}", manifest_digest(folder)):
             raise NothingChangedError(folder.name)

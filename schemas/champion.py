@@ -12,8 +12,6 @@ from pydantic import Field
 
 from schemas.handles import Frozen, Handle, Sha256
 
-VERDICT_FILE = "verdict.json"
-
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 Decision = Literal["first champion", "promote", "keep", "undecided"]

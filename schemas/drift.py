@@ -12,7 +12,6 @@ Level = Literal["none", "warn", "stop"]
 Count = Annotated[int, Field(ge=0)]
 Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-DRIFT_FILE = "drift.json"
 PIXEL_BINS = 32
 CONFIDENCE_BINS = 10
 

@@ -12,9 +12,6 @@ from pydantic import Field
 
 from schemas.handles import Frozen
 
-METRICS_FILE = "metrics.json"
-PREDICTIONS_FILE = "predictions.parquet"
-
 Probability = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Interval = tuple[Probability, Probability]

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from schemas.champion import Champion, Entry
 from schemas.errors import StorageError
-from tasks.published import MANIFEST_FILE
+from schemas.files import MANIFEST_FILE, RUNS
 from tasks.seals import sync_folder
 from tasks.store import writing
 
@@ -153,7 +153,7 @@ def entered(place: Champions, make: Callable[[Entry | None], Made]) -> Made:
 
 def record_of(store: Store, run: str) -> Champion:
     """What identifies the bytes of a published run."""
-    content = (store.root / "runs" / run / MANIFEST_FILE).read_bytes()
+    content = (store.root / RUNS / run / MANIFEST_FILE).read_bytes()
     manifest = json.loads(content)
     return Champion(
         run=run,

@@ -12,6 +12,8 @@ from typing import Final
 
 import numpy as np
 
+from schemas.files import MODEL_FILE, PREDICTIONS_FILE
+
 # One model in two graphs, compiled differently: float32 rounding over T steps, and no more.
 TOLERANCE: Final = 1e-4
 QUESTIONS: Final = ".trial"  # the folder in the run's own that holds them: sequences.npy and images.npy
@@ -22,7 +24,7 @@ def differences(folder: Path) -> list[str]:
     import pyarrow.parquet as pq
     import tensorflow as tf
 
-    from tasks.network import MODEL_FILE, load
+    from tasks.network import load
 
     sequences = np.load(folder / QUESTIONS / "sequences.npy", allow_pickle=False)
     images = np.load(folder / QUESTIONS / "images.npy", allow_pickle=False)
@@ -32,7 +34,7 @@ def differences(folder: Path) -> list[str]:
         MODEL_FILE: load(folder / MODEL_FILE)(sequences.astype(np.float32)).numpy(),
         "saved_model": served(images=tf.constant(native))["probabilities"].numpy(),
     }
-    answered = pq.read_table(folder / "predictions.parquet", columns=["probabilities"])
+    answered = pq.read_table(folder / PREDICTIONS_FILE, columns=["probabilities"])
     written = np.array(answered.column(0).slice(0, len(images)).to_pylist(), np.float32)
     gaps = {name: float(np.abs(answer.reshape(written.shape) - written).max()) for name, answer in answers.items()}
     return [f"{name} answers up to {gap:.2g} apart" for name, gap in gaps.items() if gap > TOLERANCE]

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from schemas.configuration import Network, Reshape, Training
 
-MODEL_FILE: Final = "model.keras"
 ANSWER_BATCH: Final = 1024
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from schemas.drift import CONFIDENCE_BINS, PIXEL_BINS, Profile
+from schemas.files import MODEL_FILE
 from schemas.tables import FILE_NAME
 from tasks.questions import sequences_of
 from tasks.table import TableReader
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from schemas.handles import Labels, Table
     from tasks.store import Store
 
-PROFILE_FILE: Final = "profile.json"
 ASKED: Final = 2000  # images that a model is asked about
 BYTES: Final = (0.0, 256.0)
 
@@ -89,7 +89,7 @@ def confidence_on(store: Store, table: Table, reshape: Reshape, run: Path) -> tu
     Returns:
         Counts of the highest probability in each tenth; None where images are no whole number of sequences.
     """
-    from tasks.network import ANSWER_BATCH, MODEL_FILE, Answerer, load
+    from tasks.network import ANSWER_BATCH, Answerer, load
 
     group = reshape.timesteps if reshape.layout == "frames" else 1
     sequences, rest = divmod(table.table.rows, group)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
-from schemas.champion import VERDICT_FILE, Entry, Event, Judged, Verdict
+from schemas.champion import Entry, Event, Judged, Verdict
+from schemas.files import VERDICT_FILE
 from schemas.handles import Frozen, PublishedRun
 from tasks.champions import Champions, entered, record_of
 from tasks.mirror import Mirror

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from schemas.errors import StepwiseError
+from schemas.files import MANIFEST_FILE, RECEIPT_FILE, RUNS
 from schemas.handles import FileSeal, Sha256
 from schemas.receipt import Receipt
 from tasks.seals import sha256_file, sync_file
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
     from schemas.champion import Champion
     from tasks.store import Store
-
-MANIFEST_FILE: Final = "manifest.json"
-RUNS: Final = "runs"
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> Sha256:
@@ -86,7 +84,7 @@ def unsound(store: Store, place: str, manifest: Sha256) -> list[str]:
         return found
     folder = store.root / place
     try:
-        receipt = Receipt.model_validate_json((folder / "receipt.json").read_bytes())
+        receipt = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
         receipt.verify_signature()
         receipt.ledger.verify_complete()
     except (ValidationError, StepwiseError) as error:

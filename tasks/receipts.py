@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from schemas.files import RECEIPT_FILE
 from schemas.receipt import Receipt
 
 if TYPE_CHECKING:
     from schemas.handles import Handle, Sequences
     from tasks.store import Store
 
-_FILE = "receipt.json"
-
 
 def keep_receipt(store: Store, receipt: Receipt) -> Handle:
     """Commit a signed receipt."""
     with store.staging() as folder:
-        (folder / _FILE).write_text(receipt.model_dump_json(indent=1), encoding="utf-8")
+        (folder / RECEIPT_FILE).write_text(receipt.model_dump_json(indent=1), encoding="utf-8")
         rows = sum(table.rows for table in receipt.tables)
         return store.commit(folder, kind="receipt", digest=receipt.signature, rows=rows, shape=(rows,), dtype="receipt")
 
@@ -28,7 +27,7 @@ def open_receipt(store: Store, handle: Handle) -> Receipt:
         StorageError: its bytes are damaged.
         DataError: its content is not what was signed.
     """
-    receipt = Receipt.model_validate_json(store.open(handle, _FILE).read_bytes())
+    receipt = Receipt.model_validate_json(store.open(handle, RECEIPT_FILE).read_bytes())
     receipt.verify_signature()
     return receipt
 

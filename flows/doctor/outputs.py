@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from flows.attempts import Attempts
 from flows.doctor.finding import bad, counted, size, some, warn, well
+from schemas.files import MANIFEST_FILE, RUNS
 from schemas.handles import FileSeal
 from tasks.audit import audit, damage_of, left_over, locks_work
 from tasks.champions import all_champions
@@ -87,7 +88,7 @@ def _locks(store: Store) -> Iterator[Finding]:
 
 def published(artifacts: Path, *, deep: bool) -> Iterator[Finding]:
     """Whether every published run is whole."""
-    folders = [path for path in sorted((artifacts / "runs").glob("*")) if path.is_dir()]
+    folders = [path for path in sorted((artifacts / RUNS).glob("*")) if path.is_dir()]
     halves = [folder for folder in folders if folder.name.startswith(".")]
     runs = [folder for folder in folders if folder not in halves]
     damages = {folder.name: [*_damages(folder, deep=deep)] for folder in runs}
@@ -120,7 +121,7 @@ def champions(artifacts: Path) -> Iterator[Finding]:
 
 
 def _damages(folder: Path, *, deep: bool) -> Iterator[str]:
-    path = folder / "manifest.json"
+    path = folder / MANIFEST_FILE
     try:
         files = {name: FileSeal.model_validate(seal) for name, seal in json.loads(path.read_bytes())["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prefect import task
 
-from schemas.champion import VERDICT_FILE, Champion, Decision, Demands, Finding, Judged, Paired, Verdict
-from schemas.metrics import PREDICTIONS_FILE
+from schemas.champion import Champion, Decision, Demands, Finding, Judged, Paired, Verdict
+from schemas.files import PREDICTIONS_FILE, VERDICT_FILE
 from tasks.compare.answers import Answers, Incomparable, answers_in, calibration_error, champion_s, metrics_in
 from tasks.mirror import Mirror
 from tasks.proportions import mcnemar_exact, newcombe_paired

@@ -12,10 +12,11 @@ import numpy as np
 
 from schemas.configuration import RunConfiguration
 from schemas.errors import DataError
-from schemas.metrics import METRICS_FILE, PREDICTIONS_FILE, Metrics
+from schemas.files import CONFIGURATION_FILE, METRICS_FILE, MODEL_FILE, PREDICTIONS_FILE, RECEIPT_FILE, RUNS
+from schemas.metrics import Metrics
 from schemas.receipt import Receipt
 from tasks.measures import Tally, measure
-from tasks.published import RUNS, damages
+from tasks.published import damages
 from tasks.questions import sequences_of
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def champion_s(store: Store, champion: Champion, receipt: Receipt, table: Table)
     if damaged:
         raise Incomparable(f"the champion's run {champion.run} is not as it was published: {'; '.join(damaged)}")
     folder = store.root / place
-    then = Receipt.model_validate_json((folder / "receipt.json").read_bytes())
+    then = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
     _require_same_form(then, receipt)
     if then.table_digest("test") == table.table.digest:
         path = folder / PREDICTIONS_FILE
@@ -165,9 +166,9 @@ def _classes(receipt: Receipt) -> str:
 
 def _rescored(store: Store, folder: Path, receipt: Receipt, table: Table) -> Opponent:
     """Have the champion answer every sample of a table."""
-    from tasks.network import ANSWER_BATCH, MODEL_FILE, Answerer, load
+    from tasks.network import ANSWER_BATCH, Answerer, load
 
-    configuration = RunConfiguration.model_validate_json((folder / "configuration.json").read_bytes())
+    configuration = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
     steps = configuration.reshape.timesteps
     if configuration.reshape.layout == "frames" and table.table.rows % steps:
         raise Incomparable(

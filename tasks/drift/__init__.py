@@ -15,13 +15,14 @@ from pydantic import ValidationError
 
 from schemas.champion import Champion
 from schemas.configuration import RunConfiguration
-from schemas.drift import DRIFT_FILE, Drift, Drifted, DriftLimits, Level, Profile, Shift
+from schemas.drift import Drift, Drifted, DriftLimits, Level, Profile, Shift
 from schemas.errors import DataError
+from schemas.files import CONFIGURATION_FILE, DRIFT_FILE, PROFILE_FILE, RECEIPT_FILE, RUNS
 from schemas.handles import Handle, Table
 from schemas.receipt import Receipt
 from tasks.mirror import Mirror
-from tasks.profile import PROFILE_FILE, confidence_on, profile_of
-from tasks.published import RUNS, damages, state
+from tasks.profile import confidence_on, profile_of
+from tasks.published import damages, state
 from tasks.receipts import open_receipt
 from tasks.stage import Key, log, once
 from tasks.store import Store
@@ -109,7 +110,7 @@ def of_other_data(artifacts: Path, champion: Champion | None, table: Table) -> C
     if champion is None:
         return None
     try:
-        then = Receipt.model_validate_json((artifacts / RUNS / champion.run / "receipt.json").read_bytes())
+        then = Receipt.model_validate_json((artifacts / RUNS / champion.run / RECEIPT_FILE).read_bytes())
         return None if then.table_digest("train") == table.table.digest else champion
     except (OSError, ValidationError, DataError):  # damaged: that is told where it is compared
         return champion
@@ -136,10 +137,10 @@ def drift_of(store: Store, table: Table, receipt: Receipt, champion: Champion | 
 def _asked(store: Store, table: Table, receipt: Receipt, champion: Champion) -> tuple[int, ...] | None:
     """How sure the champion is of its answers to a table's images; None where they have another form."""
     folder = store.root / RUNS / champion.run
-    then = Receipt.model_validate_json((folder / "receipt.json").read_bytes())
+    then = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
     if (then.image_shape, then.image_dtype) != (receipt.image_shape, receipt.image_dtype):
         return None
-    configuration = RunConfiguration.model_validate_json((folder / "configuration.json").read_bytes())
+    configuration = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
     return confidence_on(store, table, configuration.reshape, folder)
 
 

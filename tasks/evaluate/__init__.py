@@ -14,8 +14,9 @@ import numpy as np
 from prefect import task
 
 from schemas.configuration import Evaluating
+from schemas.files import METRICS_FILE, MODEL_FILE, PREDICTIONS_FILE
 from schemas.handles import Evaluation, Sequences, Station, TrainedModel
-from schemas.metrics import METRICS_FILE, PREDICTIONS_FILE, LossName, Metrics
+from schemas.metrics import LossName, Metrics
 from tasks.arrays import open_arrays
 from tasks.evaluate.floors import Samples, floors_of
 from tasks.evaluate.slices import Slices
@@ -127,7 +128,7 @@ def evaluated(
     """
     receipt = demand_seal(store, sequences)
     x, y = open_arrays(store, sequences)
-    from tasks.network import MODEL_FILE, load
+    from tasks.network import load
 
     model = load(store.open(trained.model, MODEL_FILE))
     labels = receipt.labels

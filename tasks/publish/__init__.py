@@ -20,10 +20,26 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from prefect import task
 
-from schemas.champion import VERDICT_FILE, Verdict
+from schemas.champion import Verdict
 from schemas.configuration import RunConfiguration
-from schemas.drift import DRIFT_FILE, Drift
+from schemas.drift import Drift
 from schemas.errors import StorageError
+from schemas.files import (
+    CONFIGURATION_FILE,
+    DRIFT_FILE,
+    ENVIRONMENT_FILE,
+    HISTORY_FILE,
+    LEDGER_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    PREDICTIONS_FILE,
+    PROFILE_FILE,
+    RECEIPT_FILE,
+    REPORT_FILE,
+    RUNS,
+    TIMINGS_FILE,
+    VERDICT_FILE,
+)
 from schemas.handles import Evaluation, Frozen, PublishedRun, Sequences, Table, TrainedModel
 from schemas.history import History
 from schemas.metrics import Metrics
@@ -32,7 +48,7 @@ from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
 from tasks.mirror import Mirror
 from tasks.pages import STYLES
-from tasks.profile import PROFILE_FILE, confidence_on
+from tasks.profile import confidence_on
 from tasks.publish.cards import show_run
 from tasks.publish.trial import in_a_fresh_process
 from tasks.published import stands, write_manifest
@@ -163,7 +179,7 @@ def published_run(store: Store, subject: Subject, outcome: Outcome, timings: tup
     """
     receipt = closed_receipt(store, outcome)
     timings = tuple(sorted(timings, key=lambda timing: place(timing.step)))  # they come as the steps ended
-    final = store.root / "runs" / subject.run
+    final = store.root / RUNS / subject.run
     with writing(final):
         final.parent.mkdir(exist_ok=True)
         if final.exists():
@@ -183,7 +199,7 @@ def published_run(store: Store, subject: Subject, outcome: Outcome, timings: tup
     return PublishedRun(
         run=subject.run,
         place=f"runs/{subject.run}",
-        report=f"runs/{subject.run}/report.html",
+        report=f"{RUNS}/{subject.run}/{REPORT_FILE}",
         manifest=manifest,
         accuracy=outcome.evaluation.accuracy,
         interval=outcome.evaluation.interval,
@@ -220,7 +236,7 @@ def _fill(draft: Draft) -> None:
 
 
 def _write_model_and_evidence(draft: Draft) -> None:
-    from tasks.network import MODEL_FILE, load
+    from tasks.network import load
     from tasks.publish.serving import export
 
     folder, store, configuration = draft.folder, draft.store, draft.subject.configuration
@@ -233,15 +249,15 @@ def _write_model_and_evidence(draft: Draft) -> None:
     # On images that it did not learn, as the images will be on which it is asked again.
     asked = confidence_on(store, draft.outcome.tables[1], configuration.reshape, folder)
     _write_json(folder / PROFILE_FILE, drift.profile.model_copy(update={"confidence": asked}))
-    for name in ("metrics.json", "predictions.parquet"):
+    for name in (METRICS_FILE, PREDICTIONS_FILE):
         shutil.copyfile(store.open(evaluation, name), folder / name)
-    shutil.copyfile(store.open(draft.outcome.trained.history, "history.json"), folder / "history.json")
+    shutil.copyfile(store.open(draft.outcome.trained.history, HISTORY_FILE), folder / HISTORY_FILE)
     shutil.copyfile(store.open(draft.outcome.judged.verdict, VERDICT_FILE), folder / VERDICT_FILE)
-    _write_json(folder / "ledger.json", draft.receipt.ledger)
-    _write_json(folder / "receipt.json", draft.receipt)
-    _write_json(folder / "configuration.json", configuration)
-    (folder / "environment.json").write_text(json.dumps(environment(), indent=1), encoding="utf-8")
-    (folder / "timings.json").write_text(
+    _write_json(folder / LEDGER_FILE, draft.receipt.ledger)
+    _write_json(folder / RECEIPT_FILE, draft.receipt)
+    _write_json(folder / CONFIGURATION_FILE, configuration)
+    (folder / ENVIRONMENT_FILE).write_text(json.dumps(environment(), indent=1), encoding="utf-8")
+    (folder / TIMINGS_FILE).write_text(
         json.dumps([timing.model_dump() for timing in draft.timings], indent=1), encoding="utf-8"
     )
 
@@ -254,7 +270,7 @@ def _write_report(draft: Draft) -> None:
     from tasks.publish.report import ReportContents, render
 
     folder, store, subject, receipt = draft.folder, draft.store, draft.subject, draft.receipt
-    metrics = Metrics.model_validate_json((folder / "metrics.json").read_bytes())
+    metrics = Metrics.model_validate_json((folder / METRICS_FILE).read_bytes())
     test_table, test_sequences = draft.outcome.tables[1], draft.outcome.sequences[1]
     x, _ = open_arrays(store, test_sequences)
     worst = [mistake.index for mistake in metrics.worst]
@@ -269,7 +285,7 @@ def _write_report(draft: Draft) -> None:
         receipt=receipt,
         ledger=receipt.ledger,
         metrics=metrics,
-        history=History.model_validate_json((folder / "history.json").read_bytes()),
+        history=History.model_validate_json((folder / HISTORY_FILE).read_bytes()),
         pictures=drawn[: len(worst)],
         seen=np.asarray(x[worst]) if subject.configuration.reshape.layout == "pixels" else None,
         suspects=drawn[len(worst) : -1],
@@ -282,7 +298,7 @@ def _write_report(draft: Draft) -> None:
         verdict=Verdict.model_validate_json((folder / VERDICT_FILE).read_bytes()),
         drift=Drift.model_validate_json((folder / DRIFT_FILE).read_bytes()),
     )
-    (folder / "report.html").write_text(render(contents), encoding="utf-8")
+    (folder / REPORT_FILE).write_text(render(contents), encoding="utf-8")
 
 
 def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> NDArray[np.uint8]:

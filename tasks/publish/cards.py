@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact
 
-from schemas.champion import VERDICT_FILE, Verdict
+from schemas.champion import Verdict
+from schemas.files import HISTORY_FILE, LEDGER_FILE, MANIFEST_FILE, METRICS_FILE, REPORT_FILE, VERDICT_FILE
 from schemas.handles import SPLITS
 from schemas.history import History
 from schemas.ledger import MEANING, Ledger
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 def show_standing(run: Path, form: str | None = None) -> None:
     """Create the summary of a run that nothing had to be made for: the one published before stands, verified again."""
-    metrics = Metrics.model_validate_json((run / "metrics.json").read_bytes())
-    history = History.model_validate_json((run / "history.json").read_bytes())
+    metrics = Metrics.model_validate_json((run / METRICS_FILE).read_bytes())
+    history = History.model_validate_json((run / HISTORY_FILE).read_bytes())
     told = f"Nothing changed: `{run.name}` stands. All its bytes were compared with its manifest again."
     create_markdown_artifact(
         key="summary",
@@ -45,9 +46,9 @@ def show_run(run: Path, form: str | None = None) -> None:
     """
     from tasks.publish.figures import confusion_png, learning_curves_png
 
-    metrics = Metrics.model_validate_json((run / "metrics.json").read_bytes())
-    history = History.model_validate_json((run / "history.json").read_bytes())
-    ledger = Ledger.model_validate_json((run / "ledger.json").read_bytes())
+    metrics = Metrics.model_validate_json((run / METRICS_FILE).read_bytes())
+    history = History.model_validate_json((run / HISTORY_FILE).read_bytes())
+    ledger = Ledger.model_validate_json((run / LEDGER_FILE).read_bytes())
     low, high = metrics.interval
     for key, description, markdown in (
         (
@@ -80,8 +81,8 @@ def show_run(run: Path, form: str | None = None) -> None:
 
 def summary(run: Path, metrics: Metrics, history: History, form: str | None = None) -> str:
     """The markdown of a run in a few lines."""
-    manifest = json.loads((run / "manifest.json").read_bytes())
-    report = (run / "report.html").as_uri()
+    manifest = json.loads((run / MANIFEST_FILE).read_bytes())
+    report = (run / REPORT_FILE).as_uri()
     low, high = metrics.interval
     artifacts = f"--artifacts {shlex.quote(str(run.parents[1]))}"
     rows = {

@@ -12,6 +12,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from schemas.files import INDEX_FILE
 from schemas.plan import STAGES
 from tasks.pages import template
 from tasks.site.chart import chart_of
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from tasks.site.records import Champions, Run, Study
 
-INDEX_FILE: Final = "index.html"
 _TEMPLATE: Final = Path(__file__).with_name("index.html.jinja")
 _SCRIPT: Final = "index.js"
 

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
 
+from schemas.files import DRIFT_FILE, MANIFEST_FILE, METRICS_FILE, REPORT_FILE, RUNS, STUDIES, STUDY_FILE, TIMINGS_FILE
 from schemas.handles import FileSeal
 from schemas.metrics import Count, Interval, Probability
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 MANIFEST_FORMAT: Final = 1
 CHAMPIONS: Final = "champions"
-STUDIES: Final = "studies"
-STUDY_PAGE: Final = "study.html"
 CHOSEN: Final = ("first champion", "promoted", "by hand", "rolled back")  # decisions after which another one stands
 
 Form = TypeVar("Form")
@@ -149,7 +148,7 @@ class Study:
     @property
     def address(self) -> str:
         """The page's address on the index, whatever characters the study's name has."""
-        return f"{STUDIES}/{quote(os.fsencode(self.name))}/{STUDY_PAGE}"
+        return f"{STUDIES}/{quote(os.fsencode(self.name))}/{STUDY_FILE}"
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ class Champions:
 
 def runs_of(artifacts: Path) -> list[Run]:
     """Every published run, the newest first; those whose time is unknown come last."""
-    runs = [_run(path.parent) for path in (artifacts / "runs").glob("[!.]*/manifest.json")]
+    runs = [_run(path.parent) for path in (artifacts / RUNS).glob("[!.]*/manifest.json")]
     oldest = datetime.datetime.min.replace(tzinfo=datetime.UTC)
     return sorted(runs, key=lambda run: (run.created or oldest, run.name), reverse=True)
 
@@ -201,15 +200,15 @@ def champions_of(artifacts: Path) -> Champions:
 
 def _run(folder: Path) -> Run:
     problems: list[str] = []
-    manifest = _understood(Manifest, folder / "manifest.json", problems)
+    manifest = _understood(Manifest, folder / MANIFEST_FILE, problems)
     if manifest is None:
-        return Run(folder.name, report=(folder / "report.html").is_file(), problems=tuple(problems))
+        return Run(folder.name, report=(folder / REPORT_FILE).is_file(), problems=tuple(problems))
     if manifest.format != MANIFEST_FORMAT:
         problems.append(f"format {manifest.format}; this version knows {MANIFEST_FORMAT}")
     problems += _missing(folder, manifest.files)
-    measured = _sealed(Measured, folder, "metrics.json", manifest, problems)
-    timings = _sealed(list[Timing], folder, "timings.json", manifest, problems)
-    worst = _sealed(Drift, folder, "drift.json", manifest, problems) if "drift.json" in manifest.files else None
+    measured = _sealed(Measured, folder, METRICS_FILE, manifest, problems)
+    timings = _sealed(list[Timing], folder, TIMINGS_FILE, manifest, problems)
+    worst = _sealed(Drift, folder, DRIFT_FILE, manifest, problems) if DRIFT_FILE in manifest.files else None
     return Run(
         name=folder.name,
         created=manifest.created,
@@ -222,15 +221,15 @@ def _run(folder: Path) -> Run:
         started_from=manifest.started_from,
         spent=_by_stage(timings or ()),
         drift=worst.worst if worst else None,
-        report=(folder / "report.html").is_file(),
+        report=(folder / REPORT_FILE).is_file(),
         problems=tuple(problems),
     )
 
 
 def _study(folder: Path) -> Study:
     problems: list[str] = []
-    page = (folder / STUDY_PAGE).is_file()
-    manifest = _understood(StudyManifest, folder / "manifest.json", problems)
+    page = (folder / STUDY_FILE).is_file()
+    manifest = _understood(StudyManifest, folder / MANIFEST_FILE, problems)
     if manifest is None:
         return Study(folder.name, page=page, problems=tuple(problems))
     return Study(folder.name, manifest.created, manifest.dataset, page, tuple(_missing(folder, manifest.files)))

@@ -13,6 +13,7 @@ from prefect.artifacts import create_markdown_artifact
 from schemas.configuration import Scan
 from schemas.design import PublishedStudy, StudySubject
 from schemas.errors import StorageError
+from schemas.files import RESULTS_FILE, STUDIES, STUDY_FILE
 from schemas.handles import Sequences, Table
 from schemas.study import PointResult
 from tasks.arrays import open_arrays
@@ -26,10 +27,7 @@ from tasks.store import Store, writing
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PAGE_FILE: Final = "study.html"
-RESULTS_FILE: Final = "results.json"
 MANIFEST_FORMAT: Final = 1
-FOLDER: Final = "studies"
 
 
 @task(
@@ -70,7 +68,7 @@ def published_study(
 
     seals = {scan: demand_seal(store, each).require_seal("train", each.x.digest, each.targets.digest)
              for scan, each in sequences.items()}  # fmt: skip
-    final = store.root / FOLDER / subject.study
+    final = store.root / STUDIES / subject.study
     with writing(final), store.staging() as folder:
         final.parent.mkdir(exist_ok=True)
         if final.exists():
@@ -82,7 +80,7 @@ def published_study(
             )
         image = example(store, sequences, table.table.shape[1:])
         page = render(StudyContents(subject, table.table.rows, image, results))
-        (folder / PAGE_FILE).write_text(page, encoding="utf-8")
+        (folder / STUDY_FILE).write_text(page, encoding="utf-8")
         told = {"study": subject.model_dump(mode="json"), "rows": table.table.rows}
         told["points"] = [result.model_dump(mode="json") for result in results]
         (folder / RESULTS_FILE).write_text(json.dumps(told, indent=1), encoding="utf-8")
@@ -90,8 +88,8 @@ def published_study(
         folder.chmod(0o755)
         folder.rename(final)
     log.info("published %s", final)
-    place = f"{FOLDER}/{subject.study}"
-    return PublishedStudy(study=subject.study, place=place, page=f"{place}/{PAGE_FILE}", manifest=manifest)
+    place = f"{STUDIES}/{subject.study}"
+    return PublishedStudy(study=subject.study, place=place, page=f"{place}/{STUDY_FILE}", manifest=manifest)
 
 
 def example(store: Store, sequences: dict[Scan, Sequences], item: tuple[int, ...]) -> NDArray[np.uint8]:

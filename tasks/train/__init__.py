@@ -13,6 +13,7 @@ import numpy as np
 from prefect import task
 
 from schemas.errors import ConfigurationError, DataError
+from schemas.files import HISTORY_FILE, MODEL_FILE
 from schemas.handles import Handle, Sequences, TrainedModel
 from schemas.history import History
 from tasks.arrays import open_arrays
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from schemas.configuration import Network, Reshape, Training
     from schemas.handles import Station
 
-HISTORY_FILE: Final = "history.json"
 _SCAN: Final = ("scan", "scan_seed")
 GPUS: Final = "proc/driver/nvidia/gpus/*/information"
 
@@ -191,7 +191,7 @@ def begin_with(model: keras.Model, store: Store, start: Handle) -> None:
         ConfigurationError: the shapes differ: the data have other classes or images of another size.
         StorageError: the published model is missing or damaged.
     """
-    from tasks.network import MODEL_FILE, load
+    from tasks.network import load
 
     given = load(store.open(start, MODEL_FILE)).trainable_variables
     wanted = model.trainable_variables
@@ -238,7 +238,7 @@ def seen_in_every_epoch(history: History, fitted: int) -> int:
 
 
 def _kept(store: Store, model: keras.Model, history: History, counts: dict[Station, int]) -> TrainedModel:
-    from tasks.network import MODEL_FILE, weights_digest
+    from tasks.network import weights_digest
 
     with store.staging() as folder:
         model.save(folder / MODEL_FILE)

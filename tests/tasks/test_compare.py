@@ -275,7 +275,7 @@ def test_a_champion_of_other_test_images_answers_these_first(ring: Ring) -> None
     """By its own model and its own reshape, and as Keras itself answers."""
     import keras
 
-    from tasks.network import MODEL_FILE
+    from schemas.files import MODEL_FILE
 
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.layers.Input((4, 6)), keras.layers.LSTM(8), keras.layers.Dense(10, "softmax")])

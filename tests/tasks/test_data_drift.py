@@ -207,7 +207,7 @@ def test_drift_warns_or_stops_and_says_what_moved(store: Store, caplog: pytest.L
 def test_the_champion_s_confidence_is_what_keras_answers(store: Store, tmp_path: Path) -> None:
     import keras
 
-    from tasks.network import MODEL_FILE
+    from schemas.files import MODEL_FILE
 
     keras.utils.set_random_seed(1)
     layers = [keras.layers.Input((4, 6)), keras.layers.Rescaling(1 / 255), keras.layers.LSTM(16)]
