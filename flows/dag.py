@@ -49,6 +49,24 @@ def chain(
     terms: Terms = Terms(),  # noqa: B008 - frozen
 ) -> Any:  # noqa: ANN401 - as `do` gives it
     """Go through all steps; returns what `do` gives for the last one."""
+    tables, receipt = checked(do, artifacts, dataset)
+    train_table, test_table = tables
+    sequences, test_sequences = (do(reshape, artifacts, table, receipt, configuration.reshape) for table in tables)
+    place = Champions(artifacts, configuration.dataset)
+    drifted = do(drift, artifacts, train_table, receipt, place.champion(), configuration.drift)
+    recipe = Recipe(configuration.reshape, configuration.network, configuration.training)
+    trained = do(train, artifacts, sequences, recipe, processors(), terms)
+    loss = configuration.training.loss
+    evaluation = do(evaluate, artifacts, test_sequences, trained, configuration.evaluation, loss, sequences)
+    contest = Contest(test_table, test_sequences, trained, evaluation, place.champion())
+    judged = do(compare, artifacts, contest, configuration.promotion)
+    outcome = Outcome(tables, (sequences, test_sequences), trained, evaluation, judged, drifted)
+    published = do(publish, artifacts, subject, outcome, tuple(timings))
+    return do(promote, artifacts, configuration.dataset, published, judged)
+
+
+def checked(do: Doing, artifacts: Path, dataset: Dataset) -> tuple[tuple[Any, Any], Any]:
+    """The part that no setting of a run changes: both tables, and the receipt of what they hold, as `do` gives them."""
     files = {(split, role): do(download, artifacts, dataset, split, role) for split in SPLITS for role in ROLES}
     train_table, test_table = (
         do(
@@ -62,19 +80,7 @@ def chain(
         for split in SPLITS
     )
     tables = (train_table, test_table)
-    receipt = do(validate, artifacts, dataset, tables)
-    sequences, test_sequences = (do(reshape, artifacts, table, receipt, configuration.reshape) for table in tables)
-    place = Champions(artifacts, configuration.dataset)
-    drifted = do(drift, artifacts, train_table, receipt, place.champion(), configuration.drift)
-    recipe = Recipe(configuration.reshape, configuration.network, configuration.training)
-    trained = do(train, artifacts, sequences, recipe, processors(), terms)
-    loss = configuration.training.loss
-    evaluation = do(evaluate, artifacts, test_sequences, trained, configuration.evaluation, loss, sequences)
-    contest = Contest(test_table, test_sequences, trained, evaluation, place.champion())
-    judged = do(compare, artifacts, contest, configuration.promotion)
-    outcome = Outcome(tables, (sequences, test_sequences), trained, evaluation, judged, drifted)
-    published = do(publish, artifacts, subject, outcome, tuple(timings))
-    return do(promote, artifacts, configuration.dataset, published, judged)
+    return tables, do(validate, artifacts, dataset, tables)
 
 
 def processors() -> int:

@@ -20,7 +20,7 @@ from prefect.futures import as_completed
 from prefect.runtime import flow_run
 
 from flows.attempts import UPKEEP, mark_of
-from flows.dag import processors
+from flows.dag import checked, processors
 from flows.embedded import bind_embedded_server
 from flows.index import index_renewed
 from flows.retrain import dataset_for
@@ -28,20 +28,19 @@ from flows.story import tell_the_story
 from schemas.configuration import Reshape, RunConfiguration, Scan
 from schemas.design import PublishedStudy, StudySettings, StudySubject, designed, seconds_of
 from schemas.errors import StorageError
-from schemas.handles import ROLES, SPLITS, Sequences, Table
+from schemas.handles import Sequences, Table
 from schemas.study import Point, PointResult
 from tasks.download import download
-from tasks.parse import parse
 from tasks.reshape import reshape
 from tasks.stage import Key, log, remembered
 from tasks.store import Store
 from tasks.study.point import key_of, measure_point
 from tasks.study.publication import publish_study
-from tasks.validate import validate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from prefect import Task
     from prefect.futures import PrefectFuture
     from prefect.task_runners import TaskRunner
 
@@ -120,20 +119,13 @@ study_timesteps.fn.__annotations__ = get_type_hints(study_timesteps.fn)
 
 def prepared(artifacts: Path, dataset: Dataset, scans: Sequence[Scan]) -> tuple[Table, dict[Scan, Sequences]]:
     """The training split, validated, and its sealed sequences in each scan: one array of pixels a scan, for every T."""
-    files = {(split, role): download.submit(artifacts, dataset, split, role) for split in SPLITS for role in ROLES}
-    train, test = (
-        parse(
-            artifacts,
-            split,
-            files[split, "images"].result(),
-            files[split, "labels"].result(),
-            dataset.splits[split].labels.label_column,
-        )
-        for split in SPLITS
-    )
-    receipt = validate(artifacts, dataset, (train, test))
+    (train, _), receipt = checked(_done, artifacts, dataset)
     # T = 1 divides any number of pixels, and the bytes are those of every other T.
     return train, {scan: reshape(artifacts, train, receipt, Reshape(timesteps=1, scan=scan)) for scan in scans}
+
+
+def _done(task: Task[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - a future or a result
+    return task.submit(*arguments) if task is download else task(*arguments)
 
 
 def measured_points(
