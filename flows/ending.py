@@ -2,8 +2,9 @@
 
 Python lets a signal wait until its main thread comes to its next instruction, and that may take ten seconds in
 TensorFlow's compiler; a client of a server that is gone tries again for minutes. So a thread stands beside the run: the
-interpreter's handler in C tells it of every signal at once. Here: that thread. Not here: the polite way, which is the
-main thread's (KeyboardInterrupt, or Prefect's).
+interpreter's handler in C tells it of every signal at once. And where the kernel has let another thread take the
+signal, a main thread that waits is not woken by it, so it is woken by one of its own. Here: that thread. Not here: the
+polite way, which is the main thread's (KeyboardInterrupt, or Prefect's).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ POLITE_SECONDS: Final = 6.0
 ORPHAN_SECONDS: Final = 3.0  # the record is written in a moment, and there may be no server to tell
 LOOK_SECONDS: Final = 0.5
 TO_STOP: Final = (signal.SIGINT, signal.SIGTERM)
+TO_WAKE: Final = signal.SIGURG  # whose default is to do nothing, and which nothing else here uses
 
 
 @functools.cache  # once a process
@@ -34,14 +36,14 @@ def end_in_time(polite: float = POLITE_SECONDS, orphan: float = ORPHAN_SECONDS, 
     told, tells = os.pipe()
     os.set_blocking(tells, False)
     signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
+    signal.signal(TO_WAKE, lambda *_: None)
     parent = os.getppid() if with_parent else None
     threading.Thread(target=_end, args=(told, parent, polite, orphan), name="ending", daemon=True).start()
 
 
 def _end(told: int, parent: int | None, polite: float, orphan: float) -> None:
     number = _signal_to_stop(told, parent)
-    if number is None:
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM if number is None else TO_WAKE)
     deadline = time.monotonic() + polite
     while time.monotonic() < deadline:
         if parent is not None and os.getppid() != parent:

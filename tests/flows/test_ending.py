@@ -66,3 +66,22 @@ def test_who_goes_politely_is_not_hurried() -> None:
         assert said(process) == "blocked"
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == -signal.SIGINT, "as Python ends by KeyboardInterrupt"
+
+
+# As the kernel now and then decides by itself: the main thread waits, and another one takes the signal.
+TAKEN_BY_ANOTHER = """
+import signal, threading
+from flows.ending import end_in_time
+end_in_time(60.0)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+print("waits", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_a_main_thread_that_waits_is_woken_by_a_signal_that_another_thread_took() -> None:
+    with started(TAKEN_BY_ANOTHER) as process:
+        assert said(process) == "waits"
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) in (1, -signal.SIGINT, 128 + signal.SIGINT), "KeyboardInterrupt, long before its minute"
