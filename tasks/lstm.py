@@ -7,10 +7,12 @@ transposed matrices, which its compiler multiplies slower. Written out, a step i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+AT_ONCE: Final = 1 << 18  # values of dz over all steps; more do not stay in a core's cache
 
 
 def lstm(x: tf.Tensor, w: tf.Tensor, u: tf.Tensor, b: tf.Tensor, *, every_step: bool) -> tf.Tensor:
@@ -32,12 +34,14 @@ def lstm(x: tf.Tensor, w: tf.Tensor, u: tf.Tensor, b: tf.Tensor, *, every_step: 
     """
     import tensorflow as tf
 
+    at_once = x.shape[0] * x.shape[1] * u.shape[1] <= AT_ONCE
+
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def layer(x: tf.Tensor, w: tf.Tensor, u: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        last, every, kept = _forwards(x, tf.concat([w, b[None], u], 0), u.shape[0])
+        last, every, kept = _forwards(x, tf.concat([w, b[None], u], 0), u.shape[0], transposed=not at_once)
 
         def gradient(d: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            dx, dm = _backwards(kept, w, u, d, every_step=every_step)
+            dx, dm = _backwards(kept, w, u, d, every_step=every_step, at_once=at_once)
             features = w.shape[0]
             return dx, dm[:features], dm[features + 1 :], dm[features]
 
@@ -46,13 +50,16 @@ def lstm(x: tf.Tensor, w: tf.Tensor, u: tf.Tensor, b: tf.Tensor, *, every_step: 
     return layer(x, w, u, b)
 
 
-def _forwards(x: tf.Tensor, m: tf.Tensor, h_size: int) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-    """The last state, every state, and what the gradient needs: s_t transposed, i, f, g, o, c_{t-1}, tanh(c_t)."""
+def _forwards(
+    x: tf.Tensor, m: tf.Tensor, h_size: int, *, transposed: bool
+) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    """The last state, every state, and what the gradient needs: s_t (or transposed), i, f, g, o, c_{t-1}, tanh(c_t)."""
     import tensorflow as tf
 
     steps, batch, _ = x.shape
     x = tf.concat([x, tf.ones([steps, batch, 1], x.dtype)], 2)
-    shapes = [[x.shape[2] + h_size, batch]] + [[batch, h_size]] * 7
+    s_shape = [batch, x.shape[2] + h_size]
+    shapes = [s_shape[::-1] if transposed else s_shape] + [[batch, h_size]] * 7
     arrays = tuple(tf.TensorArray(x.dtype, steps, element_shape=shape) for shape in shapes)
 
     def step(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor, *arrays: tf.TensorArray) -> tuple[Any, ...]:
@@ -62,7 +69,7 @@ def _forwards(x: tf.Tensor, m: tf.Tensor, h_size: int) -> tuple[tf.Tensor, tf.Te
         before, c = c, f * c + i * g
         tanh_c = tf.tanh(c)
         h = o * tanh_c
-        values = (tf.transpose(s), i, f, g, o, before, tanh_c, h)
+        values = (tf.transpose(s) if transposed else s, i, f, g, o, before, tanh_c, h)
         return t + 1, h, c, *(array.write(t, value) for array, value in zip(arrays, values, strict=True))
 
     zero = tf.zeros([batch, h_size], x.dtype)
@@ -72,29 +79,39 @@ def _forwards(x: tf.Tensor, m: tf.Tensor, h_size: int) -> tuple[tf.Tensor, tf.Te
 
 
 def _backwards(
-    kept: list[tf.Tensor], w: tf.Tensor, u: tf.Tensor, d: tf.Tensor, *, every_step: bool
+    kept: list[tf.Tensor], w: tf.Tensor, u: tf.Tensor, d: tf.Tensor, *, every_step: bool, at_once: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The gradients of x and of M, given that of every state, (T, B, h), or of the last one, (B, h)."""
+    """The gradients of x and of M, given that of every state, (T, B, h), or of the last one, (B, h).
+
+    That of M is a sum over the steps: one product of all of them at once, or added up step by step, where writing and
+    reading all dz costs more than adding.
+    """
     import tensorflow as tf
 
-    steps, batch, features = kept[0].shape[0], kept[0].shape[2], w.shape[0]
-    zero = tf.zeros([batch, u.shape[0]], u.dtype)
+    s, *kept = kept
+    steps, batch, h_size = kept[0].shape
+    zero, u_transposed = tf.zeros([batch, h_size], u.dtype), tf.transpose(u)
 
-    def step(t: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, dm: tf.Tensor, dx: tf.TensorArray) -> tuple[Any, ...]:
-        s_transposed, i, f, g, o, c_before, tanh_c = (each[t] for each in kept)
+    def step(t: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, dm: Any, dx: tf.TensorArray) -> tuple[Any, ...]:  # noqa: ANN401
+        i, f, g, o, c_before, tanh_c = (each[t] for each in kept)
         dh = dh + d[t] if every_step else dh
         dc = dc + dh * o * (1 - tanh_c * tanh_c)
         dz = tf.concat(
             [dc * g * i * (1 - i), dc * c_before * f * (1 - f), dc * i * (1 - g * g), dh * tanh_c * o * (1 - o)], 1
         )
-        dm += tf.linalg.matmul(s_transposed, dz)
+        dm = dm.write(t, dz) if at_once else dm + tf.linalg.matmul(s[t], dz)
         dx = dx.write(t, tf.linalg.matmul(dz, w, transpose_b=True))  # compiled away where nobody asks for it
-        return t - 1, tf.linalg.matmul(dz, u, transpose_b=True), dc * f, dm, dx
+        return t - 1, tf.linalg.matmul(dz, u_transposed), dc * f, dm, dx
 
-    dm = tf.zeros([features + 1 + u.shape[0], u.shape[1]], u.dtype)
-    dx = tf.TensorArray(u.dtype, steps, element_shape=[batch, features])
+    dm = tf.TensorArray(u.dtype, steps, element_shape=[batch, 4 * h_size])
+    if not at_once:
+        dm = tf.zeros([s.shape[1], 4 * h_size], u.dtype)
+    dx = tf.TensorArray(u.dtype, steps, element_shape=[batch, w.shape[0]])
     start = (steps - 1, zero if every_step else d, zero, dm, dx)
     *_, dm, dx = _loop(lambda t, *_: t >= 0, step, start, steps)
+    if at_once:
+        s_transposed = tf.transpose(tf.reshape(s, [steps * batch, -1]))  # first, as its compiler multiplies faster so
+        dm = tf.linalg.matmul(s_transposed, tf.reshape(dm.stack(), [steps * batch, -1]))
     return dx.stack(), dm
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from tasks.lstm import lstm
 
+WAYS = {"at once": 1 << 18, "step by step": 0}  # of adding up the weights' gradient: values of dz up to which at once
 SHAPES = st.tuples(*(st.integers(1, 5) for _ in range(4)))  # T, B, F, h
 
 
@@ -70,22 +73,27 @@ def test_the_states_are_those_of_the_equations(shape: tuple[int, int, int, int],
 
 
 @settings(max_examples=10, deadline=None)
-@given(shape=SHAPES, seed=st.integers(0, 2**32 - 1), every_step=st.booleans())
-def test_the_gradient_is_tensorflows_own(shape: tuple[int, int, int, int], seed: int, *, every_step: bool) -> None:
+@given(shape=SHAPES, seed=st.integers(0, 2**32 - 1), every_step=st.booleans(), way=st.sampled_from(sorted(WAYS)))
+def test_the_gradient_is_tensorflows_own(
+    shape: tuple[int, int, int, int], seed: int, *, every_step: bool, way: str
+) -> None:
     arguments = problem(shape, seed)
     steps, batch, _, h = shape
     upstream = np.random.default_rng(seed).normal(size=(steps, batch, h) if every_step else (batch, h))
-    ours = gradients(lambda *given: lstm(*given, every_step=every_step), arguments, upstream)
+    with mock.patch("tasks.lstm.AT_ONCE", WAYS[way]):
+        ours = gradients(lambda *given: lstm(*given, every_step=every_step), arguments, upstream)
     theirs = gradients(lambda *given: plain(*given) if every_step else plain(*given)[-1], arguments, upstream)
     for mine, own in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, own, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("every_step", [True, False])
-def test_the_gradient_is_the_difference_quotient(every_step: bool) -> None:
+def test_the_gradient_is_the_difference_quotient(every_step: bool, way: str) -> None:
     arguments = problem((4, 3, 2, 3), 5)
     upstream = np.random.default_rng(6).normal(size=(4, 3, 3) if every_step else (3, 3))
-    analytic = gradients(lambda *given: lstm(*given, every_step=every_step), arguments, upstream)
+    with mock.patch("tasks.lstm.AT_ONCE", WAYS[way]):
+        analytic = gradients(lambda *given: lstm(*given, every_step=every_step), arguments, upstream)
 
     def value() -> float:
         states = by_numpy(*arguments)
@@ -104,13 +112,15 @@ def test_the_gradient_is_the_difference_quotient(every_step: bool) -> None:
 
 
 @pytest.mark.slow  # two compilations
-def test_compiled_in_float32_it_differs_by_rounding_only() -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_compiled_in_float32_it_differs_by_rounding_only(way: str) -> None:
     import tensorflow as tf
 
     arguments = [each.astype(np.float32) * np.float32(0.3) for each in problem((9, 8, 6, 16), 3)]
     upstream = np.ones((8, 16), np.float32)
     compiled = tf.function(lambda *given: lstm(*given, every_step=False), jit_compile=True, autograph=False)
-    ours = gradients(compiled, arguments, upstream)
+    with mock.patch("tasks.lstm.AT_ONCE", WAYS[way]):
+        ours = gradients(compiled, arguments, upstream)
     exact = gradients(
         lambda *given: plain(*given)[-1], [each.astype(np.float64) for each in arguments], upstream.astype(np.float64)
     )
