@@ -38,7 +38,7 @@ def fit(
 
     Args:
         model: As tasks.network builds it.
-        examples: The data; held in memory once, in its own type.
+        examples: The data, in its own type.
         training: The recipe.
         replicas: Parts that a batch is cut into, one a core.
         began: time.monotonic() when the stage began, for the time to the first step.

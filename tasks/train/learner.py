@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FIRST_SEGMENT_STEPS = 8
 SEGMENT_SECONDS = 1.0
 WARM_UP: Final = 0.3
+ALIGNMENT: Final = 64  # bytes; TensorFlow's own, EIGEN_MAX_ALIGN_BYTES
 AUGMENTER_PLACE: Final = 999  # among the seeds of a replica, beyond its dropout layers
 
 
@@ -37,7 +38,7 @@ class Examples:
     """What is learned from.
 
     Attributes:
-        x: (N, T, F) raw values, may be memory-mapped.
+        x: (N, T, F) raw values; memory-mapped ones are left where they are.
         y: (N,) or (N, T) int32 class indices.
         fitted: Rows that the optimiser may see.
         validation: Rows held out.
@@ -66,8 +67,7 @@ class Learner:
         self.steps = math.ceil(len(examples.fitted) / training.batch_size)
         self.labels_each = int(np.prod(examples.y.shape[1:]))
         self.classes, self.augmenter = examples.classes, examples.augmenter
-        native = np.asarray(examples.x).astype(examples.x.dtype.newbyteorder("="), copy=False)
-        self._x, self._y = tf.constant(native), tf.constant(np.asarray(examples.y).astype(np.int32))
+        self._x, self._y = in_place(examples.x), tf.constant(np.asarray(examples.y).astype(np.int32))
         self._optimizer = _optimizer(training, self.rate_at)
         self._optimizer.build(model.trainable_variables)
         self._gradient = tf.function(self._replica_gradient, jit_compile=not self.on_gpu, autograph=False)
@@ -266,6 +266,21 @@ class Learner:
         if self.training.clip_norm:
             mean, _ = tf.clip_by_global_norm(mean, self.training.clip_norm)
         self._optimizer.apply(mean, self.model.trainable_variables)
+
+
+def in_place(x: NDArray[Any]) -> tf.Tensor:
+    """An array as a tensor that reads its memory, so that mapped sequences stay on disk until they are gathered.
+
+    A copy where TensorFlow cannot: for a GPU, in another order of bytes, read-only, not contiguous or not aligned.
+    """
+    import tensorflow as tf
+
+    native = np.asarray(x).astype(x.dtype.newbyteorder("="), copy=False)
+    aligned = native.flags.carray and native.ctypes.data % ALIGNMENT == 0
+    if aligned and not on_gpu():
+        tensor: tf.Tensor = tf.experimental.dlpack.from_dlpack(native.__dlpack__())
+        return tensor
+    return tf.constant(native)
 
 
 def loss_of(training: Training, logits: tf.Tensor, true: tf.Tensor, classes: int) -> tf.Tensor:

@@ -13,6 +13,7 @@ from schemas.errors import ConfigurationError
 from tasks.network import Answerer, Moments, build, forward, load, noise_shapes, weights_digest
 from tasks.train import held_out
 from tasks.train.engine import Examples, fit
+from tasks.train.learner import ALIGNMENT, in_place
 
 N, T, F, CLASSES = 40, 5, 6, 4
 PLAIN = Training(
@@ -57,6 +58,33 @@ def network(net: Network = ONE_LAYER, reshape: Reshape = PIXELS, training: Train
 
 def trained(model, data: Examples, training: Training, replicas: int = 2):  # noqa: ANN001, ANN201
     return fit(model, data, training, replicas, time.monotonic(), lambda *_: None)
+
+
+def test_mapped_sequences_are_read_where_they_are(tmp_path) -> None:  # noqa: ANN001
+    np.save(tmp_path / "x.npy", examples().x)
+    x = np.load(tmp_path / "x.npy", mmap_mode="c")
+    tensor = in_place(x)
+    assert np.from_dlpack(tensor).ctypes.data == x.ctypes.data
+    assert np.array_equal(tensor, examples().x)
+
+
+@pytest.mark.parametrize("cannot", ["other bytes first", "read-only", "not aligned", "not contiguous"])
+def test_what_tensorflow_cannot_read_in_place_is_copied(cannot: str) -> None:
+    memory = np.zeros(4096, np.uint8)
+    aligned = memory[-memory.ctypes.data % ALIGNMENT :]
+    x = aligned[:480].view("<u2").reshape(8, 5, 6)
+    x[:] = np.arange(240).reshape(8, 5, 6)
+    if cannot == "other bytes first":
+        x = x.astype(">u2")
+    elif cannot == "read-only":
+        x.flags.writeable = False
+    elif cannot == "not aligned":
+        x = aligned[2:482].view("<u2").reshape(8, 5, 6)
+    else:
+        x = x[:, ::2]
+    tensor, expected = in_place(x), x.tolist()
+    memory[:] = 0
+    assert tensor.numpy().tolist() == expected
 
 
 @pytest.mark.slow
