@@ -1,8 +1,4 @@
-"""Opening the arrays of sequences: memory-mapped, verified, read in the shape that their handle states.
-
-The map is private: the files stay as they are whatever is done to it. It can be written because DLPack, through which
-TensorFlow reads it without a copy, takes no other.
-"""
+"""Opening the arrays of sequences: memory-mapped, verified, read in the shape that their handle states."""
 
 from __future__ import annotations
 
@@ -26,6 +22,6 @@ def open_arrays(store: Store, sequences: Sequences) -> tuple[NDArray[Any], NDArr
     Raises:
         StorageError: their bytes are damaged.
     """
-    x = np.load(store.open(sequences.x, X_FILE), mmap_mode="c", allow_pickle=False)
-    targets = np.load(store.open(sequences.targets, TARGETS_FILE), mmap_mode="c", allow_pickle=False)
+    x = np.load(store.open(sequences.x, X_FILE), mmap_mode="r", allow_pickle=False)
+    targets = np.load(store.open(sequences.targets, TARGETS_FILE), mmap_mode="r", allow_pickle=False)
     return x.reshape(sequences.x.shape), targets.reshape(sequences.targets.shape)

@@ -36,7 +36,7 @@ def quiet_tensorflow() -> None:
 
     They go to the file descriptor, past Python, and speak of missing CUDA drivers as of errors. What else was said
     meanwhile is passed on. Garbage is not looked for meanwhile: an import makes next to none, and the search among its
-    half a million objects, which stay as long as the process, is a quarter of its time.
+    half a million objects, which stay as long as the process, is a third of its time.
     """
     if "tensorflow" in sys.modules:
         return

@@ -111,7 +111,8 @@ def _validate(answerer: Answerer, examples: Examples, training: Training) -> tup
 
     plain = training.model_copy(update={"label_smoothing": 0.0})
     true = examples.y[examples.validation]
-    probabilities = np.concatenate(list(answerer.answers(examples.x[examples.validation])))
+    batches = np.split(examples.validation, range(answerer.batch, len(examples.validation), answerer.batch))
+    probabilities = np.concatenate([answer for rows in batches for answer in answerer.answers(examples.x[rows])])
     logits = np.log(np.maximum(probabilities, 1e-12))
     loss = loss_of(plain, tf.constant(logits), tf.constant(true), examples.classes).numpy()
     return float(loss.mean()), float((probabilities.argmax(-1) == true).mean())

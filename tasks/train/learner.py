@@ -38,7 +38,7 @@ class Examples:
     """What is learned from.
 
     Attributes:
-        x: (N, T, F) raw values; memory-mapped ones are left where they are.
+        x: (N, T, F) raw values; mapped ones of the machine's own order of bytes are left where they are.
         y: (N,) or (N, T) int32 class indices.
         fitted: Rows that the optimiser may see.
         validation: Rows held out.
@@ -268,17 +268,24 @@ class Learner:
         self._optimizer.apply(mean, self.model.trainable_variables)
 
 
+class _Lent:
+    """Memory that NumPy takes to be writable, for DLPack lends no other; TensorFlow never writes into a tensor."""
+
+    def __init__(self, lender: NDArray[Any]) -> None:
+        self.lender = lender  # whose map has to last as long as what is made of it
+        self.__array_interface__ = {**lender.__array_interface__, "data": (lender.ctypes.data, False)}
+
+
 def in_place(x: NDArray[Any]) -> tf.Tensor:
     """An array as a tensor that reads its memory, so that mapped sequences stay on disk until they are gathered.
 
-    A copy where TensorFlow cannot: for a GPU, in another order of bytes, read-only, not contiguous or not aligned.
+    A copy where TensorFlow cannot: for a GPU, in another order of bytes, not contiguous or not aligned.
     """
     import tensorflow as tf
 
     native = np.asarray(x).astype(x.dtype.newbyteorder("="), copy=False)
-    aligned = native.flags.carray and native.ctypes.data % ALIGNMENT == 0
-    if aligned and not on_gpu():
-        tensor: tf.Tensor = tf.experimental.dlpack.from_dlpack(native.__dlpack__())
+    if native.flags.c_contiguous and native.ctypes.data % ALIGNMENT == 0 and not on_gpu():
+        tensor: tf.Tensor = tf.experimental.dlpack.from_dlpack(np.asarray(_Lent(native)).__dlpack__())
         return tensor
     return tf.constant(native)
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from schemas.configuration import RunConfiguration
 
 STEPS = 200
-# The network of the question, raw pixels and all, where gates are shut and rounding is magnified; and a sound one.
+# The network of the question, raw pixels and all, where gates are shut and rounding is magnified; and a sound one, so
+# large that its weights' gradient is added up step by step.
 QUESTION = configured("question-16x49")
 SOUND = configured(
     settings=[
@@ -26,7 +27,7 @@ SOUND = configured(
         "training.schedule=constant",
         "training.batch_size=50",
         "network.dropout_head=0",
-        "network.layers=[{units=64}]",
+        "network.layers=[{units=128}]",
     ]
 )
 
