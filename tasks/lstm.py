@@ -103,14 +103,13 @@ def _backwards(
         dx = dx.write(t, tf.linalg.matmul(dz, w, transpose_b=True))  # compiled away where nobody asks for it
         return t - 1, tf.linalg.matmul(dz, u_transposed), dc * f, dm, dx
 
-    dm = tf.TensorArray(u.dtype, steps, element_shape=[batch, 4 * h_size])
-    if not at_once:
-        dm = tf.zeros([s.shape[1], 4 * h_size], u.dtype)
+    every_dz = tf.TensorArray(u.dtype, steps, element_shape=[batch, 4 * h_size])
+    dm = every_dz if at_once else tf.zeros([s.shape[1], 4 * h_size], u.dtype)
     dx = tf.TensorArray(u.dtype, steps, element_shape=[batch, w.shape[0]])
     start = (steps - 1, zero if every_step else d, zero, dm, dx)
     *_, dm, dx = _loop(lambda t, *_: t >= 0, step, start, steps)
     if at_once:
-        s_transposed = tf.transpose(tf.reshape(s, [steps * batch, -1]))  # first, as its compiler multiplies faster so
+        s_transposed = tf.transpose(tf.reshape(s, [steps * batch, -1]))  # a product that transposes takes longer
         dm = tf.linalg.matmul(s_transposed, tf.reshape(dm.stack(), [steps * batch, -1]))
     return dx.stack(), dm
 
