@@ -23,6 +23,7 @@ from flow_support import environment_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from playwright.sync_api import Page
     from prefect.client.orchestration import SyncPrefectClient
 
 STEPWISE = [sys.executable, "-m", "flows.command"]
@@ -56,6 +57,28 @@ def until(condition: Callable[[], Any], seconds: float, what: str, pause: float 
             return found
         time.sleep(pause)
     raise AssertionError(f"not within {seconds} s: {what}")
+
+
+ROWS = """tables => tables.map(table => [
+    [...table.querySelectorAll("tbody tr")].map(row =>
+        [...row.querySelectorAll("td")].slice(0, 4).map(cell => cell.innerText)),
+    [...table.querySelectorAll("img")].map(image => image.naturalWidth),
+])"""
+
+
+def bad_records(page: Page, records: int) -> tuple[list[list[str]], list[int]]:
+    """What a dossier's page says of so many bad records, and how wide their images are.
+
+    Read at once and again until all is there: the page draws a table more than once, its images after it.
+    """
+    tables = page.get_by_role("table").filter(has_text="What is wrong")
+
+    def whole() -> list[Any]:
+        found = tables.evaluate_all(ROWS)
+        return found if [[*map(bool, widths)] for _, widths in found] == [[True] * records] else []
+
+    [[cells, widths]] = until(whole, 60, f"{records} images on the page of the dossier")
+    return cells, widths
 
 
 def is_healthy(address: str) -> bool:

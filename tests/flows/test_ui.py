@@ -20,7 +20,7 @@ import httpx
 import psutil
 import pytest
 from flow_support import environment_of, run_command
-from install_support import asked, kept_artifacts
+from install_support import asked, bad_records, kept_artifacts
 
 from flows.attempts import Attempt
 from flows.dossier import Journal, dossier
@@ -255,9 +255,7 @@ def test_rows_that_the_witness_finds_stand_in_the_dossier_with_their_images(
         page.goto(f"{address}/v2/artifacts/artifact/{kept_artifacts(address, **its)['dossier']['id']}")
         page.get_by_role("heading", name="First bad records").wait_for()
         page.get_by_text("row 7 is the first of 2 wrong ones").first.wait_for()
-        table = page.get_by_role("table").filter(has_text="What is wrong")
-        found = [row.get_by_role("cell").all_inner_texts()[:4] for row in table.get_by_role("row").all()[1:]]
-        widths = table.get_by_role("img").evaluate_all("images => images.map(image => image.naturalWidth)")
+        found, widths = bad_records(page, 2)
     assert found == [
         ["targets of the train split", str(row), f"label {(classes[row] + 1) % 10}", f"expected label {classes[row]}"]
         for row in (7, 130)
