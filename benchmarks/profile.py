@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.learners import CLASSES, flop, learner_of
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from benchmarks.measure import Options
     from schemas.configuration import RunConfiguration
+    from tasks.train.learner import Learner
 
 STEPS = 20
-CLASSES = 10
+PIXELS = 784
 KINDS = {
     "products of matrices": r"MatMul|dot",
     "gates and states": r".*(tanh|divide|subtract_multiply|multiply_add|bitcast_multiply|wrapped_multiply)",
@@ -48,38 +51,20 @@ def main(options: Options) -> None:
     _tell(configuration, learner, spent, min(seconds), float(np.median(seconds)))
 
 
-def flop(configuration: RunConfiguration) -> float:
-    """Floating-point operations of one batch by arithmetic: 3 × 8·H·(F+H)·T a sample and layer."""
-    steps = configuration.reshape.timesteps
-    total, width = 0, configuration.reshape.features(784)
-    for layer in configuration.network.layers:
-        directions = 2 if layer.bidirectional else 1
-        total += directions * 3 * 8 * layer.units * (width + layer.units) * steps
-        width = directions * layer.units
-    return float(total * configuration.training.batch_size)
-
-
-def _learner(configuration: RunConfiguration) -> Any:  # noqa: ANN401
-    from tasks.network import Moments, build
-    from tasks.train.engine import Examples
-    from tasks.train.learner import Learner
-
+def _learner(configuration: RunConfiguration) -> Learner:
     steps, batch = configuration.reshape.timesteps, configuration.training.batch_size
     random = np.random.default_rng(0)
-    x = random.integers(0, 256, (STEPS * batch, steps, 784 // steps), dtype=np.uint8)
+    x = random.integers(0, 256, (STEPS * batch, steps, PIXELS // steps), dtype=np.uint8)
     y = random.integers(0, CLASSES, len(x)).astype(np.int32)
-    moments = Moments.of(x, configuration.training.scaling)
-    model = build(configuration.network, configuration.reshape, configuration.training, x.shape[1:], CLASSES, moments)
-    rows = np.arange(len(x))
-    return Learner(model, Examples(x, y, rows, rows[:0], CLASSES), configuration.training, replicas=2)
+    return learner_of(configuration.network, configuration.training, x, y)
 
 
-def _segment(learner: Any) -> Any:  # noqa: ANN401
+def _segment(learner: Learner) -> Callable[[], object]:
     numbers = iter(range(1, 10**9))
     return lambda: collections.deque(learner.epoch(next(numbers), 0, (0.0, 0.0, 0.0)), maxlen=0)
 
 
-def _profiled(segment: Any) -> dict[str, float]:  # noqa: ANN401
+def _profiled(segment: Callable[[], object]) -> dict[str, float]:
     """Seconds a step that each kind of operation took, over all threads."""
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
@@ -108,13 +93,15 @@ def _events(space: Any) -> Iterator[tuple[str, float]]:  # noqa: ANN401
 
 def _tell(
     configuration: RunConfiguration,
-    learner: Any,  # noqa: ANN401
+    learner: Learner,
     spent: dict[str, float],
     least: float,
     middle: float,
 ) -> None:
     print(f"\nprofile of {configuration.preset}: {least * 1e3:.2f} ms a step at best, median {middle * 1e3:.2f}")
-    print(f"  {flop(configuration) / least / 1e9:.1f} GFLOP/s at best")
+    steps = configuration.reshape.timesteps
+    arithmetic = configuration.training.batch_size * flop(configuration.network, steps, PIXELS // steps)
+    print(f"  {arithmetic / least / 1e9:.1f} GFLOP/s at best")
     named = {kind: spent.get(kind, 0.0) for kind in KINDS}
     for kind, seconds in named.items():
         print(f"  {kind:34}{seconds * 1e3 / learner.replicas:8.2f} ms a step and replica")

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.digits import ROWS, digits
+from benchmarks.learners import flop
 from benchmarks.measure import FOLDER, Options, interleaved, report
 from benchmarks.workers import ALONE, Worker, WorkerError, python_with
+from schemas.configuration import LstmLayer, Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,8 +96,8 @@ class Problem:
 
     @property
     def flop(self) -> int:
-        """Of 60,000 samples, forwards and twice backwards: 3 · 8 · H · (F + H) · T a sample, the head left out."""
-        return ROWS * 3 * 8 * self.units * (self.features + self.units) * self.steps
+        """Of 60,000 samples, forwards and twice backwards."""
+        return ROWS * flop(Network(layers=(LstmLayer(units=self.units),)), self.steps, self.features)
 
 
 PROBLEMS = {

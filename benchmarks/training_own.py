@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import time
 from itertools import pairwise
@@ -17,16 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from schemas.configuration import LstmLayer, Network, Reshape, Training
+from benchmarks.learners import learner_of
+from schemas.configuration import LstmLayer, Network, Training
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-
-    from tasks.train.learner import Learner
-
-CLASSES = 10
 
 
 def training_of(problem: dict[str, Any]) -> Training:
@@ -46,24 +42,14 @@ def training_of(problem: dict[str, Any]) -> Training:
     )
 
 
-def learner_of(problem: dict[str, Any], x: NDArray[np.uint8], y: NDArray[np.int32]) -> Learner:
-    """What trains the problem's network on these samples, as the train stage makes it."""
-    from tasks.network import Moments, build
-    from tasks.train import replicas_on
-    from tasks.train.learner import Examples, Learner
-
-    training = training_of(problem)
-    network = Network(layers=(LstmLayer(units=problem["units"]),), dropout_head=0.0)
-    shape = (x.shape[1], x.shape[2])
-    reshape = Reshape(timesteps=shape[0])
-    model = build(network, reshape, training, shape, CLASSES, Moments.of(x, training.scaling))
-    examples = Examples(x, y, np.arange(len(x)), np.arange(0), CLASSES)
-    return Learner(model, examples, training, replicas_on(len(os.sched_getaffinity(0))))
+def network_of(problem: dict[str, Any]) -> Network:
+    """The network of a problem: one layer, no dropout."""
+    return Network(layers=(LstmLayer(units=problem["units"]),), dropout_head=0.0)
 
 
 def epochs(problem: dict[str, Any], x: NDArray[np.uint8], y: NDArray[np.int32]) -> Callable[[], dict[str, Any]]:
     """One epoch after another, each answered with its seconds and its mean loss."""
-    learner, number = learner_of(problem, x, y), 0
+    learner, number = learner_of(network_of(problem), training_of(problem), x, y), 0
 
     def epoch() -> dict[str, Any]:
         nonlocal number
@@ -89,7 +75,7 @@ def first_step(problem: dict[str, Any], x: NDArray[np.uint8], y: NDArray[np.int3
     quiet_tensorflow()
     times.append(time.perf_counter())
     batch = problem["batch"]
-    learner = learner_of(problem, x[:batch], y[:batch])
+    learner = learner_of(network_of(problem), training_of(problem), x[:batch], y[:batch])
     times.append(time.perf_counter())
     list(learner.epoch(1, 0, (0.0, 0.0, 0.0)))
     times.append(time.perf_counter())

@@ -14,7 +14,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +26,8 @@ ELSEWHERE: Final = ("PREFECT_API_URL", "PREFECT_API_DATABASE_", "PREFECT_SERVER_
 
 def template() -> Path:
     """Where the empty database of the installed version is, if it was made."""
+    from importlib.metadata import version  # a third of `stepwise --help`, which needs no database
+
     return Path(sys.prefix) / "share" / "stepwise" / f"prefect-{version('prefect')}.db"
 
 

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Final
 
-from flows.database import begin
 from schemas.errors import StorageError
 
 HOME_ROOM: Final = 1 << 20  # bytes; less than this, and a database does not get through a run
@@ -61,6 +60,8 @@ def require_home(*, database: bool = True) -> None:
         raise problem
     if not database:
         return
+    from flows.database import begin
+
     try:
         begin(_home(), os.environ)
     except OSError as error:

@@ -120,7 +120,10 @@ class Training(Frozen):
     )
     learning_rate: Finite = Field(default=4e-3, gt=0, description="Peak of the schedule.")
     schedule: Literal["constant", "one-cycle"] = Field(
-        default="one-cycle", description="one-cycle: warm up over the first 30 %, then anneal by a cosine to almost 0."
+        default="one-cycle", description="one-cycle: warm up to the peak, then anneal by a cosine to almost 0."
+    )
+    warm_up: float = Field(
+        default=0.3, gt=0, lt=1, description="Share of all steps in which one-cycle rises to its peak."
     )
     loss: Literal["cross-entropy", "mean-squared-error"] = Field(
         default="cross-entropy", description="What training makes small; mean-squared-error is the question's."

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 FIRST_SEGMENT_STEPS = 8
 SEGMENT_SECONDS = 1.0
-WARM_UP: Final = 0.3
 ALIGNMENT: Final = 64  # bytes; TensorFlow's own, EIGEN_MAX_ALIGN_BYTES
 AUGMENTER_PLACE: Final = 999  # among the seeds of a replica, beyond its dropout layers
 
@@ -166,10 +165,10 @@ class Learner:
         peak = self.training.learning_rate
         if self.training.schedule == "constant":
             return tf.constant(peak, tf.float32)
-        share = tf.cast(step, tf.float32) / float(self.training.epochs * self.steps)
-        rise = 0.04 + 0.96 * (1 - tf.cos(math.pi * share / WARM_UP)) / 2
-        fall = 1e-4 + (1 - 1e-4) * (1 + tf.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
-        return peak * tf.where(share < WARM_UP, rise, fall)
+        share, up = tf.cast(step, tf.float32) / float(self.training.epochs * self.steps), self.training.warm_up
+        rise = 0.04 + 0.96 * (1 - tf.cos(math.pi * share / up)) / 2
+        fall = 1e-4 + (1 - 1e-4) * (1 + tf.cos(math.pi * (share - up) / (1 - up))) / 2
+        return peak * tf.where(share < up, rise, fall)
 
     def _order(self, number: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Rows (steps, replicas, part) in this epoch's order; weight 0 for what only fills the last batch."""

@@ -42,6 +42,25 @@ def stepwise(*arguments: object, home: Path, **more: str) -> subprocess.Complete
     )
 
 
+HELP_ALONE = """
+import sys, typer, rich
+before = set(sys.modules)
+sys.argv = ["stepwise", "--help"]
+from flows.command import main
+try:
+    main()
+finally:
+    print(*(set(sys.modules) - before), file=sys.stderr)
+"""
+
+
+def test_help_imports_the_command_alone() -> None:
+    answer = subprocess.run([sys.executable, "-c", HELP_ALONE], capture_output=True, text=True, check=False, timeout=60)
+    assert answer.returncode == 0
+    besides = {name.partition(".")[0] for name in answer.stderr.split()} - {"flows", "schemas", "typer"}
+    assert besides <= {"__future__", "_socket", "array", "atexit", "socket"}, "small parts of Python itself"
+
+
 @pytest.fixture(params=["called", pytest.param("in a process", marks=pytest.mark.slow)])
 def command(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -217,15 +217,17 @@ def test_early_stopping_keeps_the_best_weights() -> None:
 
 
 @pytest.mark.slow
-def test_one_cycle_rises_to_its_peak_and_falls_to_almost_nothing() -> None:
-    training = PLAIN.model_copy(update={"epochs": 10, "batch_size": 8, "schedule": "one-cycle"})
+@pytest.mark.parametrize(("share", "highest"), [(0.3, 2), (0.6, 5)])
+def test_one_cycle_rises_to_its_peak_and_falls_to_almost_nothing(share: float, highest: int) -> None:
+    training = PLAIN.model_copy(update={"epochs": 10, "batch_size": 8, "schedule": "one-cycle", "warm_up": share})
     history = trained(network(), examples(), training)
     rates = [epoch.learning_rate for epoch in history.epochs]
     peak = int(np.argmax(rates))
+    assert peak == highest
     assert max(rates) == pytest.approx(training.learning_rate, rel=0.05)
     assert all(a < b for a, b in pairwise(rates[: peak + 1]))
     assert all(a > b for a, b in pairwise(rates[peak:]))
-    assert rates[-1] < training.learning_rate / 100
+    assert rates[-1] < training.learning_rate / 50
 
 
 @pytest.mark.parametrize(("place", "width"), [("dropout_head", (64,)), ("dropout_input", (T, F))])
