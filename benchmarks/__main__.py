@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 
 from benchmarks import accuracy, overhead, parse, predict, profile, promotion, run_split, scale, training
 from benchmarks import help as help_speed
@@ -38,22 +40,27 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="accuracy: over the preset")
     parser.add_argument("--samples", type=int, help="training, predict, scale, promotion: so many, for a trial")
     options = parser.parse_args()
-    for name, run in BENCHMARKS.items():
-        if options.name == name or (options.name == "all" and name not in BY_NAME_ALONE):
-            run(
-                Options(
-                    repeat=options.repeat,
-                    preset=options.preset,
-                    large=options.large,
-                    problem=options.problem,
-                    samples=options.samples,
-                    dataset=options.dataset,
-                    seeds=options.seeds,
-                    first_seed=options.first_seed,
-                    held_out=options.held_out,
-                    settings=tuple(options.set),
-                )
-            )
+    if options.name == "all":
+        given = [argument for argument in sys.argv[1:] if argument != "all"]
+        for name in [
+            name for name in BENCHMARKS if name not in BY_NAME_ALONE
+        ]:  # what one leaves would count in another
+            subprocess.run([sys.executable, "-m", "benchmarks", name, *given], check=True)
+        return
+    BENCHMARKS[options.name](
+        Options(
+            repeat=options.repeat,
+            preset=options.preset,
+            large=options.large,
+            problem=options.problem,
+            samples=options.samples,
+            dataset=options.dataset,
+            seeds=options.seeds,
+            first_seed=options.first_seed,
+            held_out=options.held_out,
+            settings=tuple(options.set),
+        )
+    )
 
 
 if __name__ == "__main__":

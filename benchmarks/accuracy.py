@@ -55,7 +55,7 @@ class Measured:
         dataset: Its name.
         preset: Its name.
         settings: Over the preset.
-        recipe: Short digest of the whole configuration but the seed: presets change.
+        recipe: Short digest of what is trained and how, but for the seed: presets change.
         seed: Of this training.
         epochs: Trained.
         parameters: Of the network.
@@ -214,7 +214,7 @@ def told(found: Sequence[Measured]) -> str:
 
 def blank_line(options: Options, seed: int, measured_on: str) -> Measured:
     """What is known before a training: hours later the files may be others."""
-    recipe = configuration_of(options, 0).model_dump_json(exclude={"preset"})
+    recipe = configuration_of(options, 0).model_dump_json(include={"reshape", "network", "training"})
     return Measured(
         when=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
         revision=_revision(),

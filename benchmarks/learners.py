@@ -20,8 +20,8 @@ def learner_of(network: Network, training: Training, x: NDArray[np.uint8], y: ND
     """What trains a network on all of these samples, (N, T, F) and (N,); nothing is held out."""
     from schemas.configuration import Reshape
     from tasks.network import Moments, build
-    from tasks.train import replicas_on
     from tasks.train.learner import Examples, Learner
+    from tasks.train.machine import replicas_on
 
     shape = (x.shape[1], x.shape[2])
     reshape = Reshape(timesteps=shape[0])

@@ -67,7 +67,7 @@ def first_step(problem: dict[str, Any], x: NDArray[np.uint8], y: NDArray[np.int3
     The stage's own imports, with Prefect's in them, are a part of their own: a flow has made them before it trains.
     """
     times = [time.perf_counter()]
-    from tasks.train import replicas_on  # noqa: F401 - for its time
+    import tasks.train  # noqa: F401 - for its time
 
     times.append(time.perf_counter())
     from tasks.network import quiet_tensorflow

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.attempts import UPKEEP
 from flows.index import index_renewed
 from flows.runs import find_run, print_json
 from flows.verdict import said
@@ -23,7 +24,7 @@ from tasks.store import Store
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from schemas.champion import Entry
+    from schemas.champion import Champion, Entry
 
 
 def show_champions(artifacts: Path, dataset: str | None, *, as_json: bool) -> None:
@@ -68,16 +69,19 @@ def promote_by_hand(artifacts: Path, run: str, reason: str, *, as_json: bool) ->
     folder, manifest = find_run(artifacts, run)
     _require_reason(reason)
     store, place = Store(artifacts), Champions(artifacts, manifest["dataset"])
+    known = record_in(place, folder.name)
 
     def entry(newest: Entry | None) -> Entry:
         if newest and newest.champion == folder.name:
             raise ConfigurationError(f"{folder.name} is champion already", "another run", "Nothing is to be done")
-        _require_sound(store, folder)
+        _require_sound(store, folder, known)
         return place.following(
             newest, "by hand", folder.name, (reason.strip(),), taking=record_of(store, folder.name), by_hand=True
         )
 
-    _tell(artifacts, entered(place, entry), as_json=as_json)
+    with store.lock(UPKEEP, shared=True):  # else `clean` may remove the run meanwhile
+        made = entered(place, entry)
+    _tell(artifacts, made, as_json=as_json)
 
 
 def roll_back(artifacts: Path, dataset: str | None, reason: str, *, as_json: bool) -> None:
@@ -98,12 +102,14 @@ def roll_back(artifacts: Path, dataset: str | None, reason: str, *, as_json: boo
                 "a promotion to take back",
                 "Choose a run: stepwise champion promote RUN --reason '…'",
             )
-        _require_sound(store, artifacts / RUNS / before)
+        _require_sound(store, artifacts / RUNS / before, record_in(place, before))
         why = (reason.strip() or "rolled back",)
         taking = record_of(store, before)
         return place.following(newest, "rolled back", newest.champion or "", why, taking=taking, by_hand=True)
 
-    _tell(artifacts, entered(place, entry), as_json=as_json)
+    with store.lock(UPKEEP, shared=True):
+        made = entered(place, entry)
+    _tell(artifacts, made, as_json=as_json)
 
 
 def answering_run(artifacts: Path, run: str, dataset: str | None) -> str:
@@ -150,6 +156,12 @@ def before_champion(place: Champions) -> str | None:
     return holders[-2] if len(holders) > 1 else None
 
 
+def record_in(place: Champions, run: str) -> Champion | None:
+    """What a run was when it last became champion; None where it never was."""
+    records = [entry.record for entry in place.history() if entry.record and entry.record.run == run]
+    return records[-1] if records else None
+
+
 def _require_reason(reason: str) -> None:
     if not reason.strip():
         raise ConfigurationError(
@@ -157,12 +169,12 @@ def _require_reason(reason: str) -> None:
         )
 
 
-def _require_sound(store: Store, folder: Path) -> None:
-    problems = (
-        unsound(store, f"runs/{folder.name}", manifest_digest(folder))
-        if (folder / MANIFEST_FILE).is_file()
-        else ["the run is gone"]
-    )
+def _require_sound(store: Store, folder: Path, known: Champion | None) -> None:
+    """Raise where a run is not whole: by the manifest that it had as champion, else by the one that it has."""
+    if (folder / MANIFEST_FILE).is_file():
+        problems = unsound(store, f"{RUNS}/{folder.name}", known.manifest if known else manifest_digest(folder))
+    else:
+        problems = ["the run is gone"]
     if problems:
         raise PromotionRefusedError(
             f"{folder.name} cannot be champion: {'; '.join(problems)}",
@@ -173,7 +185,21 @@ def _require_sound(store: Store, folder: Path) -> None:
 
 
 def _places(artifacts: Path, dataset: str | None) -> list[Champions]:
-    return [Champions(artifacts, dataset)] if dataset else all_champions(artifacts)
+    """All places, or that of one dataset.
+
+    Raises:
+        ConfigurationError: no run of this dataset was ever looked at, but runs of others were.
+    """
+    places = all_champions(artifacts)
+    if dataset is None:
+        return places
+    found = [place for place in places if place.dataset == dataset]
+    if places and not found:
+        looked_at = ", ".join(place.dataset for place in places)
+        raise ConfigurationError(
+            f"no run of {dataset} was ever looked at", f"one of {looked_at}", "Name another dataset, or run this one"
+        )
+    return found or [Champions(artifacts, dataset)]
 
 
 def _one_place(artifacts: Path, dataset: str | None) -> Champions:

@@ -21,7 +21,7 @@ from flows.plan import plan_card, plan_in_short
 from flows.revision import form_filled_in
 from flows.start import decided
 from flows.verdict import verdict_card
-from schemas.drift import Drift, DriftLimits
+from schemas.drift import Drift, DriftedError, DriftLimits
 from schemas.errors import PromotionRefusedError, StorageError
 from schemas.files import DRIFT_FILE
 from schemas.handles import ROLES, SPLITS
@@ -88,9 +88,15 @@ class Going:
 
     def _drifted(self, drifted: Drifted) -> None:
         """Show how the training data compare with the champion's."""
-        artifacts, configuration = (self.attempt.parameters[name] for name in ("artifacts", "configuration"))
-        path = Store(Path(artifacts)).open(drifted.drift, DRIFT_FILE)
-        drift, limits = Drift.model_validate_json(path.read_bytes()), DriftLimits.model_validate(configuration["drift"])
+        path = Store(Path(self.attempt.parameters["artifacts"])).open(drifted.drift, DRIFT_FILE)
+        drift = Drift.model_validate_json(path.read_bytes())
+        for shift in drift.shifts:
+            if shift.level == "warn":
+                log.warning("drift: %s: index %.2f: %s", shift.what, shift.index, shift.found)
+        self._drift_shown(drift)
+
+    def _drift_shown(self, drift: Drift) -> None:
+        limits = DriftLimits.model_validate(self.attempt.parameters["configuration"]["drift"])
         create_markdown_artifact(key="drift", markdown=drift_card(drift, limits), description=drift_in_short(drift))
         if drift.worst != "none":
             payload = {"worst": drift.worst, "shifts": [shift.model_dump() for shift in drift.shifts]}
@@ -129,6 +135,8 @@ class Going:
         told = as_error(error)
         if isinstance(error, CountsBrokenError):
             tell("stepwise.counts.broken", self.attempt, {"found": told.found, "expected": told.expected})
+        if isinstance(error, DriftedError):
+            self._drift_shown(error.drift)
         where = told.step or next(iter(self._journal.under_way), None)
         problem = Problem(step=where, found=told.found, expected=told.expected, remedy=told.remedy, file=told.file)
         with contextlib.suppress(StorageError):  # a disk that is full; then this is what to tell
@@ -160,7 +168,8 @@ class Going:
     def _judged(self, entry: Entry, run: Path) -> None:
         """Show what was decided about the champion's place, and why."""
         description = f"{entry.decision}: {'; '.join(entry.reasons)}"[:200]
-        create_markdown_artifact(key="verdict", markdown=verdict_card(entry, verdict_of(run)), description=description)
+        card = verdict_card(entry, entry.verdict or verdict_of(run))
+        create_markdown_artifact(key="verdict", markdown=card, description=description)
         changed = entry.champion != entry.was
         payload = {"decision": entry.decision, "reasons": list(entry.reasons), "champion": entry.champion}
         tell("stepwise.champion.promoted" if changed else "stepwise.champion.kept", self.attempt, payload)

@@ -16,10 +16,11 @@ from schemas.errors import DataError, StorageError
 from schemas.files import CONFIGURATION_FILE, MODEL_FILE, RECEIPT_FILE
 from schemas.receipt import Receipt
 from tasks.idx import open_idx
+from tasks.published import manifest_digest
 from tasks.store import writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from numpy.typing import NDArray
@@ -37,7 +38,8 @@ def predict_file(artifacts: Path, images: Path, output: Path, run: str, *, as_js
         )
     with writing(output), tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".predict-") as staging:
         target = Path(staging) / output.name
-        rows = write_answers(folder, images, target)
+        answered_by = {"run": folder.name, **{name: manifest[name] for name in ("dataset", "weights")}}
+        rows = write_answers(folder, images, target, answered_by | {"manifest": manifest_digest(folder)})
         os.replace(target, output)  # noqa: PTH105 - the same call, named for what it does
     if as_json:
         print_json({"run": folder.name, "rows": rows, "output": str(output)})
@@ -45,8 +47,8 @@ def predict_file(artifacts: Path, images: Path, output: Path, run: str, *, as_js
         Console().print(f"{rows:,} images answered by {folder.name}: {output}", highlight=False, soft_wrap=True)
 
 
-def write_answers(folder: Path, images: Path, target: Path) -> int:
-    """Answer all images of an IDX file with a run's model; returns the rows written.
+def write_answers(folder: Path, images: Path, target: Path, answered_by: Mapping[str, str] | None = None) -> int:
+    """Answer all images of an IDX file with a run's model, which the file then names; returns the rows written.
 
     Raises:
         DataError: the images have another shape or type than the model was trained on, or their number is no multiple
@@ -61,7 +63,7 @@ def write_answers(folder: Path, images: Path, target: Path) -> int:
     with open_idx(images, expect="images") as reader:
         require_same_form(reader, receipt, configuration)
         answerer = Answerer(load(folder / MODEL_FILE))
-        writer = PredictionWriter(target, receipt.labels)
+        writer = PredictionWriter(target, receipt.labels, answered_by)
         with writer:
             for x in sequences_of(reader, configuration, receipt):
                 for probabilities in answerer.answers(x):

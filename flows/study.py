@@ -62,7 +62,8 @@ def _flow_run_name() -> str:
 @flow(
     name="study timesteps",
     description="Trains every factorisation T × F of an image's pixels under two recipes, on Dask, and publishes a "
-    "page that says what time steps do. Compares on training images held out; the test set is never opened.",
+    "page that says what time steps do. Compares on training images held out; no test image is learned from or "
+    "measured on.",
     flow_run_name=_flow_run_name,
     persist_result=True,
     result_serializer="json",

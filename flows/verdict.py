@@ -23,19 +23,27 @@ SAID: Final[dict[Event, str]] = {
 }
 
 
+NOBODY: Final[dict[Event, str]] = {
+    "kept": "{dataset} still has no champion",
+    "undecided": "{dataset} has no champion until a person decides",
+}
+
+
 def said(entry: Entry) -> str:
     """What an entry says, in a sentence without its end."""
+    words = SAID if entry.champion else SAID | NOBODY
     names = {"champion": entry.champion or "nobody", "was": entry.was or "nobody"}
-    return SAID[entry.decision].format(run=entry.run, dataset=entry.dataset, **names)
+    return words[entry.decision].format(run=entry.run, dataset=entry.dataset, **names)
 
 
 def verdict_card(entry: Entry, verdict: Verdict | None) -> str:
     """The markdown of a verdict: what became of it, the numbers, and each finding."""
     lines = [f"# {as_text(said(entry))}", "", *(f"- {as_text(reason)}" for reason in entry.reasons), ""]
-    return "\n".join([*lines, *(_looked_at(verdict) if verdict else ()), _what_to_do(entry)])
+    when = "now" if entry.verdict else "when it was published"
+    return "\n".join([*lines, *(_looked_at(verdict, when) if verdict else ()), _what_to_do(entry)])
 
 
-def _looked_at(verdict: Verdict) -> list[str]:
+def _looked_at(verdict: Verdict, when: str) -> list[str]:
     rows = (
         f"| {'✓' if finding.holds else '✗'} | {as_text(finding.what)} | {as_text(finding.found)} |"
         for finding in verdict.findings
@@ -45,13 +53,14 @@ def _looked_at(verdict: Verdict) -> list[str]:
         lines += [*_compared(verdict.comparison), ""]
     if verdict.rescored:
         lines += ["The test images are others than the champion was published with: it answered these first.", ""]
-    return [*lines, "| | Looked at when published | Found |", "| --- | --- | --- |", *rows, ""]
+    return [*lines, f"| | Looked at {when} | Found |", "| --- | --- | --- |", *rows, ""]
 
 
 def _compared(paired: Paired) -> list[str]:
     low, high = paired.interval
     difference = (
-        f"Difference {100 * paired.difference:+.2f} points, 95 % interval {100 * low:+.2f} to {100 * high:+.2f}; "
+        f"Difference {100 * paired.difference:+.2f} points, {paired.level:.0%} interval {100 * low:+.2f} to "
+        f"{100 * high:+.2f}; "
         f"McNemar's exact test, one-sided: p = {paired.p:.2g}."
     )
     return [

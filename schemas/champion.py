@@ -26,6 +26,10 @@ class Demands(Frozen):
         description="How often a model that is no better may be promoted by luck: the level of McNemar's exact test, "
         "one-sided. Lower means fewer mistakes, and more test samples needed to notice a better model.",
     )
+    minimum_recall: Share = Field(
+        default=0.0,
+        description="Share found of any class (its recall) below which no model is promoted, not even the first one.",
+    )
     minimum_accuracy: Share = Field(
         default=0.0,
         description="Accuracy on the test split below which no model is promoted, not even the first one. Whatever "
@@ -50,7 +54,7 @@ class Paired(Frozen):
     """Two models on the same samples.
 
     `p` is one-sided, of McNemar's exact test, for the hypothesis that the new one is no better; `interval` is
-    Newcombe's 95 % interval of `difference`.
+    Newcombe's interval of `difference`, two-sided, at `level`.
     """
 
     samples: int = Field(ge=1)
@@ -61,6 +65,11 @@ class Paired(Frozen):
     p: Share
     difference: float = Field(ge=-1, le=1, description="Accuracy of the new one minus that of the old one.")
     interval: tuple[float, float]
+    level: float = Field(
+        default=0.95,
+        description="Of the interval: 1 minus twice the error rate, so that its lower end is above 0 about where the "
+        "one-sided test says better.",
+    )
 
 
 class Finding(Frozen):
@@ -128,6 +137,8 @@ class Entry(Frozen):
         reasons: Why; for what a person did, the reason given.
         by_hand: Whether a person decided.
         record: What identifies the champion's bytes.
+        verdict: What the decision goes back to, with all that was looked at; None where a person decided or a run was
+            skipped.
     """
 
     number: int = Field(ge=1)
@@ -140,3 +151,4 @@ class Entry(Frozen):
     reasons: tuple[str, ...]
     by_hand: bool = False
     record: Champion | None = None
+    verdict: Verdict | None = None

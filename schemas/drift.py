@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from schemas.errors import DataError
 from schemas.handles import Frozen, Handle
 
 Level = Literal["none", "warn", "stop"]
@@ -81,3 +82,12 @@ class Drifted(Frozen):
 
     drift: Handle
     worst: Level
+
+
+class DriftedError(DataError):
+    """The training data have drifted so far that the run stops; `drift` is the comparison."""
+
+    def __init__(self, found: str, expected: str, remedy: str, file: str, drift: Drift) -> None:
+        super().__init__(found, expected, remedy, file)
+        self.args = (found, expected, remedy, file, drift)
+        self.drift = drift

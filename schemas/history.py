@@ -21,7 +21,7 @@ class Epoch(Frozen):
 
 
 class History(Frozen):
-    """All epochs, which one's weights were kept, and how often the program was compiled or started."""
+    """All epochs, which one's weights were kept, what trained, and how it began."""
 
     epochs: tuple[Epoch, ...]
     kept: int = Field(description="The epoch whose weights the model has.")

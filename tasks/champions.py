@@ -29,7 +29,7 @@ from tasks.store import writing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from schemas.champion import Event
+    from schemas.champion import Event, Verdict
     from tasks.store import Store
 
 FOLDER: Final = "champions"
@@ -53,7 +53,8 @@ class Champions:
         """All entries, the oldest first.
 
         Raises:
-            StorageError: one cannot be read, or one is missing.
+            StorageError: one cannot be read, or one before the newest is missing; that a newest one was removed
+                cannot be seen.
         """
         entries = [_entry(path) for path in sorted(self.folder.glob("[0-9]*.json"))]
         if [entry.number for entry in entries] != list(range(1, len(entries) + 1)):
@@ -85,6 +86,7 @@ class Champions:
         *,
         taking: Champion | None = None,
         by_hand: bool = False,
+        verdict: Verdict | None = None,
     ) -> Entry:
         """The entry that follows the newest one; whoever is `taking` the place is champion after it."""
         record = taking or (newest.record if newest else None)
@@ -99,6 +101,7 @@ class Champions:
             reasons=reasons,
             by_hand=by_hand,
             record=record,
+            verdict=verdict,
         )
 
     def enter(self, entry: Entry) -> None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
-from schemas.champion import Entry, Event, Judged, Verdict
-from schemas.files import VERDICT_FILE
+from schemas.champion import Champion, Entry, Event, Judged, Verdict
+from schemas.files import RECEIPT_FILE, RUNS, VERDICT_FILE
 from schemas.handles import Frozen, PublishedRun
+from schemas.receipt import Receipt
 from tasks.champions import Champions, entered, record_of
 from tasks.mirror import Mirror
-from tasks.published import unsound
+from tasks.published import damages, unsound
 from tasks.stage import log, timed
 from tasks.store import Store
 
@@ -88,10 +89,9 @@ def removed_by_a_person(history: Sequence[Entry], weights: Sha256) -> Entry | No
 def _entry(store: Store, place: Champions, published: PublishedRun, verdict: Verdict, newest: Entry | None) -> Entry:
     """What this run is for the place, given its newest entry."""
     decision, reasons = _decided(store, place, published, verdict, newest)
-    takes = decision in {"first champion", "promoted"}
-    return place.following(
-        newest, decision, published.run, reasons, taking=record_of(store, published.run) if takes else None
-    )
+    taking = record_of(store, published.run) if decision in {"first champion", "promoted"} else None
+    judged = None if decision == "re-verified" else verdict  # nobody was judged anew
+    return place.following(newest, decision, published.run, reasons, taking=taking, verdict=judged)
 
 
 def _decided(
@@ -101,13 +101,33 @@ def _decided(
     if published.run == holder:
         return "re-verified", ("no digest changed: its files were compared with its manifest, and its verdict stands",)
     if newest and newest.record and weights == newest.record.weights:
-        return "re-verified", (f"its weights are those of the champion, {holder}",)
+        return _of_equal_weights(store, published, verdict, newest.record)
     if verdict.decision in {"keep", "undecided"}:
         return ("kept" if verdict.decision == "keep" else "undecided"), verdict.reasons
     objections = tuple(_objections(store, place, published, verdict, weights, holder))
     if objections:
         return "kept", objections
     return ("promoted" if holder else "first champion"), verdict.reasons
+
+
+def _of_equal_weights(
+    store: Store, published: PublishedRun, verdict: Verdict, champion: Champion
+) -> tuple[Event, tuple[str, ...]]:
+    """What another run of the champion's own weights is: a second proof of it, or the copy that takes its place."""
+    same = f"its weights are those of the champion, {champion.run}"
+    if damaged := damages(store, f"{RUNS}/{champion.run}", champion.manifest):
+        objections = tuple(unsound(store, published.place, published.manifest))
+        because = f"{same}, which is no longer as it was published: {'; '.join(damaged)}"
+        return ("kept", objections) if objections else ("promoted", (because,))
+    if _test_digest(store, published.run) == _test_digest(store, champion.run):
+        return "re-verified", (same,)
+    others = f"{same}; of test images that are others it answers {published.accuracy:.2%} right"
+    return "kept", (others, *(verdict.reasons if verdict.decision == "keep" else ()))
+
+
+def _test_digest(store: Store, run: str) -> Sha256:
+    """Of the table that a run's model answered."""
+    return Receipt.model_validate_json((store.root / RUNS / run / RECEIPT_FILE).read_bytes()).table_digest("test")
 
 
 def _objections(

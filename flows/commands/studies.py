@@ -52,7 +52,8 @@ def timesteps(  # noqa: PLR0913 - one parameter an option
     """Train every split of an image's pixels into T steps of F, under two recipes, and publish a page that explains.
 
     Every point is kept as soon as it is measured: the same command goes on after a stop, and one more seed costs one
-    more seed. Measured on training images held out; the test set is never opened.
+    more seed. Measured on training images held out; no test image is learned from or
+    measured on.
     """
     from schemas.configuration import RunConfiguration
     from schemas.design import settings_of

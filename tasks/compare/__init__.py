@@ -66,7 +66,7 @@ def key_of(
 ) -> Key[Judged]:
     """What a verdict depends on: both models, the test samples and what is demanded, not what follows from it.
 
-    A model that became champion keeps the verdict by which it did: a run in which nothing changed judges nothing.
+    The champion is compared with nobody, so who held the place before is no part of its key.
     """
     opponent = contest.opponent
     return Key(
@@ -124,15 +124,15 @@ def verdict_on(store: Store, contest: Contest, demands: Demands) -> Verdict:
     except Incomparable as objection:
         finding = Finding(what="comparable with the champion", holds=False, found=str(objection))
         return _verdict("undecided", champion, [finding, *findings], demands)
-    comparison = paired(new, old.answers)
+    comparison = paired(new, old.answers, level=1 - 2 * demands.error_rate)
     findings += [_better(comparison, demands), *_classes(new, old.answers, metrics, demands)]
     error = calibration_error(store.open(contest.evaluation.evaluation, PREDICTIONS_FILE), receipt.labels)
     findings.append(_calibrated(error, old.calibration_error, demands))
     return _verdict("promote", champion, findings, demands, comparison, rescored=old.rescored)
 
 
-def paired(new: Answers, old: Answers) -> Paired:
-    """Two models' answers to the same samples, side by side."""
+def paired(new: Answers, old: Answers, level: float = 0.95) -> Paired:
+    """Two models' answers to the same samples, side by side; the difference with its interval at a level."""
     a, b, c, d = _table(new.right, old.right)
     return Paired(
         samples=a + b + c + d,
@@ -142,7 +142,8 @@ def paired(new: Answers, old: Answers) -> Paired:
         neither=d,
         p=mcnemar_exact(b, c),
         difference=(b - c) / (a + b + c + d),
-        interval=newcombe_paired(a, b, c, d),
+        interval=newcombe_paired(a, b, c, d, level),
+        level=level,
     )
 
 
@@ -166,6 +167,15 @@ def _alone(metrics: Metrics, demands: Demands) -> Iterator[Finding]:
             holds=accuracy >= demands.minimum_accuracy,
             found=f"{accuracy:.2%}, at least {demands.minimum_accuracy:.2%} demanded",
         )
+    yield from (
+        Finding(
+            what=f"minimum recall of class {each.name}",
+            holds=False,
+            found=f"{each.recall:.2%} of its {each.support:,} found, at least {demands.minimum_recall:.2%} demanded",
+        )
+        for each in metrics.classes
+        if each.support and (each.recall or 0) < demands.minimum_recall
+    )
     yield Finding(
         what="better than always answering the most frequent class",
         holds=low > commonest,
@@ -179,8 +189,8 @@ def _better(comparison: Paired, demands: Demands) -> Finding:
         what="better than the champion",
         holds=comparison.p <= demands.error_rate,
         found=f"{comparison.only_new:,} images only this model got right, {comparison.only_old:,} only the champion: "
-        f"{100 * comparison.difference:+.2f} points (95 % interval {100 * low:+.2f} to {100 * high:+.2f}); "
-        f"p = {comparison.p:.2g}, at most {demands.error_rate:g} demanded",
+        f"{100 * comparison.difference:+.2f} points ({comparison.level:.0%} interval {100 * low:+.2f} to "
+        f"{100 * high:+.2f}); p = {comparison.p:.2g}, at most {demands.error_rate:g} demanded",
     )
 
 

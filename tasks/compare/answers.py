@@ -22,6 +22,7 @@ from tasks.questions import sequences_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import keras
     from numpy.typing import NDArray
 
     from schemas.champion import Champion
@@ -160,13 +161,14 @@ def _require_same_form(then: Receipt, now: Receipt) -> None:
 
 
 def _classes(receipt: Receipt) -> str:
+    """Number, first label and names: those at the same place under another name are other classes."""
     labels = receipt.labels
-    return f"{labels.classes} from {labels.first}"
+    return f"{labels.classes} from {labels.first} ({', '.join(labels.names)})"
 
 
 def _rescored(store: Store, folder: Path, receipt: Receipt, table: Table) -> Opponent:
     """Have the champion answer every sample of a table."""
-    from tasks.network import ANSWER_BATCH, Answerer, load
+    from tasks.network import ANSWER_BATCH, Answerer
 
     configuration = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
     steps = configuration.reshape.timesteps
@@ -176,7 +178,7 @@ def _rescored(store: Store, folder: Path, receipt: Receipt, table: Table) -> Opp
         )
     labels = receipt.labels
     tally = Tally(labels.names, bins=BINS)
-    answerer = Answerer(load(folder / MODEL_FILE))
+    answerer = Answerer(_loaded(folder / MODEL_FILE))
     true: list[NDArray[np.int32]] = []
     predicted: list[NDArray[np.int32]] = []
     for x, of_batch in sequences_of(store, table, configuration.reshape, ANSWER_BATCH):
@@ -187,3 +189,13 @@ def _rescored(store: Store, folder: Path, receipt: Receipt, table: Table) -> Opp
         predicted.append((p.argmax(1) + labels.first).astype(np.int32))
     answers = Answers(np.concatenate(true), np.concatenate(predicted))
     return Opponent(answers, tally.metrics().calibration.ece, rescored=True)
+
+
+def _loaded(path: Path) -> keras.Model:
+    """The champion's model; its bytes are those that were published, but libraries may be others by now."""
+    from tasks.network import load
+
+    try:
+        return load(path)
+    except Exception as error:  # Keras promises no kind
+        raise Incomparable(f"the champion's model can no longer be loaded: {error}") from error

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from schemas.champion import Champion
 from schemas.configuration import RunConfiguration
-from schemas.drift import Drift, Drifted, DriftLimits, Level, Profile, Shift
+from schemas.drift import Drift, Drifted, DriftedError, DriftLimits, Level, Profile, Shift
 from schemas.errors import DataError
 from schemas.files import CONFIGURATION_FILE, DRIFT_FILE, PROFILE_FILE, RECEIPT_FILE, RUNS
 from schemas.handles import Handle, Table
@@ -24,7 +24,7 @@ from tasks.mirror import Mirror
 from tasks.profile import confidence_on, profile_of
 from tasks.published import damages, state
 from tasks.receipts import open_receipt
-from tasks.stage import Key, log, once
+from tasks.stage import Key, once
 from tasks.store import Store
 
 if TYPE_CHECKING:
@@ -85,22 +85,20 @@ def compared(store: Store, table: Table, receipt: Receipt, champion: Champion | 
     """Compare and keep the comparison.
 
     Raises:
-        DataError: a shift is beyond the limit at which the run shall stop.
+        DriftedError: a shift is beyond the limit at which the run shall stop.
     """
     receipt.require_table("train", table.table.digest)
     found = drift_of(store, table, receipt, champion, limits)
-    for shift in found.shifts:
-        if shift.level == "warn":
-            log.warning("drift: %s: index %.2f: %s", shift.what, shift.index, shift.found)
     stopping = [
         f"{shift.what}: {shift.found} (index {shift.index:.2f})" for shift in found.shifts if shift.level == "stop"
     ]
     if stopping:
-        raise DataError(
+        raise DriftedError(
             f"the training data have drifted from the champion's ({found.champion}): {'; '.join(stopping)}",
             f"a population stability index below drift.stop = {limits.stop:g}",
             "Look at the data. Where they are right, train on them with a higher limit, or leave drift.stop out",
             f"table of the {table.split} split",
+            found,
         )
     return _kept(store, found)
 

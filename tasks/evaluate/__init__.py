@@ -7,6 +7,7 @@ answers (tasks/network).
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import keras
     from numpy.typing import NDArray
 
@@ -195,7 +198,8 @@ class PredictionWriter:
     Where no labels are known, the column is null.
     """
 
-    def __init__(self, path: Path, labels: Labels) -> None:
+    def __init__(self, path: Path, labels: Labels, said_of: Mapping[str, str] | None = None) -> None:
+        """Begin the file; what is `said_of` the answers stands in its metadata, under the key "stepwise", as JSON."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -206,7 +210,8 @@ class PredictionWriter:
                 pa.field("label", pa.int32()),
                 pa.field("predicted", pa.int32(), nullable=False),
                 pa.field("probabilities", pa.list_(pa.float32(), labels.classes), nullable=False),
-            ]
+            ],
+            metadata={b"stepwise": json.dumps(said_of).encode()} if said_of else None,
         )
         self._file = pq.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=False)
         self._digest = hashlib.sha256()

@@ -111,7 +111,7 @@ def key_of(
 ) -> Key[PublishedRun]:
     """What a published run depends on: the outputs it shows and the configuration, not its name, hour or timings.
 
-    The verdict does not count either: it was about the champion of its day, and a run is judged once.
+    The verdict does not count either: it was about the champion of its day.
     """
     sequences = {f"{each.split} sequences": each for each in outcome.sequences}
     return Key(

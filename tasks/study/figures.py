@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from schemas.study import RECIPES
-from tasks.drawing import FIRST, MUTED, NO_NAMES, SECOND, as_png, as_svg, data_uri, drawing, new_figure
+from tasks.drawing import FIRST, INK, MUTED, NO_NAMES, SECOND, as_png, as_svg, data_uri, drawing, new_figure
+from tasks.study.summary import blank_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -112,6 +113,7 @@ def after_each_step(summary: Summary, timesteps: int, scans: Sequence[Scan]) -> 
                         after = [100 * share for share in setting.accuracy_after]
                         label = f"{recipe}, {scan}"
                         axes.plot(range(1, len(after) + 1), after, style, color=COLOURS[recipe], label=label)
+        _mark_blank_tail(axes, [s for s in summary.settings if s.timesteps == timesteps and s.scan == scans[0]])
         axes.set_xlabel(f"steps read, of {timesteps}")
         axes.set_ylabel("right so far, %")
         axes.set_ylim(0, 102)
@@ -119,6 +121,14 @@ def after_each_step(summary: Summary, timesteps: int, scans: Sequence[Scan]) -> 
         axes.grid(visible=True, axis="y")
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, handlelength=1.6, columnspacing=1.1)
         return as_svg(figure, f"after-{timesteps}", f"Accuracy after each of {timesteps} steps")
+
+
+def _mark_blank_tail(axes: Axes, settings: Sequence[Setting]) -> None:
+    """The steps at the end in which the median image has no ink, on a tint."""
+    if settings and (steps := blank_steps(settings[0])):
+        timesteps = settings[0].timesteps
+        axes.axvspan(timesteps - steps + 0.5, timesteps + 0.5, color=INK, alpha=0.08, linewidth=0)
+        axes.text(timesteps - steps + 0.5, 3, "no ink ", ha="right", fontsize="small")
 
 
 def step_picture(image: NDArray[np.uint8], seen: NDArray[np.bool_]) -> str:

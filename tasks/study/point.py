@@ -1,6 +1,6 @@
 """A point of the study: the sealed training sequences of one scan, read in T steps, trained once and looked at.
 
-The test split is never opened: the study compares settings, so it measures on training images held out. Not here: the
+No test image is looked at: the study compares settings, so it measures on training images held out. Not here: the
 mathematics of what is looked at (cells), what all points say together (page).
 """
 
@@ -67,7 +67,7 @@ def key_of(artifacts: Path, sequences: Sequences, point: Point) -> Key[PointResu
 @task(
     name="point",
     description="Trains one point of the study on sealed sequences, counts its samples, and measures accuracy on "
-    "training images held out, gates and gradients. Never opens the test set.",
+    "training images held out, gates and gradients. Looks at no test image.",
     task_run_name="point {point.label}",
     persist_result=True,
     result_serializer="json",

@@ -112,7 +112,8 @@ def show(subject: StudySubject, results: tuple[PointResult, ...], published: Pub
     from tasks.study.words import why_accuracy_changes
 
     summary = summary_of(results)
-    said = "\n".join(f"- {sentence.text}" for sentence in why_accuracy_changes(summary, width))
+    reasons = why_accuracy_changes(summary, width).items()
+    said = "\n\n".join(f"### {about}\n" + "\n".join(f"- {each.text}" for each in found) for about, found in reasons)
     picture = data_uri(accuracy_png(summary))
     create_markdown_artifact(
         key="study",

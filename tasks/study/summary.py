@@ -115,6 +115,11 @@ class Summary:
         return min(self.timesteps, key=lambda t: (abs(math.log(t / wanted)), t))
 
 
+def blank_steps(setting: Setting) -> int:
+    """Whole steps at the end in which the median image has no ink."""
+    return setting.results[0].blank_tail // setting.features
+
+
 def summary_of(results: Iterable[PointResult]) -> Summary:
     """The settings of results, each with its seeds."""
     grouped: dict[tuple[Scan, RecipeName, int, int], list[PointResult]] = {}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from schemas.ledger import CountsBrokenError, Ledger
+from tasks.study.summary import blank_steps
 from tasks.wording import number, percent, seconds
 
 if TYPE_CHECKING:
@@ -94,26 +95,29 @@ def why_so_many_features(summary: Summary, images: int) -> list[Sentence]:
     ]
 
 
-def why_accuracy_changes(summary: Summary, width: int) -> list[Sentence]:
-    """Why does accuracy fall? What this study measured of each reason, the first scan where scans do not matter.
+def why_accuracy_changes(summary: Summary, width: int) -> dict[str, list[Sentence]]:
+    """Why does accuracy fall? The answer, then what this study measured of each reason, by what the reason hangs on.
 
-    `width` is the pixels of an image's row.
+    Of the first scan, where scans do not matter; `width` is the pixels of an image's row.
     """
     scan = summary.scans[0]
     asked, sound = summary.series(scan, "question"), summary.series(scan, "sound")
-    return [
-        _course("question", scan, asked),
-        _course("sound", scan, sound),
-        _recipes_compared(asked, sound, summary.near(ASKED_T)),
-        *_cut_rows(summary, width),
-        _weights(asked),
-        _gates(asked, sound),
-        _losses(asked, sound),
-        *_gradients(asked, sound),
-        _tail(asked),
-        *_knows(summary, scan),
-        _times(asked),
-    ]
+    return {
+        "The answer": [_in_short(asked, sound), _course("question", scan, asked), _course("sound", scan, sound)],
+        "What more steps change": [
+            *_gradients(asked, sound),
+            *_tail(asked),
+            _weights(asked),
+            *_cut_rows(summary, width),
+            *_knows(summary, scan),
+            _times(asked),
+        ],
+        "What the recipe changes": [
+            _recipes_compared(asked, sound, summary.near(ASKED_T)),
+            _gates(asked, sound),
+            _losses(asked, sound),
+        ],
+    }
 
 
 def why_it_changes_asked(summary: Summary) -> str:
@@ -121,6 +125,27 @@ def why_it_changes_asked(summary: Summary) -> str:
     series = summary.series(summary.scans[0], "question")
     falls = _moves(series[0], series[-1]).startswith("falls")
     return f"Why does accuracy {'fall' if falls else 'change'} with more steps?"
+
+
+def _in_short(asked: tuple[Setting, ...], sound: tuple[Setting, ...]) -> Sentence:
+    lost = {"asked": asked[0].accuracy - asked[-1].accuracy, "sound": sound[0].accuracy - sound[-1].accuracy}
+    falls = [_moves(series[0], series[-1]).startswith("falls") for series in (asked, sound)]
+    points = {name: f"{100 * share:.1f} points" for name, share in lost.items()}
+    if all(falls):
+        decides = ", and the recipe decides how much" if lost["sound"] < lost["asked"] else ""
+        text = (
+            f"It falls under both recipes, by {points['asked']} under the question's and by {points['sound']} under "
+            f"the sound one: more steps are harder to learn in themselves{decides}."
+        )
+    elif falls[0]:
+        text = (
+            f"It falls under the question's recipe alone, by {points['asked']}: more steps can be learned, but not so."
+        )
+    elif falls[1]:
+        text = f"It falls under the sound recipe alone, by {points['sound']}."
+    else:
+        text = "Under neither recipe is it seen to fall by more than chance."
+    return Sentence(text, "accuracy")
 
 
 def _course(recipe: RecipeName, scan: Scan, series: tuple[Setting, ...]) -> Sentence:
@@ -140,13 +165,15 @@ def _moves(first: Setting, last: Setting) -> str:
     (low, high), (low_last, high_last) = first.interval, last.interval
     if high_last < low:
         return "falls with T"
-    return "rises with T" if low_last > high else "does not differ between the ends by more than chance"
+    return "rises with T" if low_last > high else "is not seen to differ between the ends by more than chance"
 
 
 def _recipes_compared(asked: tuple[Setting, ...], sound: tuple[Setting, ...], t: int) -> Sentence:
     one, other = _at(asked, t), _at(sound, t)
+    apart = one.interval[1] < other.interval[0] or other.interval[1] < one.interval[0]
+    matters = "matters beside T" if apart else "is not seen to matter here"
     return Sentence(
-        f"The recipe matters beside T: with the same LSTM, images and epochs, T = {t} comes to "
+        f"The recipe {matters}: with the same LSTM, images and epochs, T = {t} comes to "
         f"{percent(one.accuracy)} under the question's recipe and to {percent(other.accuracy)} under the sound one.",
         "accuracy",
     )
@@ -162,7 +189,7 @@ def _cut_rows(summary: Summary, width: int) -> list[Sentence]:
     k = min(cut, key=lambda k: abs(series[k].timesteps - ASKED_T))
     before, here, after = series[k - 1 : k + 2]
     worse = sum(series[k].accuracy < min(series[k - 1].accuracy, series[k + 1].accuracy) for k in cut)
-    matters = "matters too" if 2 * worse >= len(cut) else "is not seen to matter here"
+    matters = "seems to matter too" if 2 * worse >= len(cut) else "is not seen to matter here"
     return [
         Sentence(
             f"Where a step ends {matters}: {number(here.features)} pixels are no whole rows of {width}, and T = "
@@ -186,19 +213,24 @@ def _weights(series: tuple[Setting, ...]) -> Sentence:
 def _gates(asked: tuple[Setting, ...], sound: tuple[Setting, ...]) -> Sentence:
     raw = ", ".join(f"{percent(s.saturated)} at T = {s.timesteps}" for s in _ends_and_middle(asked))
     scaled = ", ".join(f"{percent(s.saturated)}" for s in _ends_and_middle(sound))
+    more = asked[-1].saturated > asked[0].saturated
+    apart = "There are no more of them with more steps: a reason why recipes differ, none why accuracy falls with T."
+    with_steps = "There are more of them the more steps there are." if more else apart
     return Sentence(
         f"Raw pixels push the gates towards 0 or 1 before anything is learned: saturated are {raw}; with scaled "
-        f"pixels {scaled}. A saturated gate hardly learns.",
+        f"pixels {scaled}. A saturated gate hardly learns. {with_steps}",
         "saturation",
     )
 
 
 def _losses(asked: tuple[Setting, ...], sound: tuple[Setting, ...]) -> Sentence:
-    t = min((s.timesteps for s in asked), key=lambda t: abs(t - ASKED_T))
-    one, other = _at(asked, t).output_gradient, _at(sound, t).output_gradient
+    shares = [one.output_gradient / other.output_gradient for one, other in zip(asked, sound, strict=True)]
+    low, high = min(shares), max(shares)
+    told = f"{low:.2g}" if f"{low:.2g}" == f"{high:.2g}" else f"{low:.2g} to {high:.2g}"
+    teacher = "is a quiet teacher" if high < 1 else "is not seen to be a quieter teacher"
     return Sentence(
-        f"Mean squared error behind a softmax is a quiet teacher: at T = {t} it gives the output "
-        f"{one / other:.2g} times the gradient that cross-entropy gives.",
+        f"Mean squared error behind a softmax {teacher}: over all T it gives the output {told} times the gradient that "
+        "cross-entropy gives.",
         "loss",
     )
 
@@ -228,15 +260,19 @@ def _gradients(asked: tuple[Setting, ...], sound: tuple[Setting, ...]) -> list[S
     return found
 
 
-def _tail(series: tuple[Setting, ...]) -> Sentence:
+def _tail(series: tuple[Setting, ...]) -> list[Sentence]:
     last = series[-1]
-    blank = last.results[0].blank_tail
-    steps = blank // last.features
-    return Sentence(
-        f"The median image ends in {number(blank)} blank pixels, so at T = {last.timesteps} the last {number(steps)} "
-        f"step{' reads' if steps == 1 else 's read'} nothing, and what was seen has to be kept through them.",
-        "after",
-    )
+    blank, steps = last.results[0].blank_tail, blank_steps(last)
+    if not steps:
+        return []
+    return [
+        Sentence(
+            f"The median image ends in {number(blank)} blank pixels, so at T = {last.timesteps} the last "
+            f"{number(steps)} step{' reads' if steps == 1 else 's read'} nothing, and what was seen has to be kept "
+            "through them.",
+            "after",
+        )
+    ]
 
 
 def _knows(summary: Summary, scan: Scan) -> list[Sentence]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import INITIAL_WEIGHTS, Store
 from tasks.train.augmentation import Augmenter
 from tasks.train.checkpoint import Checkpoints
+from tasks.train.machine import replicas_on, traits
 from tasks.train.standing import Continuity
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from schemas.handles import Station
 
 _SCAN: Final = ("scan", "scan_seed")
-GPUS: Final = "proc/driver/nvidia/gpus/*/information"
 
 
 @dataclass(frozen=True)
@@ -87,12 +86,7 @@ def key_of(
             "training": recipe.training.model_dump(mode="json"),
         },
         libraries=("tensorflow", "keras", "numpy"),
-        machine={
-            "machine": platform.machine(),
-            "processor": _processor_features(),
-            "replicas": str(replicas_on(processors)),
-            "GPU": ", ".join(path.parent.name for path in sorted(Path("/").glob(GPUS))),
-        },
+        machine=traits(processors),
     )
 
 
@@ -135,11 +129,6 @@ def train(
         return trained(store, sequences, recipe, processors, progress, Continuity(checkpoints, deadline), terms.start)
 
     return once(store, key, make, anew, then=checkpoints.remove)
-
-
-def replicas_on(processors: int) -> int:
-    """Parts that a batch is cut into: two use two cores; more parts get too small to gain anything."""
-    return min(2, processors)
 
 
 def trained(
@@ -264,15 +253,3 @@ def _history_kept(store: Store, history: History) -> Handle:
 def history_of(store: Store, trained: TrainedModel) -> History:
     """How a model came to be, epoch by epoch."""
     return History.model_validate_json(store.open(trained.history, HISTORY_FILE).read_bytes())
-
-
-def _processor_features() -> str:
-    """The vector instructions that decide how XLA compiles; empty where the system does not tell."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor()
-    flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
-    return " ".join(
-        sorted(flag for flag in flags.split() if flag.startswith(("avx", "fma", "sse4", "asimd", "sve", "amx")))
-    )

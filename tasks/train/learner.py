@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tasks.network import forward, noise_shapes, on_gpu
+from tasks.stage import log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from schemas.configuration import Training
     from tasks.train.augmentation import Augmenter
 
-FIRST_SEGMENT_STEPS = 8
+FIRST_SEGMENT_STEPS = 1  # to compile, and once more to see how long one takes
 SEGMENT_SECONDS = 1.0
 ALIGNMENT: Final = 64  # bytes; TensorFlow's own, EIGEN_MAX_ALIGN_BYTES
 AUGMENTER_PLACE: Final = 999  # among the seeds of a replica, beyond its dropout layers
@@ -94,14 +95,12 @@ class Learner:
         """
         import tensorflow as tf
 
-        rows, weights = self._order(number)
+        order = [tf.constant(part) for part in self._order(number)]
         while start < self.steps:
             stop = min(start + self._segment_steps, self.steps)
             began = time.monotonic()
             bounds = (tf.constant(bound) for bound in (start, stop, number))
-            loss, hits, labels = self._segment(
-                tf.constant(rows), tf.constant(weights), *bounds, tf.constant(sums, tf.float64)
-            ).numpy()
+            loss, hits, labels = self._segment(*order, *bounds, tf.constant(sums, tf.float64)).numpy()
             sums = float(loss), float(hits), float(labels)
             seconds = time.monotonic() - began
             if self._compiled:  # the first segment's time is that of compiling
@@ -165,7 +164,8 @@ class Learner:
         peak = self.training.learning_rate
         if self.training.schedule == "constant":
             return tf.constant(peak, tf.float32)
-        share, up = tf.cast(step, tf.float32) / float(self.training.epochs * self.steps), self.training.warm_up
+        last = max(1, self.training.epochs * self.steps - 1)
+        share, up = tf.cast(step, tf.float32) / float(last), self.training.warm_up
         rise = 0.04 + 0.96 * (1 - tf.cos(math.pi * share / up)) / 2
         fall = 1e-4 + (1 - 1e-4) * (1 + tf.cos(math.pi * (share - up) / (1 - up))) / 2
         return peak * tf.where(share < up, rise, fall)
@@ -286,6 +286,7 @@ def in_place(x: NDArray[Any]) -> tf.Tensor:
     if native.flags.c_contiguous and native.ctypes.data % ALIGNMENT == 0 and not on_gpu():
         tensor: tf.Tensor = tf.experimental.dlpack.from_dlpack(np.asarray(_Lent(native)).__dlpack__())
         return tensor
+    log.debug("sequences of type %s are copied into memory: %.0f MB", x.dtype.str, native.nbytes / 1e6)
     return tf.constant(native)
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 N = 600  # test images; ten classes of sixty
 RESHAPE = Reshape(timesteps=4)
 DEMANDS = Demands()
+DIGITS = ", ".join("0123456789")
 LOOSE = Demands(calibration_margin=1)  # for tests of the rest
 
 
@@ -126,6 +127,7 @@ def test_the_first_sound_model_is_the_first_champion(ring: Ring) -> None:
     [
         (range(535), DEMANDS, "better than always answering the most frequent class: 10.83%, surely above 8.59%"),
         (range(30), Demands(minimum_accuracy=0.96), "minimum accuracy: 95.00%, at least 96.00% demanded"),
+        (range(30), Demands(minimum_recall=0.94), "minimum recall of class 0: 9"),
     ],
 )
 def test_not_even_the_first_champion_may_be_anything(
@@ -200,11 +202,18 @@ def test_a_better_model_that_is_surer_than_it_should_be_is_not_promoted(ring: Ri
     ("changes", "reason"),
     [
         ({"image_shape": (6, 4)}, "the images are others than the champion's: (4, 6) |u1, there (6, 4) |u1"),
-        ({"classes": 12}, "the classes are others than the champion's: 10 from 0, there 12 from 0"),
+        (
+            {"first": 1},
+            f"the classes are others than the champion's: 10 from 0 ({DIGITS}), there 10 from 1 ({DIGITS})",
+        ),
+        (
+            {"names": (*"0123456798",)},
+            f"the classes are others than the champion's: 10 from 0 ({DIGITS}), there 10 from 0 ({DIGITS[:-4]}9, 8)",
+        ),
     ],
 )
 def test_where_shape_or_classes_changed_a_person_decides(ring: Ring, changes: dict[str, Any], reason: str) -> None:
-    if "classes" in changes:
+    if "image_shape" not in changes:
         changes = {"labels": ring.receipt.labels.model_copy(update=changes)}
     verdict = ring.verdict(answers(ring.labels, []), ring.champion(answers(ring.labels, range(60)), **changes))
     assert (verdict.decision, verdict.comparison) == ("undecided", None)

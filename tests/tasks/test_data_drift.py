@@ -10,8 +10,7 @@ import pytest
 from samples import drawn, labels_of, parsed, receipt_of, signed
 
 from schemas.configuration import Reshape, RunConfiguration
-from schemas.drift import Drift, DriftLimits, Profile
-from schemas.errors import DataError
+from schemas.drift import Drift, DriftedError, DriftLimits, Profile
 from schemas.handles import FileSeal
 from tasks.champions import record_of
 from tasks.drift import compared, drift_of, key_of, shift_of, shifts_of
@@ -173,7 +172,7 @@ def test_new_data_of_the_same_kind_have_not_drifted(store: Store) -> None:
     assert (found.champion, found.worst) == ("then", "none")
 
 
-def test_drift_warns_or_stops_and_says_what_moved(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_drift_warns_or_stops_and_says_what_moved(store: Store) -> None:
     tables, receipt = tables_of(store, drawn(N), labels_of(N))
     labels = np.where(np.random.default_rng(1).random(N) < 0.5, 3, labels_of(N)).astype("u1")
     darker = (drawn(N, seed=5) // 2).astype("u1")
@@ -185,13 +184,13 @@ def test_drift_warns_or_stops_and_says_what_moved(store: Store, caplog: pytest.L
     kept = Drift.model_validate_json(store.open(drifted.drift, "drift.json").read_bytes())
     assert [shift.level for shift in kept.shifts] == ["warn", "warn"]
     assert kept.shifts[0].found.startswith("class 3: 10.0% → 5")
-    assert "drift: shares of the labels: index " in caplog.text
     before = sorted((store.place / "objects").rglob("*"))
-    with pytest.raises(DataError) as stopped:
+    with pytest.raises(DriftedError) as stopped:
         compared(store, other[0], signed_other, champion, STRICT)
     assert str(stopped.value).startswith(
         "table of the train split: the training data have drifted from the champion's (then): shares of the labels: "
     )
+    assert [shift.level for shift in stopped.value.drift.shifts] == ["stop", "stop"]
     assert "Expected: a population stability index below drift.stop = 0.25." in str(stopped.value)
     assert sorted((store.place / "objects").rglob("*")) == before, "nothing is left of a run that was stopped"
     digests = {

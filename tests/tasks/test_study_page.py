@@ -19,9 +19,11 @@ from tasks.study.summary import summary_of
 from tasks.study.words import FIGURES, grouping_of, power_told, why_accuracy_changes, why_so_many_features
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from schemas.study import Point
+    from schemas.study import Point, PointResult
+    from tasks.study.summary import Summary
+    from tasks.study.words import Sentence
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +31,14 @@ def page() -> str:
     return render(contents_of())
 
 
+def reasons(summary: Summary) -> list[Sentence]:
+    """All that is said of accuracy."""
+    return list(itertools.chain.from_iterable(why_accuracy_changes(summary, 28).values()))
+
+
 def test_every_sentence_names_a_figure_that_is_on_the_page(page: str) -> None:
     summary = summary_of(contents_of().results)
-    sentences = [*why_so_many_features(summary, 60_000), *why_accuracy_changes(summary, 28)]
+    sentences = [*why_so_many_features(summary, 60_000), *reasons(summary)]
     ids = set(re.findall(r'<figure id="fig-([a-z]+)"', page))
     assert {sentence.figure for sentence in sentences} == ids == set(FIGURES)
     assert len(sentences) >= 12
@@ -78,24 +85,87 @@ def test_grouping_that_leaves_images_over_says_so_in_the_ledgers_words() -> None
     [
         (falling, "accuracy falls with T"),
         (lambda point: 0.2 + 0.07 * np.log2(point.timesteps), "accuracy rises with T"),
-        (lambda point: 0.5 + 0.01 * point.seed, "does not differ between the ends by more than chance"),
+        (lambda point: 0.5 + 0.01 * point.seed, "is not seen to differ between the ends by more than chance"),
     ],
 )
 def test_the_words_say_what_was_measured(accuracy: object, said: str) -> None:
-    sentences = why_accuracy_changes(summary_of(contents_of(accuracy).results), 28)  # type: ignore[arg-type]
-    assert [said in sentence.text for sentence in sentences[:2]] == [True, True]
+    summary = summary_of(contents_of(accuracy).results)  # type: ignore[arg-type]
+    _, *courses = why_accuracy_changes(summary, 28)["The answer"]
+    assert [said in sentence.text for sentence in courses] == [True, True]
+
+
+def told_of(results: Iterable[PointResult], about: str) -> str:
+    """What the page says of these results under a heading."""
+    return " ".join(sentence.text for sentence in why_accuracy_changes(summary_of(results), 28)[about])
+
+
+@pytest.mark.parametrize(
+    ("question", "sound", "answer"),
+    [
+        (
+            0.07,
+            0.04,
+            "It falls under both recipes, by 67.3 points under the question's and by 38.5 points under the sound",
+        ),
+        (0.04, 0.07, "more steps are harder to learn in themselves."),
+        (
+            0.07,
+            0.0,
+            "It falls under the question's recipe alone, by 67.3 points: more steps can be learned, but not so.",
+        ),
+        (0.0, 0.07, "It falls under the sound recipe alone, by 67.3 points."),
+        (0.0, 0.0, "Under neither recipe is it seen to fall by more than chance."),
+    ],
+)
+def test_the_answer_is_what_was_measured(question: float, sound: float, answer: str) -> None:
+    def accuracy(point: Point) -> float:
+        slope = question if point.recipe == "question" else sound
+        return float(0.9 - 0.01 * point.seed - slope * np.log2(point.timesteps))
+
+    assert answer in told_of(contents_of(accuracy).results, "The answer")
+
+
+def changed(**changes: Callable[[PointResult], float]) -> list[PointResult]:
+    """Results of which some values are others."""
+    return [
+        result.model_copy(update={name: value(result) for name, value in changes.items()})
+        for result in contents_of(scans=("rows",)).results
+    ]
+
+
+def test_what_is_said_of_the_recipe_is_what_was_measured() -> None:
+    usual = told_of(contents_of(scans=("rows",)).results, "What the recipe changes")
+    assert "The recipe matters beside T" in usual
+    assert "There are no more of them with more steps: a reason why recipes differ, none why accuracy falls" in usual
+    assert "Mean squared error behind a softmax is a quiet teacher: over all T it gives the output 0.021 times" in usual
+    odd = told_of(
+        changed(
+            accuracy=lambda r: 0.5 + 0.01 * r.point.seed,
+            saturated=lambda r: r.point.timesteps / 1000,
+            output_gradient=lambda r: 1.0 + 0.001 * r.point.timesteps * (r.point.recipe == "question"),
+        ),
+        "What the recipe changes",
+    )
+    assert "The recipe is not seen to matter here" in odd
+    assert "There are more of them the more steps there are." in odd
+    assert "is not seen to be a quieter teacher: over all T it gives the output 1 to 1.8 times" in odd
+
+
+def test_where_images_end_in_ink_nothing_is_said_of_blank_steps() -> None:
+    assert "The median image ends in 118 blank pixels" in told_of(contents_of().results, "What more steps change")
+    assert "blank" not in told_of(changed(blank_tail=lambda _: 0), "What more steps change")
 
 
 def where_a_step_ends(accuracy: Callable[[Point], float]) -> str:
     results = contents_of(accuracy, scans=("rows",)).results
-    sentences = [sentence.text for sentence in why_accuracy_changes(summary_of(results), 28)]
+    sentences = [sentence.text for sentence in reasons(summary_of(results))]
     [sentence] = [text for text in sentences if text.startswith("Where a step ends")]
     return sentence
 
 
 def test_steps_that_cut_rows_are_compared_with_those_that_fit() -> None:
     sentence = where_a_step_ends(lambda point: 0.5 if point.timesteps in {16, 49} else 0.9)
-    assert sentence.startswith("Where a step ends matters too: ")
+    assert sentence.startswith("Where a step ends seems to matter too: ")
     assert "49 pixels are no whole rows of 28, and T = 16 comes to 50.0\u202f%, " in sentence
     assert "90.0\u202f% at T = 14 and" in sentence
     assert "90.0\u202f% at T = 28" in sentence

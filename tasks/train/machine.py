@@ -1,0 +1,36 @@
+"""What of a machine decides how a training is computed, so that equal keys mean equal bytes. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Final
+
+GPUS: Final = "proc/driver/nvidia/gpus/*/information"
+
+
+def replicas_on(processors: int) -> int:
+    """Parts that a batch is cut into: two use two cores; more parts get too small to gain anything."""
+    return min(2, processors)
+
+
+def traits(processors: int) -> dict[str, str]:
+    """By name, for the key of a training on so many processors."""
+    return {
+        "machine": platform.machine(),
+        "processor": _vector_instructions(),
+        "replicas": str(replicas_on(processors)),
+        "GPU": ", ".join(path.parent.name for path in sorted(Path("/").glob(GPUS))),
+    }
+
+
+def _vector_instructions() -> str:
+    """Those that decide how XLA compiles; empty where the system does not tell."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    return " ".join(
+        sorted(flag for flag in flags.split() if flag.startswith(("avx", "fma", "sse4", "asimd", "sve", "amx")))
+    )

@@ -1,0 +1,220 @@
+"""What promote makes of a verdict, with real published runs: who gets the place, who does not, and what is said."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flows.verdict import said, verdict_card
+from schemas.champion import Demands, Entry, Finding, Judged, Verdict
+from schemas.handles import PublishedRun
+from tasks.champions import Champions
+from tasks.promote import promote
+from tasks.published import manifest_digest, write_manifest
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from schemas.champion import Decision
+    from tests.flows.conftest import SmokeRun
+
+pytestmark = pytest.mark.slow
+BETTER = Finding(what="better than the champion", holds=True, found="by far")
+WORSE = Finding(what="better than the champion", holds=False, found="by nothing")
+
+
+class Place:
+    """An artifacts root with copies of one published run in it."""
+
+    def __init__(self, root: Path, original: Path) -> None:
+        self.root, self.original, self.store = root, original, Store(root)
+        self.champions = Champions(root, "glyphs")
+
+    def run(self, name: str, **facts: Any) -> PublishedRun:  # noqa: ANN401 - what a manifest holds
+        """A published run of this name, whole, with other facts in its manifest."""
+        folder = self.root / "runs" / name
+        shutil.copytree(self.original, folder)
+        return self.sealed(name, **facts)
+
+    def sealed(self, name: str, **facts: Any) -> PublishedRun:  # noqa: ANN401
+        """The run with a manifest of its files as they are now."""
+        folder = self.root / "runs" / name
+        before = json.loads((folder / "manifest.json").read_bytes())
+        (folder / "manifest.json").unlink()
+        before.pop("files")
+        write_manifest(folder, before | facts)
+        return PublishedRun(
+            run=name,
+            place=f"runs/{name}",
+            report=f"runs/{name}/report.html",
+            manifest=manifest_digest(folder),
+            accuracy=0.9876,
+            interval=(0.98, 0.99),
+        )
+
+    def damage(self, name: str) -> None:
+        """Cut the last byte off a run's model."""
+        model = self.root / "runs" / name / "model.keras"
+        model.write_bytes(model.read_bytes()[:-1])
+
+    def promoted(
+        self, run: PublishedRun, decision: Decision, champion: str | None, *findings: Finding
+    ) -> tuple[str, str | None, str]:
+        """The event, the champion and the reasons after a run was looked at."""
+        verdict = Verdict(decision=decision, champion=champion, findings=findings, demands=Demands())
+        content = verdict.model_dump_json()
+        with self.store.staging() as folder:
+            (folder / "verdict.json").write_text(content)
+            digest = hashlib.sha256(content.encode()).hexdigest()
+            handle = self.store.commit(folder, kind="verdict", digest=digest, rows=0, shape=(0,), dtype="verdict")
+        judged = Judged(verdict=handle, decision=decision, champion=champion)
+        entry = promote.fn(self.root, "glyphs", run, judged).entry
+        return entry.decision, entry.champion, "; ".join(entry.reasons)
+
+    @property
+    def newest(self) -> Entry:
+        entry = self.champions.newest()
+        assert entry
+        return entry
+
+
+@pytest.fixture
+def place(smoke_run: SmokeRun, tmp_path: Path) -> Place:
+    """The root, with `first` as its first champion."""
+    place = Place(tmp_path / "artifacts", smoke_run.folder)
+    assert place.promoted(place.run("first"), "first champion", None, BETTER)[:2] == ("first champion", "first")
+    return place
+
+
+def test_a_better_model_takes_the_place_and_its_verdict_stands_in_the_history(place: Place) -> None:
+    better = place.run("better", weights="b" * 64)
+    found = place.promoted(better, "promote", "first", BETTER)
+    assert found == ("promoted", "better", "better than the champion: by far")
+    assert place.newest.verdict
+    assert place.newest.verdict.findings == (BETTER,)
+    assert "| ✓ | better than the champion | by far |" in verdict_card(place.newest, place.newest.verdict)
+    assert place.promoted(better, "keep", "better", WORSE)[:2] == ("re-verified", "better")
+    assert place.newest.verdict is None, "a champion is not judged again"
+
+
+def test_a_worse_one_and_one_that_cannot_be_compared_do_not(place: Place) -> None:
+    other = place.run("other", weights="b" * 64)
+    assert place.promoted(other, "keep", "first", WORSE)[:2] == ("kept", "first")
+    undecided = Finding(what="comparable with the champion", holds=False, found="other classes")
+    assert place.promoted(other, "undecided", "first", undecided)[:2] == ("undecided", "first")
+    assert said(place.newest) == "first stays champion of glyphs until a person decides"
+
+
+def test_where_there_is_no_champion_nobody_stays_one(smoke_run: SmokeRun, tmp_path: Path) -> None:
+    place = Place(tmp_path / "artifacts", smoke_run.folder)
+    assert place.promoted(place.run("bad"), "keep", None, WORSE) == (
+        "kept",
+        None,
+        "better than the champion: by nothing",
+    )
+    assert said(place.newest) == "glyphs still has no champion"
+
+
+def test_a_verdict_on_a_champion_of_yesterday_promotes_nobody(place: Place) -> None:
+    place.promoted(place.run("second", weights="b" * 64), "promote", "first", BETTER)
+    late = place.promoted(place.run("late", weights="c" * 64), "promote", "first", BETTER)
+    assert late == ("kept", "second", "second became champion meanwhile, and it was compared with first: run it again")
+
+
+def test_what_a_person_took_away_no_verdict_gives_back(place: Place) -> None:
+    second = place.run("second", weights="b" * 64)
+    place.promoted(second, "promote", "first", BETTER)
+    record = next(entry.record for entry in place.champions.history() if entry.champion == "first")
+    taken = place.champions.following(
+        place.newest, "rolled back", "second", ("it answers badly",), taking=record, by_hand=True
+    )
+    place.champions.enter(taken)
+    again = place.promoted(second, "promote", "first", BETTER)
+    assert again[:2] == ("kept", "first")
+    assert again[2] == "a person took the place from it (entry 3: it answers badly), and only a person gives it back"
+
+
+@pytest.mark.parametrize("harm", ["model", "signature", "ledger"])
+def test_nothing_is_promoted_whose_files_receipt_or_counts_do_not_hold(place: Place, harm: str) -> None:
+    run = place.run("harmed", weights="b" * 64)
+    if harm == "model":
+        place.damage("harmed")
+    else:
+        path = place.root / "runs" / "harmed" / "receipt.json"
+        receipt = json.loads(path.read_bytes())
+        if harm == "signature":
+            receipt["signature"] = "0" * 64
+        else:
+            receipt["ledger"] = {**receipt["ledger"], "entries": receipt["ledger"]["entries"][:-1]}
+        path.write_text(json.dumps(receipt))
+        run = place.sealed("harmed")
+    decision, champion, reasons = place.promoted(run, "promote", "first", BETTER)
+    assert (decision, champion) == ("kept", "first")
+    assert {"model": "model.keras: ", "signature": "signature", "ledger": ""}[harm] in reasons
+    assert reasons != "better than the champion: by far"
+
+
+def test_the_same_weights_again_verify_the_champion(place: Place) -> None:
+    found = place.promoted(place.run("again"), "keep", "first", WORSE)
+    assert found == ("re-verified", "first", "its weights are those of the champion, first")
+
+
+def test_the_same_weights_again_take_the_place_of_a_champion_that_is_damaged(place: Place) -> None:
+    place.damage("first")
+    decision, champion, reasons = place.promoted(place.run("again"), "keep", "first", WORSE)
+    assert (decision, champion) == ("promoted", "again")
+    assert reasons.startswith(
+        "its weights are those of the champion, first, which is no longer as it was published: model.keras: "
+    )
+    shutil.rmtree(place.root / "runs" / "again")
+    assert place.promoted(place.run("third"), "keep", "again", WORSE)[:2] == ("promoted", "third")
+
+
+def test_a_damaged_copy_takes_nobodys_place(place: Place) -> None:
+    place.damage("first")
+    copy = place.run("copy")
+    place.damage("copy")
+    assert place.promoted(copy, "keep", "first", WORSE)[:2] == ("kept", "first")
+
+
+def test_the_same_weights_on_other_test_images_are_no_proof_that_nothing_changed(place: Place) -> None:
+    place.run("other")
+    path = place.root / "runs" / "other" / "receipt.json"
+    receipt = json.loads(path.read_bytes())
+    for table in receipt["tables"]:
+        table["digest"] = "0" * 64 if table["split"] == "test" else table["digest"]
+    path.write_text(json.dumps(receipt))
+    low = Finding(what="minimum accuracy", holds=False, found="98.76%, at least 99.00% demanded")
+    found = place.promoted(place.sealed("other"), "keep", "first", low)
+    assert found == (
+        "kept",
+        "first",
+        (
+            "its weights are those of the champion, first; of test images that are others it answers 98.76% right; "
+            "minimum accuracy: 98.76%, at least 99.00% demanded"
+        ),
+    )
+
+
+def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(place: Place) -> None:
+    runs = [place.run(name, weights=name[0] * 64) for name in ("a-run", "b-run")]
+    found: list[tuple[str, str | None, str]] = []
+    threads = [
+        threading.Thread(target=lambda run=run: found.append(place.promoted(run, "promote", "first", BETTER)))
+        for run in runs
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    [winner] = [champion for decision, champion, _ in found if decision == "promoted"]
+    [told] = [reasons for decision, _, reasons in found if decision == "kept"]
+    assert told == f"{winner} became champion meanwhile, and it was compared with first: run it again"
+    assert [entry.number for entry in place.champions.history()] == [1, 2, 3]
+    assert place.newest.champion == winner
