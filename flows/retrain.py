@@ -121,6 +121,7 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
                 promoted: Promoted = chain(going, artifacts, dataset, configuration, subject, going.timings, terms)
             except NothingChangedError as nothing:
                 going.skipped(nothing.run, dataset.name)
+                index_renewed(artifacts)
                 return None
             going.published(promoted, foresight.planned, artifacts)
             index_renewed(artifacts)

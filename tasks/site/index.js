@@ -46,7 +46,11 @@
       row.hidden = !fits || (dataset.value !== "" && row.dataset.dataset !== dataset.value);
       if (row.hidden) hidden.add(row.dataset.name);
     }
-    for (const other of others) other.classList.toggle("out", hidden.has(other.dataset.run));
+    for (const other of others) {
+      const out = hidden.has(other.dataset.run);
+      if (other.tagName === "TR") other.hidden = out;
+      else other.classList.toggle("out", out); // a point of the chart keeps its place, and is but a mark
+    }
     const left = rows.length - hidden.size;
     shown.textContent = left ? `${left} of ${rows.length} runs shown` : `No run fits; there are ${rows.length}`;
   };

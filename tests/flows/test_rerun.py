@@ -66,8 +66,10 @@ def test_a_run_in_which_nothing_changed_verifies_the_champion_again_and_imports_
     again, before = attempts(made)
     assert (again["outcome"], again["published"]) == ("unchanged", run.name)
     assert (before["outcome"], before["run"], before["published"]) == ("published", run.name, run.name)
+    (made / "artifacts" / "index.html").unlink()
     skipped = run_command(made, *arguments, "--when-unchanged", "skip")
     assert skipped.returncode == 0, skipped.stdout + skipped.stderr
+    assert "re-verified" in (made / "artifacts" / "index.html").read_text(encoding="utf-8")
     verdict = json.loads((run / "verdict.json").read_bytes())
     assert (verdict["decision"], verdict["champion"]) == ("first champion", None)
     history = run_command(made, "champion", "history", "--json", "--artifacts", made / "artifacts")

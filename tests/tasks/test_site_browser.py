@@ -102,6 +102,7 @@ def test_filtering_by_keyboard(page: Page) -> None:
     assert page.evaluate(NAMES) == ["20261108-030000-mnist-best-0007", "20261107-030000-mnist-best-0006"]
     assert page.get_by_role("status").inner_text() == "2 of 12 runs shown"
     assert page.locator("svg .run:not(.out)").count() == 2
+    assert page.locator("tr[data-run]:visible").count() == 2
     page.keyboard.press("ControlOrMeta+A")
     page.keyboard.type("no such run")
     assert page.get_by_role("status").inner_text() == "No run fits; there are 12"
