@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _TEMPLATE: Final = Path(__file__).with_name("study.html.jinja")
 _SHOWN_T: Final = (1, 4, 16, 28, 784)
 _SHOWN_STEPS: Final = 4
+_EVERY_STEP: Final = 28  # pictures, and no more, even of a T that is shown whole
 _AFTER_T: Final = (28, 112, 784)
 
 
@@ -36,12 +37,18 @@ _AFTER_T: Final = (28, 112, 784)
 class StudyContents:
     """Everything a page shows.
 
-    `image` is one training image as stored, (rows, columns, …) uint8; `rows` the images of the training split.
+    Attributes:
+        subject: What the study is about.
+        rows: Images of the training split.
+        images: The first of them as stored, (n, rows, columns, …) uint8.
+        labels: The class of each of these.
+        results: What every point measured.
     """
 
     subject: StudySubject
     rows: int
-    image: NDArray[np.uint8]
+    images: NDArray[np.uint8]
+    labels: tuple[str, ...]
     results: tuple[PointResult, ...]
 
 
@@ -67,17 +74,28 @@ def render(contents: StudyContents) -> str:
     return template(_TEMPLATE).render(_view(contents), power=words.power_told)
 
 
-def strips(image: NDArray[np.uint8], scan: Scan, timesteps: list[int], *, transposed: bool) -> list[Strip]:
-    """What steps of each T see of an image, some of them evenly spaced."""
+def strips(image: NDArray[np.uint8], scan: Scan, timesteps: list[int], whole: int, *, transposed: bool) -> list[Strip]:
+    """What steps of each T see of an image: every one of the `whole` T, of the others some, evenly spaced."""
     upright = image.reshape(len(image), -1)
     found = []
     for t in timesteps:
         step_of = step_map(image.shape, scan, t)
-        shown = sorted({round(k) for k in np.linspace(0, t - 1, min(t, _SHOWN_STEPS))})
+        most = _EVERY_STEP if t == whole else _SHOWN_STEPS
+        shown = sorted({round(k) for k in np.linspace(0, t - 1, min(t, most))})
         pair = (upright.T, step_of.T) if transposed else (upright, step_of)
         tiles = tuple((k + 1, figures.step_picture(pair[0], pair[1] == k)) for k in shown)
         found.append(Strip(t, image.size // t, tiles))
     return found
+
+
+def group(images: NDArray[np.uint8], labels: tuple[str, ...], *, transposed: bool) -> tuple[tuple[str, str], ...]:
+    """Whole images, each with its class: what the advice takes for the steps of one sequence."""
+    upright = images.reshape(*images.shape[:2], -1)
+    turned = upright.transpose(0, 2, 1) if transposed else upright
+    return tuple(
+        (label, figures.step_picture(image, np.ones(image.shape, np.bool_)))
+        for label, image in zip(labels, turned, strict=False)
+    )
 
 
 def step_map(item: tuple[int, ...], scan: Scan, timesteps: int) -> NDArray[np.intp]:
@@ -97,7 +115,7 @@ def _view(contents: StudyContents) -> dict[str, Any]:
     summary, subject = summary_of(contents.results), contents.subject
     shown = sorted({summary.near(t) for t in _SHOWN_T})
     first = contents.results[0]
-    grouped = summary.near(words.ASKED_T)
+    grouped, transposed = summary.near(words.ASKED_T), subject.orientation == "transposed"
     sizes = {(p.images, p.epochs) for p in (r.point for r in contents.results)}
     return {
         "it": subject,
@@ -112,13 +130,13 @@ def _view(contents: StudyContents) -> dict[str, Any]:
         "parts": sum(result.counts.left_out > 0 for result in contents.results),
         "seconds": sum(result.seconds for result in contents.results),
         "strips": {
-            scan: strips(contents.image, scan, shown, transposed=subject.orientation == "transposed")
-            for scan in summary.scans
+            scan: strips(contents.images[0], scan, shown, grouped, transposed=transposed) for scan in summary.scans
         },
+        "group": group(contents.images[:grouped], contents.labels, transposed=transposed),
         "grouping": words.grouping_of(contents.rows, grouped),
         "features": words.why_so_many_features(summary, contents.rows),
         "asked": words.why_it_changes_asked(summary),
-        "reasons": words.why_accuracy_changes(summary, contents.image.shape[1]),
+        "reasons": words.why_accuracy_changes(summary, contents.images.shape[2]),
         "titles": words.FIGURES,
         "after": sorted({summary.near(t) for t in _AFTER_T} - {1}) or [1],
         "machines": sorted({result.machine for result in contents.results}),

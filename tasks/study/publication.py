@@ -78,8 +78,8 @@ def published_study(
                 "Run again: a name is given once",
                 str(final),
             )
-        image = example(store, sequences, table.table.shape[1:])
-        page = render(StudyContents(subject, table.table.rows, image, results))
+        images, labels = first_samples(store, sequences, table.table.shape[1:])
+        page = render(StudyContents(subject, table.table.rows, images, labels, results))
         (folder / STUDY_FILE).write_text(page, encoding="utf-8")
         told = {"study": subject.model_dump(mode="json"), "rows": table.table.rows}
         told["points"] = [result.model_dump(mode="json") for result in results]
@@ -92,17 +92,22 @@ def published_study(
     return PublishedStudy(study=subject.study, place=place, page=f"{place}/{STUDY_FILE}", manifest=manifest)
 
 
-def example(store: Store, sequences: dict[Scan, Sequences], item: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The first training image as stored, put together again from whichever scan there is."""
+def first_samples(
+    store: Store, sequences: dict[Scan, Sequences], item: tuple[int, ...]
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """The first training images as stored and their classes, put together again from whichever scan there is."""
     from schemas.configuration import Reshape
     from tasks.publish.figures import grey
     from tasks.scan import scan_order
+    from tasks.study.words import ASKED_T
 
     scan, sealed = next(iter(sequences.items()))
-    x, _ = open_arrays(store, sealed)
-    image = np.empty(x[0].size, x.dtype)
-    image[scan_order(Reshape(timesteps=1, scan=scan), item)] = x[0].reshape(-1)
-    return grey(image).reshape(item)
+    x, y = open_arrays(store, sealed)
+    order = scan_order(Reshape(timesteps=1, scan=scan), item)
+    images = np.empty((min(len(x), ASKED_T), order.size), x.dtype)
+    images[:, order] = x[: len(images)].reshape(len(images), -1)
+    names = tuple(sealed.labels.names[label] for label in y[: len(images)])
+    return np.stack([grey(image).reshape(item) for image in images]), names
 
 
 def show(subject: StudySubject, results: tuple[PointResult, ...], published: PublishedStudy, width: int) -> None:

@@ -71,6 +71,7 @@ def contents_of(
             seconds=4321.0,
         ),
         ROWS,
-        rng.integers(0, 256, (28, 28)).astype(np.uint8),
+        rng.integers(0, 256, (16, 28, 28)).astype(np.uint8),
+        tuple("5041921314353617"),
         tuple(result_of(point, accuracy) for point in designed(asked, 784, ROWS)),
     )

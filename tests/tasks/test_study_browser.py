@@ -45,7 +45,9 @@ def test_a_study_reads_well_in_a_browser(browser: Browser, file: Path, width: in
     assert len(contrasts) > 300
     assert [(round(ratio, 2), text) for ratio, text in contrasts if ratio < 4.5] == []
     loaded = page.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
-    assert len(loaded) == 3 * (1 + 4 * 4)  # scans, and of five T the steps that are shown
+    assert (
+        len(loaded) == 3 * (1 + 4 + 16 + 4 + 4) + 16
+    )  # scans, of five T the steps that are shown; what the advice takes
     assert all(loaded)
     assert page.evaluate("[...document.querySelectorAll('svg')].every(s => s.getAttribute('aria-label'))")
     assert spoken_badly(page) == []

@@ -74,6 +74,13 @@ def test_the_asked_for_numbers_are_those_of_the_question(page: str) -> None:
     assert "132,000 at T\u00a0=\u00a01, 14,400 at T\u00a0=\u00a016, 6,720 at T\u00a0=\u00a0784" in page
 
 
+def test_every_step_of_the_questions_t_is_a_picture_and_so_is_what_the_advice_takes_for_steps(page: str) -> None:
+    steps = re.findall(r'alt="What step (\d+) of 16 sees, scan rows"', page)
+    assert list(map(int, steps)) == list(range(1, 17))
+    assert re.findall(r'alt="Training image \d+, labelled (\d)"', page) == [*"5041921314353617"]
+    assert "stepwise run --preset answer-frames" in page
+
+
 def test_grouping_that_leaves_images_over_says_so_in_the_ledgers_words() -> None:
     grouping = grouping_of(1000, 16)
     assert (grouping.sequences, grouping.keras) == (62, "Found 62 input samples and 1000 target samples")
