@@ -139,10 +139,13 @@ def measured_points(
     """
     store = Store(artifacts)
     missing = missing_points(store, sequences, points)
-    minutes = math.ceil(sum(map(seconds_of, missing)) / 60 / workers)
+    minutes = sum(map(seconds_of, missing)) / 60
     log.info(
-        "study: %d points, %d of them there already; the others should take about %d min on %d processors",
-        *(len(points), len(points) - len(missing), minutes, workers),
+        "study: %d points, %d of them there already; the others should take about %s",
+        *(len(points), len(points) - len(missing)),
+        f"{math.ceil(minutes)} min of work, among the workers of {dask}"
+        if dask
+        else f"{math.ceil(minutes / workers)} min on {workers} processors",
     )
     if missing:
         bind_embedded_server()  # else each of the workers starts one of its own

@@ -9,10 +9,12 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from flow_support import run_command
+from flow_support import environment_of, run_command
+from install_support import free_port
 
 from schemas.design import designed, settings_of
 from schemas.handles import Sequences
@@ -20,8 +22,9 @@ from tasks.store import Store
 from tasks.study.point import key_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
+ROOT = Path(__file__).parents[2]
 ASKED = ("study", "timesteps", "--dataset", "glyphs", "--scan", "rows", "--timesteps", "28")
 SMALL = ("--images", "300", "--epochs", "1", "--seeds", "1", "--workers", "1")
 
@@ -53,6 +56,38 @@ def test_a_study_is_measured_on_dask_and_published(tmp_path: Path) -> None:
         [key] = {key for (key,) in database.execute("select key from artifact where key = 'study'")}
     assert names == {f"point 28 × 28 rows, {recipe} recipe, seed 0" for recipe in ("question", "sound")}
     assert key == "study"
+
+
+@pytest.fixture
+def cluster(server: tuple[str, Path], tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A scheduler and a worker of Dask that somebody else started: their address, and that of their Prefect server."""
+    address, api = f"tcp://127.0.0.1:{free_port()}", f"{server[0]}/api"
+    environment = environment_of(tmp_path) | {"PREFECT_API_URL": api}
+    dask = [sys.executable, "-m", "dask"]
+    own = ("--no-dashboard", "--host", "127.0.0.1")
+    commands = (
+        [*dask, "scheduler", *own, "--port", address.rpartition(":")[2]],
+        [*dask, "worker", address, *own, "--nthreads", "1", "--local-directory", str(tmp_path)],
+    )
+    with (tmp_path / "dask.log").open("w") as log:
+        started = [subprocess.Popen(c, cwd=ROOT, env=environment, stdout=log, stderr=log) for c in commands]
+        try:
+            yield address, api
+        finally:
+            for process in reversed(started):
+                process.terminate()
+                process.wait(30)
+
+
+@pytest.mark.slow
+def test_a_study_joins_the_dask_that_is_there(cluster: tuple[str, str], tmp_path: Path) -> None:
+    dask, api = cluster
+    there = ("--dask", dask, "--artifacts", tmp_path / "artifacts", "--json")
+    answer = run_command(tmp_path, *ASKED, *SMALL, *there, PREFECT_API_URL=api)
+    assert answer.returncode == 0, answer.stdout + answer.stderr + (tmp_path / "dask.log").read_text()
+    assert f"1 min of work, among the workers of {dask}" in answer.stderr
+    assert "point 2 of 2: 28 × 28 rows, " in answer.stderr
+    assert "Register worker" in (tmp_path / "dask.log").read_text()
 
 
 @pytest.mark.slow
