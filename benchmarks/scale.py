@@ -149,6 +149,6 @@ def _plot(sizes: Sequence[int], figures: dict[str, Any]) -> None:
             axes.plot(fine, [ends[1][0] + slope * (x - ends[0][0]) for x in fine], color=drawn.get_color(), lw=0.8)
         axes.set(xscale="log", yscale="log", xlabel="samples", ylabel=unit)
     panels[0].set_title("points: medians; lines: straight, through the ends")
-    panels[1].legend()
+    panels[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(FOLDER / "scale.png", dpi=120)
     plt.close(figure)

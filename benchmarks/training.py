@@ -54,7 +54,7 @@ PACKAGES = {
 # Arms by name: whose environment they run in (None: the project's own), and what the peers' file calls them.
 ARMS: dict[str, tuple[str | None, str]] = {
     "Keras fit": (None, "keras"),
-    "Keras fit, jit_compile": (None, "keras-jit"),
+    "Keras fit, tuned": (None, "keras-tuned"),
     "PyTorch nn.LSTM": ("pytorch", "pytorch"),
     "JAX lax.scan": ("jax", "jax"),
     "JAX lax.scan, 2 devices": ("jax", "jax-devices"),

@@ -445,7 +445,8 @@ def test_the_verdict_and_the_drift_are_told_with_their_numbers() -> None:
         ({"decision": "first champion", "champion": None, "comparison": None}, "The first champion There was no"),
         ({"decision": "keep", "champion": None, "comparison": None}, "No champion There was no champion"),
         ({"decision": "promote"}, "Better than the champion Before"),
-        ({"decision": "undecided", "comparison": None}, "A person decides Before"),
+        ({"decision": "undecided", "comparison": None}, "A person decides The champion of its day was"),
+        ({"decision": "keep", "comparison": None}, "the two were not compared, for the first reason below"),
         ({"decision": "promote", "rescored": True}, "which answered these test images first"),
     ],
 )
