@@ -197,13 +197,12 @@ class Learner:
 
         def step(t: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             seeds = [self._seed(number, t, k) for k in range(self.replicas)]
+            order = (rows, weights)  # whole: what a small program takes out of them costs less than an operation here
             parts = [
-                self._gradient(self._x, self._y, rows[t, k], weights[t, k], self._moves(seed), self._noise(seed))
+                self._gradient(self._x, self._y, order, t, tf.constant(k), self._moves(seed), self._noise(seed))
                 for k, seed in enumerate(seeds)
             ]
-            totals = tf.add_n([part[0] for part in parts])
-            self._update([part[1] for part in parts], totals[2])
-            return t + 1, sums + tf.cast(totals, tf.float64)
+            return t + 1, self._update([part[1] for part in parts], [part[0] for part in parts], sums)
 
         return tf.while_loop(lambda t, _: t < stop, step, (start, sums), parallel_iterations=1)[1]
 
@@ -237,14 +236,17 @@ class Learner:
         self,
         x: tf.Tensor,
         y: tf.Tensor,
-        rows: tf.Tensor,
-        weights: tf.Tensor,
+        order: tuple[tf.Tensor, tf.Tensor],
+        t: tf.Tensor,
+        replica: tf.Tensor,
         moves: tf.Tensor | None,
         noise: list[tf.Tensor],
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Sums of loss, hits and labels over one part of a batch, and the gradient of the summed loss."""
+        """Sums of loss, hits and labels over one part of batch t, and the gradient of the summed loss."""
         import tensorflow as tf
 
+        # gather: of a slice XLA wants to know the place, and compiles for each
+        rows, weights = (tf.gather(tf.gather(each, t), replica) for each in order)
         variables = [variable.value for variable in self.model.trainable_variables]
         true = tf.gather(y, rows)
         weight = tf.broadcast_to(tf.reshape(weights, [-1] + [1] * (len(true.shape) - 1)), tf.shape(true))
@@ -258,13 +260,17 @@ class Learner:
         hits = tf.cast(tf.argmax(logits, -1, output_type=tf.int32) == true, tf.float32)
         return tf.stack([loss, tf.reduce_sum(weight * hits), tf.reduce_sum(weight)]), gradient
 
-    def _apply(self, gradients: list[list[tf.Tensor]], labels: tf.Tensor) -> None:
+    def _apply(self, gradients: list[list[tf.Tensor]], totals: list[tf.Tensor], sums: tf.Tensor) -> tf.Tensor:
+        """Update the weights by the replicas' gradients; returns the sums with theirs in them."""
         import tensorflow as tf
 
+        total = tf.add_n(totals)
+        labels = total[2]
         mean = [tf.add_n(list(same)) / labels for same in zip(*gradients, strict=True)]
         if self.training.clip_norm:
             mean, _ = tf.clip_by_global_norm(mean, self.training.clip_norm)
         self._optimizer.apply(mean, self.model.trainable_variables)
+        return sums + tf.cast(total, tf.float64)
 
 
 class _Lent:
