@@ -152,8 +152,15 @@ def before_champion(place: Champions) -> str | None:
         if entry.decision == "rolled back" and len(holders) > 1:
             holders.pop()
         elif entry.champion and entry.champion != entry.was:
+            if holders and entry.decision == "promoted" and _same_weights(place, entry, holders[-1]):
+                holders.pop()  # a whole copy of a champion that was damaged: nobody wants that one back
             holders.append(entry.champion)
     return holders[-2] if len(holders) > 1 else None
+
+
+def _same_weights(place: Champions, entry: Entry, run: str) -> bool:
+    before = record_in(place, run)
+    return bool(before and entry.record and before.weights == entry.record.weights)
 
 
 def record_in(place: Champions, run: str) -> Champion | None:

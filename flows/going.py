@@ -89,13 +89,12 @@ class Going:
     def _drifted(self, drifted: Drifted) -> None:
         """Show how the training data compare with the champion's."""
         path = Store(Path(self.attempt.parameters["artifacts"])).open(drifted.drift, DRIFT_FILE)
-        drift = Drift.model_validate_json(path.read_bytes())
+        self._drift_shown(Drift.model_validate_json(path.read_bytes()))
+
+    def _drift_shown(self, drift: Drift) -> None:
         for shift in drift.shifts:
             if shift.level == "warn":
                 log.warning("drift: %s: index %.2f: %s", shift.what, shift.index, shift.found)
-        self._drift_shown(drift)
-
-    def _drift_shown(self, drift: Drift) -> None:
         limits = DriftLimits.model_validate(self.attempt.parameters["configuration"]["drift"])
         create_markdown_artifact(key="drift", markdown=drift_card(drift, limits), description=drift_in_short(drift))
         if drift.worst != "none":
@@ -135,13 +134,13 @@ class Going:
         told = as_error(error)
         if isinstance(error, CountsBrokenError):
             tell("stepwise.counts.broken", self.attempt, {"found": told.found, "expected": told.expected})
-        if isinstance(error, DriftedError):
-            self._drift_shown(error.drift)
         where = told.step or next(iter(self._journal.under_way), None)
         problem = Problem(step=where, found=told.found, expected=told.expected, remedy=told.remedy, file=told.file)
         with contextlib.suppress(StorageError):  # a disk that is full; then this is what to tell
             self._end(outcome="failed", problem=problem)
         get_run_logger().error("%s: %s", where or "before the first step", told)
+        if isinstance(error, DriftedError):
+            self._drift_shown(error.drift)
         form = form_filled_in(self.attempt, self._at, only=True)
         card = dossier(told, self.attempt, self._journal, self._digests(), form)
         create_markdown_artifact(key="dossier", markdown=card, description=told.found[:200])

@@ -59,7 +59,7 @@ def _looked_at(verdict: Verdict, when: str) -> list[str]:
 def _compared(paired: Paired) -> list[str]:
     low, high = paired.interval
     difference = (
-        f"Difference {100 * paired.difference:+.2f} points, {paired.level:.0%} interval {100 * low:+.2f} to "
+        f"Difference {100 * paired.difference:+.2f} points, {100 * paired.level:g} % interval {100 * low:+.2f} to "
         f"{100 * high:+.2f}; "
         f"McNemar's exact test, one-sided: p = {paired.p:.2g}."
     )

@@ -78,6 +78,7 @@ class Finding(Frozen):
     what: str
     holds: bool
     found: str
+    of_itself: bool = False  # it only says that the model is the champion
 
 
 class Verdict(Frozen):

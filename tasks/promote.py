@@ -116,7 +116,8 @@ def _of_equal_weights(
     """What another run of the champion's own weights is: a second proof of it, or the copy that takes its place."""
     same = f"its weights are those of the champion, {champion.run}"
     if damaged := damages(store, f"{RUNS}/{champion.run}", champion.manifest):
-        objections = tuple(unsound(store, published.place, published.manifest))
+        demanded = [f"{each.what}: {each.found}" for each in verdict.findings if not each.holds and not each.of_itself]
+        objections = (*demanded, *unsound(store, published.place, published.manifest))
         because = f"{same}, which is no longer as it was published: {'; '.join(damaged)}"
         return ("kept", objections) if objections else ("promoted", (because,))
     if _test_digest(store, published.run) == _test_digest(store, champion.run):

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from schemas.handles import Evaluation, Sequences, Table, TrainedModel
     from schemas.metrics import Metrics
 
-SAME: Final = Finding(what="another model than the champion", holds=False, found="its weights are the champion's own")
+SAME: Final = Finding(
+    what="another model than the champion", holds=False, found="its weights are the champion's own", of_itself=True
+)
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def _better(comparison: Paired, demands: Demands) -> Finding:
         what="better than the champion",
         holds=comparison.p <= demands.error_rate,
         found=f"{comparison.only_new:,} images only this model got right, {comparison.only_old:,} only the champion: "
-        f"{100 * comparison.difference:+.2f} points ({comparison.level:.0%} interval {100 * low:+.2f} to "
+        f"{100 * comparison.difference:+.2f} points ({100 * comparison.level:g} % interval {100 * low:+.2f} to "
         f"{100 * high:+.2f}); p = {comparison.p:.2g}, at most {demands.error_rate:g} demanded",
     )
 

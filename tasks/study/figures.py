@@ -128,7 +128,7 @@ def _mark_blank_tail(axes: Axes, settings: Sequence[Setting]) -> None:
     if settings and (steps := blank_steps(settings[0])):
         timesteps = settings[0].timesteps
         axes.axvspan(timesteps - steps + 0.5, timesteps + 0.5, color=INK, alpha=0.08, linewidth=0)
-        axes.text(timesteps - steps + 0.5, 3, "no ink ", ha="right", fontsize="small")
+        axes.text(timesteps - steps + 0.5, 3, f"no ink, {settings[0].scan} ", ha="right", fontsize="small")
 
 
 def step_picture(image: NDArray[np.uint8], seen: NDArray[np.bool_]) -> str:

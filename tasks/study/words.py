@@ -143,6 +143,8 @@ def _in_short(asked: tuple[Setting, ...], sound: tuple[Setting, ...]) -> Sentenc
         )
     elif falls[1]:
         text = f"It falls under the sound recipe alone, by {points['sound']}."
+    elif len(asked) == 1:
+        text = "One T was measured: that says nothing of more steps."
     else:
         text = "Under neither recipe is it seen to fall by more than chance."
     return Sentence(text, "accuracy")
@@ -214,11 +216,11 @@ def _gates(asked: tuple[Setting, ...], sound: tuple[Setting, ...]) -> Sentence:
     raw = ", ".join(f"{percent(s.saturated)} at T = {s.timesteps}" for s in _ends_and_middle(asked))
     scaled = ", ".join(f"{percent(s.saturated)}" for s in _ends_and_middle(sound))
     more = asked[-1].saturated > asked[0].saturated
-    apart = "There are no more of them with more steps: a reason why recipes differ, none why accuracy falls with T."
-    with_steps = "There are more of them the more steps there are." if more else apart
+    apart = " There are no more at the last T than at the first: a reason why recipes differ, none why accuracy falls."
+    with_steps = "" if len(asked) == 1 else " There are more at the last T than at the first." if more else apart
     return Sentence(
         f"Raw pixels push the gates towards 0 or 1 before anything is learned: saturated are {raw}; with scaled "
-        f"pixels {scaled}. A saturated gate hardly learns. {with_steps}",
+        f"pixels {scaled}. A saturated gate hardly learns.{with_steps}",
         "saturation",
     )
 

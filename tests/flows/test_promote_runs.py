@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flows.champion import before_champion
 from flows.verdict import said, verdict_card
 from schemas.champion import Demands, Entry, Finding, Judged, Verdict
 from schemas.handles import PublishedRun
@@ -166,14 +167,22 @@ def test_the_same_weights_again_verify_the_champion(place: Place) -> None:
 
 
 def test_the_same_weights_again_take_the_place_of_a_champion_that_is_damaged(place: Place) -> None:
-    place.damage("first")
-    decision, champion, reasons = place.promoted(place.run("again"), "keep", "first", WORSE)
+    place.promoted(place.run("before", weights="b" * 64), "promote", "first", BETTER)
+    place.promoted(place.run("first-again"), "promote", "before", BETTER)
+    assert before_champion(place.champions) == "before"
+    place.damage("first-again")
+    itself = Finding(what="another model", holds=False, found="its own", of_itself=True)
+    low = Finding(what="minimum accuracy", holds=False, found="too low")
+    bad = place.promoted(place.run("bad"), "keep", "first-again", itself, low)
+    assert bad == ("kept", "first-again", "minimum accuracy: too low")
+    decision, champion, reasons = place.promoted(place.run("again"), "keep", "first-again", itself)
     assert (decision, champion) == ("promoted", "again")
+    assert before_champion(place.champions) == "before", "nobody wants the damaged one back"
     assert reasons.startswith(
-        "its weights are those of the champion, first, which is no longer as it was published: model.keras: "
+        "its weights are those of the champion, first-again, which is no longer as it was published: model.keras: "
     )
     shutil.rmtree(place.root / "runs" / "again")
-    assert place.promoted(place.run("third"), "keep", "again", WORSE)[:2] == ("promoted", "third")
+    assert place.promoted(place.run("third"), "keep", "again", itself)[:2] == ("promoted", "third")
 
 
 def test_a_damaged_copy_takes_nobodys_place(place: Place) -> None:

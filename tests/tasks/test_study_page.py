@@ -78,7 +78,7 @@ def test_every_step_of_the_questions_t_is_a_picture_and_so_is_what_the_advice_ta
     steps = re.findall(r'alt="What step (\d+) of 16 sees, scan rows"', page)
     assert list(map(int, steps)) == list(range(1, 17))
     assert re.findall(r'alt="Training image \d+, labelled (\d)"', page) == [*"5041921314353617"]
-    assert "stepwise run --preset answer-frames" in page
+    assert "stepwise run --dataset mnist --preset answer-frames" in page
 
 
 def test_grouping_that_leaves_images_over_says_so_in_the_ledgers_words() -> None:
@@ -143,7 +143,10 @@ def changed(**changes: Callable[[PointResult], float]) -> list[PointResult]:
 def test_what_is_said_of_the_recipe_is_what_was_measured() -> None:
     usual = told_of(contents_of(scans=("rows",)).results, "What the recipe changes")
     assert "The recipe matters beside T" in usual
-    assert "There are no more of them with more steps: a reason why recipes differ, none why accuracy falls" in usual
+    assert (
+        "There are no more at the last T than at the first: a reason why recipes differ, none why accuracy falls"
+        in usual
+    )
     assert "Mean squared error behind a softmax is a quiet teacher: over all T it gives the output 0.021 times" in usual
     odd = told_of(
         changed(
@@ -154,7 +157,7 @@ def test_what_is_said_of_the_recipe_is_what_was_measured() -> None:
         "What the recipe changes",
     )
     assert "The recipe is not seen to matter here" in odd
-    assert "There are more of them the more steps there are." in odd
+    assert "There are more at the last T than at the first." in odd
     assert "is not seen to be a quieter teacher: over all T it gives the output 1 to 1.8 times" in odd
 
 
@@ -197,6 +200,9 @@ def test_intervals_are_students_over_seeds_and_wilsons_of_one() -> None:
 def test_one_t_alone_makes_a_page() -> None:
     page = render(contents_of(seeds=1, scans=("columns",), timesteps=(1,)))
     assert "was measured at one T" in page
+    assert "One T was measured: that says nothing of more steps." in page
+    assert "There are more" not in page
+    assert "There are no more" not in page
     assert "Gradient that reaches" in page
 
 
