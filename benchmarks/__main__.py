@@ -42,9 +42,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.name == "all":
         given = [argument for argument in sys.argv[1:] if argument != "all"]
-        for name in [
-            name for name in BENCHMARKS if name not in BY_NAME_ALONE
-        ]:  # what one leaves would count in another
+        others = [name for name in BENCHMARKS if name not in BY_NAME_ALONE]
+        for name in others:  # each in a process of its own, for what one leaves would count in another
             subprocess.run([sys.executable, "-m", "benchmarks", name, *given], check=True)
         return
     BENCHMARKS[options.name](
