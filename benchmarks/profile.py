@@ -1,9 +1,16 @@
-"""Where the time of a training step goes: what XLA's operations take, by kind, beside the floor by arithmetic."""
+"""Where the time of a training step goes: what XLA's operations take, by kind, beside the floor by arithmetic.
+
+The floor is the step's floating-point operations at the rate that TensorFlow's bare product of matrices reaches in the
+same minute. Seconds are those of a thousand steps. What operations take is added up over the threads and told a
+replica; the replicas run side by side.
+"""
 
 from __future__ import annotations
 
 import collections
 import re
+import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -12,6 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.learners import CLASSES, flop, learner_of
+from benchmarks.measure import report
+from benchmarks.training import MATMUL_ARM
+from benchmarks.workers import ALONE, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +32,8 @@ if TYPE_CHECKING:
 
 STEPS = 20
 PIXELS = 784
+OTHERS = 6  # kinds of operations without a name here that are told
+WHOLE = "a step"
 KINDS = {
     "products of matrices": r"MatMul|dot",
     "gates and states": r".*(tanh|divide|subtract_multiply|multiply_add|bitcast_multiply|wrapped_multiply)",
@@ -39,7 +51,7 @@ def main(options: Options) -> None:
     """Profile segments of a preset's training on random images."""
     from schemas.presets import configured
 
-    configuration = configured(options.preset)
+    configuration, rates = configured(options.preset), _matmul_rates(options.repeat)
     learner, seconds = _learner(configuration), []
     segment = _segment(learner)
     segment()
@@ -47,8 +59,15 @@ def main(options: Options) -> None:
         start = time.perf_counter()
         segment()
         seconds.append((time.perf_counter() - start) / STEPS)
-    spent = _profiled(segment)
-    _tell(configuration, learner, spent, min(seconds), float(np.median(seconds)))
+    spent = {kind: took / learner.replicas for kind, took in _profiled(segment).items()}
+    _tell(configuration, spent, seconds, rates)
+
+
+def _matmul_rates(repeat: int) -> list[float]:
+    """GFLOP/s with the kernels that training uses, those without oneDNN."""
+    command = [sys.executable, *ALONE, MATMUL_ARM, "rate"]
+    with Worker("profile-matmul", command, {"TF_ENABLE_ONEDNN_OPTS": "0"}) as worker:
+        return [worker.ask()["gflops"] for _ in range(repeat)]
 
 
 def _learner(configuration: RunConfiguration) -> Learner:
@@ -91,20 +110,20 @@ def _events(space: Any) -> Iterator[tuple[str, float]]:  # noqa: ANN401
                     yield name, event.duration_ps / 1e12
 
 
-def _tell(
-    configuration: RunConfiguration,
-    learner: Learner,
-    spent: dict[str, float],
-    least: float,
-    middle: float,
-) -> None:
-    print(f"\nprofile of {configuration.preset}: {least * 1e3:.2f} ms a step at best, median {middle * 1e3:.2f}")
-    steps = configuration.reshape.timesteps
-    arithmetic = configuration.training.batch_size * flop(configuration.network, steps, PIXELS // steps)
-    print(f"  {arithmetic / least / 1e9:.1f} GFLOP/s at best")
-    named = {kind: spent.get(kind, 0.0) for kind in KINDS}
-    for kind, seconds in named.items():
-        print(f"  {kind:34}{seconds * 1e3 / learner.replicas:8.2f} ms a step and replica")
-    others = sorted(((s, k) for k, s in spent.items() if k not in KINDS), reverse=True)
-    for seconds, kind in others[:6]:
-        print(f"  {kind:34}{seconds * 1e3 / learner.replicas:8.2f} ms")
+def _tell(configuration: RunConfiguration, spent: dict[str, float], seconds: list[float], rates: list[float]) -> None:
+    steps, batch = configuration.reshape.timesteps, configuration.training.batch_size
+    gflop = batch * flop(configuration.network, steps, PIXELS // steps) / 1e9
+    others = sorted((kind for kind in spent if kind not in KINDS), key=lambda kind: -spent[kind])[:OTHERS]
+    times = {
+        WHOLE: seconds,
+        "floor: its arithmetic": [gflop / rate for rate in rates],
+        **{kind: [spent.get(kind, 0.0)] for kind in (*KINDS, *others)},
+    }
+    report(
+        f"profile-{configuration.preset}",
+        {name: [1000 * each for each in values] for name, values in times.items()},
+        WHOLE,
+        unit="seconds of a thousand steps; operations of one profiled segment, a replica",
+        gflops=round(gflop / statistics.median(seconds), 1),
+        matmul_gflops=[round(rate, 1) for rate in rates],
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from prefect import task
@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import keras
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from schemas.handles import Labels
     from schemas.metrics import Floor
+
+ROW_GROUP_BYTES: Final = 4 * 2**20  # of predictions before they are compressed
 
 
 def key_of(
@@ -214,6 +217,7 @@ class PredictionWriter:
             metadata={b"stepwise": json.dumps(said_of).encode()} if said_of else None,
         )
         self._file = pq.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=False)
+        self._held: list[pa.RecordBatch] = []  # of the row group that is being gathered
         self._digest = hashlib.sha256()
         self.rows = 0
 
@@ -221,6 +225,7 @@ class PredictionWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._write_group()
         self._file.close()
 
     def write(self, true: NDArray[np.int32] | None, probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -233,12 +238,22 @@ class PredictionWriter:
         labels: Any = pa.nulls(n, pa.int32()) if true is None else pa.array((true + first).astype(np.int32))
         flat = np.ascontiguousarray(probabilities).reshape(-1)
         answers = pa.FixedSizeListArray.from_arrays(pa.array(flat), self._labels.classes)
-        batch = pa.record_batch([pa.array(index), labels, pa.array(predicted), answers], schema=self._schema)
-        self._file.write_batch(batch)
+        columns = [pa.array(index), labels, pa.array(predicted), answers]
+        self._held.append(pa.record_batch(columns, schema=self._schema))
+        if sum(batch.nbytes for batch in self._held) >= ROW_GROUP_BYTES:
+            self._write_group()
         self._digest.update(flat.astype("<f4", copy=False).data)
         self._digest.update(b"" if true is None else true.astype("<i4").tobytes())
         self.rows += n
         return index
+
+    def _write_group(self) -> None:
+        """One row group of what is held: Parquet keeps a note on each of them in memory until the file is closed."""
+        import pyarrow as pa
+
+        if self._held:
+            self._file.write_table(pa.Table.from_batches(self._held))
+            self._held.clear()
 
     @property
     def digest(self) -> str:
@@ -247,10 +262,11 @@ class PredictionWriter:
 
 
 def rows_written(path: Path) -> int:
-    """The rows of a Parquet file, counted by reading its index column back."""
+    """The rows of a Parquet file, counted by reading its index column back, a part at a time."""
     import pyarrow.parquet as pq
 
-    return len(pq.read_table(path, columns=["index"]))
+    with pq.ParquetFile(path) as file:
+        return sum(len(batch) for batch in file.iter_batches(columns=["index"]))
 
 
 def _kept(store: Store, folder: Path, predictions: str, metrics: Metrics, counts: dict[Station, int]) -> Evaluation:
