@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 from typing import Final
 
 GPUS: Final = "proc/driver/nvidia/gpus/*/information"
+# What TensorFlow itself reads from the environment and what changes how it computes; most people set none of them.
+FLAGS: Final = (
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_TF32_OVERRIDE",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_XLA_FLAGS",
+    "XLA_FLAGS",
+)
 
 
 def replicas_on(processors: int) -> int:
@@ -15,12 +24,13 @@ def replicas_on(processors: int) -> int:
 
 
 def traits(processors: int) -> dict[str, str]:
-    """By name, for the key of a training on so many processors."""
+    """By name, for the key of a training on so many processors: products are shared out among as many threads."""
     return {
         "machine": platform.machine(),
         "processor": _vector_instructions(),
-        "replicas": str(replicas_on(processors)),
+        "processors": str(processors),
         "GPU": ", ".join(path.parent.name for path in sorted(Path("/").glob(GPUS))),
+        "flags": ", ".join(f"{name}={os.environ[name]}" for name in FLAGS if name in os.environ),  # noqa: TID251
     }
 
 
