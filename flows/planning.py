@@ -56,6 +56,7 @@ def foresee(
         created=datetime.datetime.now(datetime.UTC),
         title=dataset.title,
         orientation=dataset.orientation,
+        wrong_labels=dataset.splits["test"].wrong_labels,
         configuration=configuration,
     )
     foresight = Foresight()

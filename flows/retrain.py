@@ -185,6 +185,7 @@ def _subject(
         created=attempt.created,
         title=dataset.title,
         orientation=dataset.orientation,
+        wrong_labels=dataset.splits["test"].wrong_labels,
         configuration=configuration,
         parent=parent,
         started_from=policy.start_from,

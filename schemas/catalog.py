@@ -126,6 +126,9 @@ class SplitFiles(Frozen):
 
     rows: int | None = Field(default=None, gt=0)
     label_counts: tuple[int, ...] | None = Field(default=None, description="Rows of each class, in the labels' order.")
+    wrong_labels: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(), description="Rows, from 0, whose label people have reviewed and found wrong; for the report alone."
+    )
     images: DataFile
     labels: DataFile
 
@@ -137,6 +140,8 @@ class SplitFiles(Frozen):
     def _counts_add_up(self) -> Self:
         if self.label_counts is not None and self.rows is not None and sum(self.label_counts) != self.rows:
             raise ValueError(f"label_counts add up to {sum(self.label_counts):,}, rows says {self.rows:,}")
+        if self.wrong_labels and (self.rows is None or max(self.wrong_labels) >= self.rows):
+            raise ValueError("wrong_labels names rows that are not there, or rows is not stated")
         return self
 
 
@@ -193,6 +198,8 @@ class Dataset(Frozen):
         known = [file.name for file in self.files() if file.known]
         if self.mode == "tracked" and known:
             raise ValueError(f"a tracked dataset's bytes may change, so it states no digest as for {', '.join(known)}")
+        if self.mode == "tracked" and any(files.wrong_labels for files in self.splits.values()):
+            raise ValueError("a tracked dataset's bytes may change, so nobody knows the rows of wrong_labels")
         if self.mode == "pinned" and self.classes is None:
             raise ValueError("a pinned dataset states its number of classes")
 

@@ -97,6 +97,7 @@ class Subject(Frozen):
     title: str
     orientation: str
     configuration: RunConfiguration
+    wrong_labels: tuple[int, ...] = ()  # rows of the test split that people have found labelled wrong
     parent: str | None = None
     started_from: str | None = None
     form: str | None = None  # address of the form of the Prefect UI that does a stage of it again
@@ -132,6 +133,7 @@ def key_of(
             **subject.configuration.model_dump(mode="json", exclude={"promotion", "drift"}),
             "title": subject.title,
             "orientation": subject.orientation,
+            "wrong_labels": subject.wrong_labels,
         },
         libraries=("tensorflow", "keras", "numpy", "matplotlib"),
         stands=lambda published: stands(Store(artifacts), published.place, published.manifest),
@@ -289,6 +291,7 @@ def _write_report(draft: Draft) -> None:
         pictures=drawn[: len(worst)],
         seen=np.asarray(x[worst]) if subject.configuration.reshape.layout == "pixels" else None,
         suspects=drawn[len(worst) : -1],
+        reviewed=contradicted(folder / PREDICTIONS_FILE, subject.wrong_labels),
         sequence=np.asarray(x[0]),
         sequence_picture=drawn[-1],
         timings={timing.step: timing.seconds for timing in draft.timings},
@@ -299,6 +302,16 @@ def _write_report(draft: Draft) -> None:
         drift=Drift.model_validate_json((folder / DRIFT_FILE).read_bytes()),
     )
     (folder / REPORT_FILE).write_text(render(contents), encoding="utf-8")
+
+
+def contradicted(predictions: Path, rows: tuple[int, ...]) -> dict[int, bool]:
+    """Of each of these rows, whether the model's answer is another one than the label."""
+    import pyarrow.parquet as pq
+
+    if not rows:
+        return {}
+    label, predicted = pq.read_table(predictions, columns=["label", "predicted"]).take(list(rows)).columns
+    return dict(zip(rows, (label.to_numpy() != predicted.to_numpy()).tolist(), strict=True))
 
 
 def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> NDArray[np.uint8]:

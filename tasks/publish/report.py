@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from tasks.scan import scan_order
 from tasks.wording import number, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
     from typing import Literal
 
@@ -49,8 +49,9 @@ class ReportContents:
     """Everything a report shows.
 
     `pictures` are (K, rows, columns) uint8, aligned with `metrics.worst`, and `seen` (K, T, F) what the network read of
-    them, None where it read several images at once; `suspects` are the pictures of `metrics.suspects.worst`. `sequence`
-    is the (T, F) array of the first test sequence, `sequence_picture` (rows, columns) its first image; pictures are
+    them, None where it read several images at once; `suspects` are the pictures of `metrics.suspects.worst`. `reviewed`
+    are the test rows that people have found labelled wrong, and whether the model contradicts the label. `sequence` is
+    the (T, F) array of the first test sequence, `sequence_picture` (rows, columns) its first image; pictures are
     upright.
     `files` holds the SHA-256 of the run's files by name.
     """
@@ -74,6 +75,7 @@ class ReportContents:
     verdicts: tuple[str, ...] = ()
     seen: NDArray[Any] | None = None
     suspects: NDArray[np.uint8] | None = None
+    reviewed: Mapping[int, bool] = field(default_factory=dict)
     verdict: Verdict | None = None
     drift: Drift | None = None
 
@@ -225,6 +227,7 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "confusions": confusions(metrics),
         "pictures": list(zip(metrics.worst, figures.mistakes(contents.pictures), _seen(contents), strict=True)),
         "suspects": _suspects(contents),
+        "known_suspects": sum(suspect.index in contents.reviewed for suspect, _ in _suspects(contents)),
         "leaks": _leaks(contents),
         "caveats": caveats(contents),
         "pixel_type": np.dtype(contents.receipt.image_dtype).name,

@@ -8,7 +8,7 @@ import json
 import shlex
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,10 +16,13 @@ from page_support import Page
 from report_contents import contents_of, digit, drift_of, history_of, ledger_of, metrics_of, verdict_of
 
 from schemas.configuration import LstmLayer, Network, Reshape, RunConfiguration, Training
+from schemas.handles import Labels
 from schemas.ledger import EQUATIONS, CountsBrokenError, Ledger
 from schemas.presets import configured
 from schemas.receipt import Pair, Repeated
+from tasks.evaluate import PredictionWriter
 from tasks.measures import measure
+from tasks.publish import contradicted
 from tasks.publish.cards import _most_frequent_mistake
 from tasks.publish.report import (
     ReportContents,
@@ -31,6 +34,9 @@ from tasks.publish.report import (
     stops,
 )
 from tasks.wording import percent, seconds
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KANA = ("お", "き", "す", "つ", "な", "は", "ま", "や", "れ", "を")
 HOSTILE = "<script>alert('x')</script>\" onload='y' &amp; \u202eabc $\\frac{$ \x00"
@@ -131,6 +137,35 @@ def test_slices_floors_and_suspects_are_there(contents: ReportContents, page: Pa
     assert [words for words in wanted if words not in text] == []
     alts = page.values("alt")
     assert sum(alt.startswith("Test image") and "perhaps" in alt for alt in alts) == len(metrics.suspects.worst)
+
+
+@pytest.mark.parametrize("shown", [0, 1, 2])
+def test_labels_known_to_be_wrong_are_told_and_marked(contents: ReportContents, shown: int) -> None:
+    assert contents.metrics.suspects
+    suspects = [suspect.index for suspect in contents.metrics.suspects.worst]
+    others = [row for row in range(50) if row not in suspects][: 5 - shown]
+    reviewed = dict.fromkeys(suspects[:shown], True) | dict.fromkeys(others, False)
+    words = Page(render(dataclasses.replace(contents, reviewed=reviewed))).words
+    told = {
+        0: "0 are among the suspects shown.",
+        1: "1 is among",
+        2: "2 are among the suspects shown, marked as known.",
+    }
+    assert f"5 labels are known to be wrong. The model contradicts {shown} of them; {told[shown]}" in words
+    assert words.count("known to be wrong") == 1 + shown
+
+
+def test_nothing_is_said_of_labels_that_nobody_reviewed(page: Page) -> None:
+    assert "known to be wrong" not in page.words
+
+
+def test_a_label_is_contradicted_where_the_answer_is_another(tmp_path: Path) -> None:
+    answers = np.eye(10, dtype=np.float32)[[3, 1, 4, 1, 5]]
+    with PredictionWriter(tmp_path / "predictions.parquet", Labels(first=1, classes=10, names=())) as writer:
+        writer.write(np.array([3, 0, 4, 9, 5], np.int32), answers)
+
+    assert contradicted(tmp_path / "predictions.parquet", (3, 0, 1)) == {3: True, 0: False, 1: True}
+    assert contradicted(tmp_path / "there is no such file", ()) == {}
 
 
 def test_repeated_images_are_told(page: Page) -> None:
