@@ -163,7 +163,9 @@ def shifts_of(before: Profile, now: Profile, classes: Sequence[str], limits: Dri
         f"pixels from {before.low + i * width:g} to {before.low + (i + 1) * width:g}" for i in range(len(before.pixels))
     ]
     # Pixels of one image hang together: what is counted by chance are images.
-    yield shift_of("pixels", before.pixels, now.pixels, names, limits, samples=(before.rows, now.rows))
+    shift = shift_of("pixels", before.pixels, now.pixels, names, limits, samples=(before.rows, now.rows))
+    moments = f"mean {before.mean:.4g} → {now.mean:.4g}, standard deviation {before.std:.4g} → {now.std:.4g}"
+    yield shift.model_copy(update={"found": f"{shift.found}; {moments}"})
     if before.confidence and now.confidence:
         names = [
             f"answers that the champion is {10 * i} to {10 * (i + 1)} % sure of" for i in range(len(now.confidence))
