@@ -20,6 +20,7 @@ from schemas.files import MANIFEST_FILE, RUNS
 from tasks.champions import Champions, all_champions, entered, record_of
 from tasks.published import manifest_digest, unsound
 from tasks.store import Store
+from tasks.trial import objection_to
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,7 @@ def promote_by_hand(artifacts: Path, run: str, reason: str, *, as_json: bool) ->
 
     Raises:
         ConfigurationError: no reason is given, or the run is champion already.
-        PromotionRefusedError: its files, its receipt or its counts do not hold.
+        PromotionRefusedError: its files, its receipt or its counts do not hold, or its model answers otherwise.
     """
     folder, manifest = find_run(artifacts, run)
     _require_reason(reason)
@@ -89,7 +90,7 @@ def roll_back(artifacts: Path, dataset: str | None, reason: str, *, as_json: boo
 
     Raises:
         ConfigurationError: there is none, or more than one dataset to choose from.
-        PromotionRefusedError: its files, its receipt or its counts no longer hold.
+        PromotionRefusedError: its files, its receipt or its counts no longer hold, or its model answers otherwise.
     """
     place = _one_place(artifacts, dataset)
     store = Store(artifacts)
@@ -177,15 +178,19 @@ def _require_reason(reason: str) -> None:
 
 
 def _require_sound(store: Store, folder: Path, known: Champion | None) -> None:
-    """Raise where a run is not whole: by the manifest that it had as champion, else by the one that it has."""
+    """Raise where a run is not whole, by the manifest that it had as champion, else by its own, or answers otherwise.
+
+    The libraries that its model was tried with may have changed since then, so it is tried again.
+    """
     if (folder / MANIFEST_FILE).is_file():
-        problems = unsound(store, f"{RUNS}/{folder.name}", known.manifest if known else manifest_digest(folder))
+        manifest = known.manifest if known else manifest_digest(folder)
+        problems = unsound(store, f"{RUNS}/{folder.name}", manifest) or list(filter(None, [objection_to(folder)]))
     else:
         problems = ["the run is gone"]
     if problems:
         raise PromotionRefusedError(
             f"{folder.name} cannot be champion: {'; '.join(problems)}",
-            "files, receipt and counts as they were published",
+            "files, receipt, counts and answers as they were published",
             "Choose another run: see `stepwise runs`",
             str(folder),
         )

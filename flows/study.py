@@ -193,11 +193,14 @@ def missing_points(store: Store, sequences: dict[Scan, Sequences], points: Seque
 
 
 def batches(points: Sequence[Point]) -> list[tuple[Point, ...]]:
-    """The points by seed and scan, each batch for a cluster of its own: TensorFlow gives back nothing it compiled."""
+    """The points by seed and scan, each batch for a cluster of its own: TensorFlow gives back nothing it compiled.
+
+    The longest first, so that none of them is left to one worker alone while the others wait (Graham 1969).
+    """
     grouped: dict[tuple[int, str], list[Point]] = {}
     for point in points:
         grouped.setdefault((point.seed, point.scan), []).append(point)
-    return [tuple(batch) for batch in grouped.values()]
+    return [tuple(sorted(batch, key=seconds_of, reverse=True)) for batch in grouped.values()]
 
 
 def _points_run_name() -> str:

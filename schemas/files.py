@@ -22,6 +22,7 @@ DRIFT_FILE: Final = "drift.json"
 TIMINGS_FILE: Final = "timings.json"
 PROFILE_FILE: Final = "profile.json"
 ENVIRONMENT_FILE: Final = "environment.json"
+TRIAL: Final = "trial"
 
 STUDY_FILE: Final = "study.html"
 RESULTS_FILE: Final = "results.json"

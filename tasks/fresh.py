@@ -12,11 +12,12 @@ from typing import Final
 
 import numpy as np
 
-from schemas.files import MODEL_FILE, PREDICTIONS_FILE
+from schemas.files import MODEL_FILE, PREDICTIONS_FILE, TRIAL
 
 # One model in two graphs, compiled differently: float32 rounding over T steps, and no more.
 TOLERANCE: Final = 1e-4
-QUESTIONS: Final = ".trial"  # the folder in the run's own that holds them: sequences.npy and images.npy
+SEQUENCES_FILE: Final = "sequences.npy"
+IMAGES_FILE: Final = "images.npy"
 
 
 def differences(folder: Path) -> list[str]:
@@ -26,8 +27,8 @@ def differences(folder: Path) -> list[str]:
 
     from tasks.network import load
 
-    sequences = np.load(folder / QUESTIONS / "sequences.npy", allow_pickle=False)
-    images = np.load(folder / QUESTIONS / "images.npy", allow_pickle=False)
+    sequences = np.load(folder / TRIAL / SEQUENCES_FILE, allow_pickle=False)
+    images = np.load(folder / TRIAL / IMAGES_FILE, allow_pickle=False)
     served = tf.saved_model.load(str(folder / "saved_model")).signatures["serving_default"]
     native = images.astype(images.dtype.newbyteorder("="))
     answers = {

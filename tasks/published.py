@@ -76,8 +76,7 @@ def damages(store: Store, place: str, manifest: Sha256) -> list[str]:
 def unsound(store: Store, place: str, manifest: Sha256) -> list[str]:
     """Why a published run must not be promoted, a phrase each: its bytes, its receipt, its counts.
 
-    That its model answers in a fresh process as it was evaluated was tried before its manifest was written; while the
-    bytes are those, it still does.
+    That its model answers in a fresh process as it was evaluated was tried before its manifest was written.
     """
     found = damages(store, place, manifest)
     if found:

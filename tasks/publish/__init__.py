@@ -50,13 +50,13 @@ from tasks.mirror import Mirror
 from tasks.pages import STYLES
 from tasks.profile import confidence_on
 from tasks.publish.cards import show_run
-from tasks.publish.trial import in_a_fresh_process
 from tasks.published import stands, write_manifest
 from tasks.receipts import demand_seal
 from tasks.seals import sha256_file
 from tasks.stage import Key, log, once
 from tasks.store import Store, writing
 from tasks.table import TableReader
+from tasks.trial import in_a_fresh_process
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -233,7 +233,7 @@ def _fill(draft: Draft) -> None:
     with in_a_fresh_process(draft.folder) as trial:  # it imports while the model is exported, and tries both meanwhile
         _write_model_and_evidence(draft)
         test_table, test_sequences = draft.outcome.tables[1], draft.outcome.sequences[1]
-        trial.begin(draft.store, test_table, test_sequences)
+        trial.ask(draft.store, test_table, test_sequences)
         _write_report(draft)
 
 

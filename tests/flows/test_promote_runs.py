@@ -8,11 +8,13 @@ import shutil
 import threading
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
-from flows.champion import before_champion
+from flows.champion import before_champion, promote_by_hand, roll_back
 from flows.verdict import said, verdict_card
 from schemas.champion import Demands, Entry, Finding, Judged, Verdict
+from schemas.errors import PromotionRefusedError
 from schemas.handles import PublishedRun
 from tasks.champions import Champions
 from tasks.promote import promote
@@ -227,3 +229,19 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(place: Place) 
     assert told == f"{winner} became champion meanwhile, and it was compared with first: run it again"
     assert [entry.number for entry in place.champions.history()] == [1, 2, 3]
     assert place.newest.champion == winner
+
+
+def test_by_hand_a_model_that_answers_otherwise_today_gets_no_place(place: Place) -> None:
+    """Its files are whole, as after an upgrade of the libraries; the written answers stand for what it said then."""
+    folder = place.root / "runs" / place.run("other", weights="b" * 64).run
+    images = np.load(folder / "trial" / "images.npy", allow_pickle=False)
+    np.save(folder / "trial" / "images.npy", images[::-1], allow_pickle=False)
+    place.sealed("other")
+    with pytest.raises(PromotionRefusedError, match="other cannot be champion: the model does not answer") as refusal:
+        promote_by_hand(place.root, "other", "to see", as_json=False)
+    assert "saved_model answers up to" in str(refusal.value)
+    assert place.newest.champion == "first"
+
+    place.promoted(place.run("second", weights="c" * 64), "promote", "first", BETTER)
+    roll_back(place.root, "glyphs", "", as_json=False)
+    assert place.newest.champion == "first", "which answers as it did"

@@ -12,8 +12,9 @@ import pytest
 
 from schemas.errors import StorageError
 from schemas.handles import Sequences, Table
-from tasks.publish.trial import in_a_fresh_process
+from tasks.network import load
 from tasks.store import Store
+from tasks.trial import in_a_fresh_process, objection_to
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,7 @@ def test_an_answer_that_is_not_the_written_one_keeps_a_run_from_being_published(
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(smoke_run.folder, folder)
+    shutil.rmtree(folder / "trial")
     path = folder / "predictions.parquet"
     predictions = pq.read_table(path)
     answers = np.array(predictions["probabilities"].to_pylist(), np.float32)
@@ -39,5 +41,23 @@ def test_an_answer_that_is_not_the_written_one_keeps_a_run_from_being_published(
     [parsed] = (record for record in store.records("parse") if record.step == "parse test")
     [reshaped] = (record for record in store.records("reshape") if record.step == "reshape test")
     with pytest.raises(StorageError) as refusal, in_a_fresh_process(folder) as trial:
-        trial.begin(store, Table.model_validate(parsed.value), Sequences.model_validate(reshaped.value))
+        trial.ask(store, Table.model_validate(parsed.value), Sequences.model_validate(reshaped.value))
     assert "model.keras answers up to 0.25 apart; saved_model answers up to 0.25 apart" in str(refusal.value)
+
+
+def test_a_published_model_is_tried_again_with_what_it_was_asked(smoke_run: SmokeRun, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(smoke_run.folder, folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert objection_to(folder) == ""
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+    model = load(folder / "model.keras")
+    model.layers[-1].bias.assign(model.layers[-1].bias + np.arange(10, dtype=np.float32))
+    model.save(folder / "model.keras")
+    said = objection_to(folder)
+    assert said.startswith("the model does not answer in a fresh process as it did when it was evaluated: model.keras ")
+    assert "saved_model" not in said
+
+    shutil.rmtree(folder / "trial")
+    assert objection_to(folder) == "", "a run of an earlier version"

@@ -10,7 +10,7 @@ from samples import both, signed, silent
 
 from flows.study import batches, missing_points
 from schemas.configuration import Reshape
-from schemas.design import StudySettings, designed
+from schemas.design import StudySettings, designed, seconds_of
 from schemas.errors import DataError
 from schemas.ledger import CountsBrokenError
 from schemas.study import Point, PointCounts
@@ -70,8 +70,11 @@ def test_a_stopped_study_repeats_nothing_and_one_more_seed_costs_one_more_seed(
 def test_batches_hold_every_point_once_and_each_one_seed_and_scan() -> None:
     every = designed(StudySettings(), PIXELS, ROWS)
     found = batches(every)
-    assert [point for batch in found for point in batch] == list(every)
+    assert sorted((point for batch in found for point in batch), key=every.index) == list(every)
     assert len(found) == 9
+    for batch in found:
+        times = [seconds_of(point) for point in batch]
+        assert times == sorted(times, reverse=True), "none of the longest is left to one worker alone at the end"
     assert all(len({(point.seed, point.scan) for point in batch}) == 1 for batch in found)
 
 

@@ -1,13 +1,13 @@
-"""The trial of a run's model in a fresh process, as seen by the process that publishes it.
+"""The trial of a run's model in a fresh process, as seen by the process that publishes or promotes it.
 
-It begins before there is anything to try: its imports take as long as the model's export, which goes on beside them.
-Not here: what is compared (fresh).
+When a run is published, it begins before there is anything to try: its imports take as long as the model's export,
+which goes on beside them. What was asked stays in the run, so that it can be asked again at any time. Not here: what is
+compared (fresh).
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from schemas.errors import StorageError
+from schemas.files import TRIAL
 from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
-from tasks.fresh import QUESTIONS
+from tasks.fresh import IMAGES_FILE, SEQUENCES_FILE
 from tasks.table import TableReader
 
 if TYPE_CHECKING:
@@ -31,24 +32,28 @@ if TYPE_CHECKING:
 
 CHECKED_IMAGES: Final = 32
 TRIAL_SECONDS: Final = 300
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[1]
 
 
 class Trial:
-    """A fresh interpreter that waits for questions, then answers them with both forms of the model in a folder."""
+    """A fresh interpreter that waits, then answers the questions in a folder with both forms of the model there."""
 
     def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
         self._folder, self._process = folder, process
 
-    def begin(self, store: Store, table: Table, sequences: Sequences) -> None:
+    def ask(self, store: Store, table: Table, sequences: Sequences) -> None:
         """Have it answer the first test images, while whoever calls goes on."""
         x, targets = open_arrays(store, sequences)
         each = x.shape[1] if targets.ndim == 2 else 1
         count = min(len(x), -(-CHECKED_IMAGES // each))
-        questions = self._folder / QUESTIONS
+        questions = self._folder / TRIAL
         questions.mkdir()
-        np.save(questions / "sequences.npy", np.asarray(x[:count]), allow_pickle=False)
-        np.save(questions / "images.npy", _first_images(store, table, count * each), allow_pickle=False)
+        np.save(questions / SEQUENCES_FILE, np.asarray(x[:count]), allow_pickle=False)
+        np.save(questions / IMAGES_FILE, _first_images(store, table, count * each), allow_pickle=False)
+        self.begin()
+
+    def begin(self) -> None:
+        """Have it answer what is in the folder already."""
         if self._process.stdin:
             with contextlib.suppress(BrokenPipeError):  # it died; the verdict says of what
                 self._process.stdin.write("begin\n")
@@ -61,7 +66,6 @@ class Trial:
             StorageError: an answer differs from the written prediction, or there is none.
         """
         said, complaints = self._process.communicate(timeout=TRIAL_SECONDS)
-        shutil.rmtree(self._folder / QUESTIONS)
         if self._process.returncode:
             reason = "; ".join(said.splitlines() or complaints.splitlines()[-1:])
             raise StorageError(
@@ -85,6 +89,21 @@ def in_a_fresh_process(folder: Path) -> Iterator[Trial]:
         except BaseException:
             process.kill()
             raise
+
+
+def objection_to(folder: Path) -> str:
+    """Why a published model is not to be relied on today: it answers otherwise than it did; empty where it does not.
+
+    Empty too where the run was published before what was asked was kept.
+    """
+    if not (folder / TRIAL).is_dir():
+        return ""
+    try:
+        with in_a_fresh_process(folder) as trial:
+            trial.begin()
+    except StorageError as error:
+        return error.found
+    return ""
 
 
 def _first_images(store: Store, table: Table, count: int) -> NDArray[Any]:
