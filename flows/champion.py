@@ -5,6 +5,7 @@ Not here: what a run decides (tasks/compare, tasks/promote), the place itself (t
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -70,12 +71,12 @@ def promote_by_hand(artifacts: Path, run: str, reason: str, *, as_json: bool) ->
     folder, manifest = find_run(artifacts, run)
     _require_reason(reason)
     store, place = Store(artifacts), Champions(artifacts, manifest["dataset"])
-    known = record_in(place, folder.name)
+    known, require_sound = record_in(place, folder.name), functools.cache(functools.partial(_require_sound, store))
 
     def entry(newest: Entry | None) -> Entry:
         if newest and newest.champion == folder.name:
             raise ConfigurationError(f"{folder.name} is champion already", "another run", "Nothing is to be done")
-        _require_sound(store, folder, known)
+        require_sound(folder, known)
         return place.following(
             newest, "by hand", folder.name, (reason.strip(),), taking=record_of(store, folder.name), by_hand=True
         )
@@ -94,6 +95,7 @@ def roll_back(artifacts: Path, dataset: str | None, reason: str, *, as_json: boo
     """
     place = _one_place(artifacts, dataset)
     store = Store(artifacts)
+    require_sound = functools.cache(functools.partial(_require_sound, store))  # others may enter something meanwhile
 
     def entry(newest: Entry | None) -> Entry:
         before = before_champion(place)
@@ -103,7 +105,7 @@ def roll_back(artifacts: Path, dataset: str | None, reason: str, *, as_json: boo
                 "a promotion to take back",
                 "Choose a run: stepwise champion promote RUN --reason '…'",
             )
-        _require_sound(store, artifacts / RUNS / before, record_in(place, before))
+        require_sound(artifacts / RUNS / before, record_in(place, before))
         why = (reason.strip() or "rolled back",)
         taking = record_of(store, before)
         return place.following(newest, "rolled back", newest.champion or "", why, taking=taking, by_hand=True)

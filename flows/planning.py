@@ -51,14 +51,7 @@ def foresee(
     dataset = dataset_for(configuration, data, catalogs)
     configuration = configuration.model_copy(update={"dataset": dataset.name})
     require_timesteps(configuration, dataset)
-    subject = Subject(
-        run="",
-        created=datetime.datetime.now(datetime.UTC),
-        title=dataset.title,
-        orientation=dataset.orientation,
-        wrong_labels=dataset.splits["test"].wrong_labels,
-        configuration=configuration,
-    )
+    subject = Subject.about(dataset, configuration, run="", created=datetime.datetime.now(datetime.UTC))
     foresight = Foresight()
     terms = Terms(weights_of(decided(policy, artifacts, configuration), artifacts, configuration))
     chain(foresight, artifacts, dataset, configuration, subject, terms=terms)

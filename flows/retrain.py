@@ -180,13 +180,11 @@ def _called(configuration: RunConfiguration, data: Path | str | None) -> str:
 def _subject(
     attempt: Attempt, configuration: RunConfiguration, dataset: Dataset, policy: Policy, parent: str | None
 ) -> Subject:
-    return Subject(
-        run=attempt.run,
-        created=attempt.created,
-        title=dataset.title,
-        orientation=dataset.orientation,
-        wrong_labels=dataset.splits["test"].wrong_labels,
-        configuration=configuration,
+    return Subject.about(
+        dataset,
+        configuration,
+        attempt.run,
+        attempt.created,
         parent=parent,
         started_from=policy.start_from,
         form=form_filled_in(attempt, "evaluate"),

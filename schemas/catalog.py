@@ -127,7 +127,8 @@ class SplitFiles(Frozen):
     rows: int | None = Field(default=None, gt=0)
     label_counts: tuple[int, ...] | None = Field(default=None, description="Rows of each class, in the labels' order.")
     wrong_labels: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        default=(), description="Rows, from 0, whose label people have reviewed and found wrong; for the report alone."
+        default=(),
+        description="Rows of the test split, from 0, whose label people have reviewed and found wrong; for the report.",
     )
     images: DataFile
     labels: DataFile
@@ -198,7 +199,7 @@ class Dataset(Frozen):
         known = [file.name for file in self.files() if file.known]
         if self.mode == "tracked" and known:
             raise ValueError(f"a tracked dataset's bytes may change, so it states no digest as for {', '.join(known)}")
-        if self.mode == "tracked" and any(files.wrong_labels for files in self.splits.values()):
+        if self.mode == "tracked" and self.splits["test"].wrong_labels:
             raise ValueError("a tracked dataset's bytes may change, so nobody knows the rows of wrong_labels")
         if self.mode == "pinned" and self.classes is None:
             raise ValueError("a pinned dataset states its number of classes")
@@ -206,6 +207,8 @@ class Dataset(Frozen):
     def _require_classes(self) -> None:
         if self.class_names and len(self.class_names) != self.classes:
             raise ValueError(f"{len(self.class_names)} class_names for {self.classes} classes")
+        if self.splits["train"].wrong_labels:
+            raise ValueError("wrong_labels are told of test images alone, and those of train were never used")
         for split, files in self.splits.items():
             if files.label_counts is not None and len(files.label_counts) != self.classes:
                 raise ValueError(f"{len(files.label_counts)} label_counts of {split} for {self.classes} classes")

@@ -64,7 +64,7 @@ class Shift(Frozen):
     index: float = Field(ge=0, description="Population stability index.")
     chance: float = Field(ge=0, description="What chance alone may give with so many samples.")
     level: Level
-    found: str = Field(description="What moved most, as a person would say it.")
+    found: str = Field(description="What moved most, as a person would say it; of pixels mean and deviation before.")
 
 
 class Drift(Frozen):

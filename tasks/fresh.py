@@ -1,7 +1,7 @@
 """A fresh process that loads both forms of a run's model and compares their answers with the written predictions.
 
-Run as `python -m tasks.fresh FOLDER`: imports what it needs, waits for a line on its standard input, says what
-differs and exits with 1, or exits with 0.
+Run as `python -m tasks.fresh FOLDER TOLERANCE`: imports what it needs, waits for a line on its standard input, says
+what differs by more than the tolerance and exits with 1, or exits with 0.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ import numpy as np
 
 from schemas.files import MODEL_FILE, PREDICTIONS_FILE, TRIAL
 
-# One model in two graphs, compiled differently: float32 rounding over T steps, and no more.
-TOLERANCE: Final = 1e-4
 SEQUENCES_FILE: Final = "sequences.npy"
 IMAGES_FILE: Final = "images.npy"
 
 
-def differences(folder: Path) -> list[str]:
+def differences(folder: Path, tolerance: float) -> list[str]:
     """What differs between the saved forms' answers and predictions.parquet; empty where nothing does."""
     import pyarrow.parquet as pq
     import tensorflow as tf
@@ -38,7 +36,7 @@ def differences(folder: Path) -> list[str]:
     answered = pq.read_table(folder / PREDICTIONS_FILE, columns=["probabilities"])
     written = np.array(answered.column(0).slice(0, len(images)).to_pylist(), np.float32)
     gaps = {name: float(np.abs(answer.reshape(written.shape) - written).max()) for name, answer in answers.items()}
-    return [f"{name} answers up to {gap:.2g} apart" for name, gap in gaps.items() if gap > TOLERANCE]
+    return [f"{name} answers up to {gap:.2g} apart" for name, gap in gaps.items() if not gap <= tolerance]
 
 
 def prepare() -> None:
@@ -56,7 +54,8 @@ def main() -> int:
     prepare()
     if not sys.stdin.readline():
         return 1  # whoever publishes has ended
-    found = differences(Path(sys.argv[1]))  # noqa: TID251 - this process's only argument, from its parent
+    _, folder, tolerance = sys.argv  # noqa: TID251 - given by its parent
+    found = differences(Path(folder), float(tolerance))
     sys.stdout.write("".join(f"{line}\n" for line in found))
     return 1 if found else 0
 

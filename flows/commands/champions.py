@@ -49,7 +49,8 @@ def promote(
 ) -> None:
     """Make a published run the champion by hand, whatever its verdict says; recorded as that, with the reason.
 
-    Refused with exit code 6 where the run's files, receipt or counts do not hold.
+    Refused with exit code 6 where the run's files, receipt or counts do not hold, or where its model, tried again in a
+    fresh process, answers otherwise than it did.
     """
     from flows.champion import promote_by_hand
 

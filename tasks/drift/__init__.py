@@ -165,7 +165,7 @@ def shifts_of(before: Profile, now: Profile, classes: Sequence[str], limits: Dri
     # Pixels of one image hang together: what is counted by chance are images.
     shift = shift_of("pixels", before.pixels, now.pixels, names, limits, samples=(before.rows, now.rows))
     moments = f"mean {before.mean:.4g} → {now.mean:.4g}, standard deviation {before.std:.4g} → {now.std:.4g}"
-    yield shift.model_copy(update={"found": f"{shift.found}; {moments}"})
+    yield shift.model_copy(update={"found": f"{moments}; {shift.found}"})
     if before.confidence and now.confidence:
         names = [
             f"answers that the champion is {10 * i} to {10 * (i + 1)} % sure of" for i in range(len(now.confidence))

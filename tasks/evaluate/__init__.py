@@ -224,9 +224,12 @@ class PredictionWriter:
     def __enter__(self) -> PredictionWriter:  # noqa: PYI034 - this class is final
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._write_group()
-        self._file.close()
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        try:
+            if failure is None:  # else what cannot be written now would hide why
+                self._write_group()
+        finally:
+            self._file.close()
 
     def write(self, true: NDArray[np.int32] | None, probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
         """Append answers (n, C) with their true class indices (n,); returns the rows' index (n,)."""

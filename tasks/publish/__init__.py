@@ -61,6 +61,7 @@ from tasks.trial import in_a_fresh_process
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from schemas.catalog import Dataset
     from schemas.champion import Judged
     from schemas.drift import Drifted
     from schemas.receipt import Receipt
@@ -101,6 +102,26 @@ class Subject(Frozen):
     parent: str | None = None
     started_from: str | None = None
     form: str | None = None  # address of the form of the Prefect UI that does a stage of it again
+
+    @classmethod
+    def about(
+        cls,
+        dataset: Dataset,
+        configuration: RunConfiguration,
+        run: str,
+        created: datetime.datetime,
+        **others: str | None,
+    ) -> Subject:
+        """A run of a dataset; `others` are the parent, the run that it began with, and the form."""
+        return cls(
+            run=run,
+            created=created,
+            title=dataset.title,
+            orientation=dataset.orientation,
+            wrong_labels=dataset.splits["test"].wrong_labels,
+            configuration=configuration,
+            **others,
+        )
 
 
 def key_of(
@@ -305,13 +326,15 @@ def _write_report(draft: Draft) -> None:
 
 
 def contradicted(predictions: Path, rows: tuple[int, ...]) -> dict[int, bool]:
-    """Of each of these rows, whether the model's answer is another one than the label."""
+    """Of each of these rows that was answered, whether the answer is another one than the label."""
     import pyarrow.parquet as pq
 
     if not rows:
         return {}
-    label, predicted = pq.read_table(predictions, columns=["label", "predicted"]).take(list(rows)).columns
-    return dict(zip(rows, (label.to_numpy() != predicted.to_numpy()).tolist(), strict=True))
+    answers = pq.read_table(predictions, columns=["label", "predicted"])
+    asked = [row for row in rows if row < len(answers)]  # layout frames may have dropped the last ones
+    label, predicted = answers.take(asked).columns
+    return dict(zip(asked, (label.to_numpy() != predicted.to_numpy()).tolist(), strict=True))
 
 
 def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> NDArray[np.uint8]:
@@ -343,6 +366,7 @@ def _seal(draft: Draft) -> str:
         "accuracy": outcome.evaluation.accuracy,
         "interval": outcome.evaluation.interval,
         "weights": outcome.trained.model.digest,
+        "test": outcome.tables[1].table.digest,
         "parent": subject.parent,
         "started_from": subject.started_from,
     }

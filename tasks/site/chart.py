@@ -50,6 +50,7 @@ class Chart:
         ticks: (y, share) of the scale.
         dates: (x, text) below.
         line: Path of the champion's accuracy; "" where there is none.
+        breaks: Where other test images begin: accuracies on the two sides cannot be compared.
         legend: (shape, preset).
     """
 
@@ -63,6 +64,7 @@ class Chart:
     ticks: tuple[tuple[float, str], ...]
     dates: tuple[tuple[float, str], ...]
     line: str
+    breaks: tuple[float, ...]
     legend: tuple[tuple[str, str], ...]
 
 
@@ -96,6 +98,7 @@ def chart_of(dataset: str, runs: Sequence[Run], champions: Champions) -> Chart:
         ticks=ticks,
         dates=_dates(shown, places),
         line=_line(dataset, shown, champions, scale, slot),
+        breaks=tuple(round(places[i] - slot / 2, 1) for i in _of_other_test_images(shown)),
         legend=tuple((shape, preset) for preset, shape in shapes.items()),
     )
 
@@ -104,6 +107,12 @@ def _shapes(shown: Sequence[Run]) -> dict[str, str]:
     """The mark of each preset, in the order in which they were first run; from the fifth on they share one."""
     presets = dict.fromkeys(run.preset or "" for run in shown)
     return {preset: SHAPES[min(i, len(SHAPES) - 1)] for i, preset in enumerate(presets)}
+
+
+def _of_other_test_images(shown: Sequence[Run]) -> Iterator[int]:
+    """The places of runs that answered other test images than those before; runs that do not say are passed over."""
+    known = [(i, run.test) for i, run in enumerate(shown) if run.test]
+    return (i for (_, before), (i, test) in itertools.pairwise(known) if test != before)
 
 
 def _scale(shown: Sequence[Run]) -> tuple[Callable[[float], float], tuple[tuple[float, str], ...]]:

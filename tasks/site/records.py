@@ -41,6 +41,7 @@ class Manifest(BaseModel):
     preset: str
     accuracy: Probability
     interval: Interval
+    test: str | None = None  # digest of the test images' table; runs of earlier versions do not state it
     parent: str | None = None
     started_from: str | None = None
     files: dict[str, FileSeal]
@@ -117,6 +118,7 @@ class Run:
     accuracy: float | None = None
     interval: Interval | None = None
     samples: int | None = None
+    test: str | None = None
     parent: str | None = None
     started_from: str | None = None
     spent: dict[str, Spent] = field(default_factory=dict)
@@ -217,6 +219,7 @@ def _run(folder: Path) -> Run:
         accuracy=(measured or manifest).accuracy,
         interval=(measured or manifest).interval,
         samples=measured.samples if measured else None,
+        test=manifest.test,
         parent=manifest.parent,
         started_from=manifest.started_from,
         spent=_by_stage(timings or ()),

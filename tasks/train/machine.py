@@ -8,14 +8,9 @@ from pathlib import Path
 from typing import Final
 
 GPUS: Final = "proc/driver/nvidia/gpus/*/information"
-# What TensorFlow itself reads from the environment and what changes how it computes; most people set none of them.
-FLAGS: Final = (
-    "CUDA_VISIBLE_DEVICES",
-    "NVIDIA_TF32_OVERRIDE",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_XLA_FLAGS",
-    "XLA_FLAGS",
-)
+# Of what TensorFlow reads from the environment, that which people set and which changes how it computes.
+FLAGS: Final = ("TF_NUM_INTRAOP_THREADS", "TF_XLA_FLAGS", "XLA_FLAGS")
+GPU_FLAGS: Final = ("CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "TF_CUDNN_DETERMINISTIC", "TF_DETERMINISTIC_OPS")
 
 
 def replicas_on(processors: int) -> int:
@@ -25,12 +20,14 @@ def replicas_on(processors: int) -> int:
 
 def traits(processors: int) -> dict[str, str]:
     """By name, for the key of a training on so many processors: products are shared out among as many threads."""
+    gpus = ", ".join(path.parent.name for path in sorted(Path("/").glob(GPUS)))
+    names = (*FLAGS, *GPU_FLAGS) if gpus else FLAGS
     return {
         "machine": platform.machine(),
         "processor": _vector_instructions(),
         "processors": str(processors),
-        "GPU": ", ".join(path.parent.name for path in sorted(Path("/").glob(GPUS))),
-        "flags": ", ".join(f"{name}={os.environ[name]}" for name in FLAGS if name in os.environ),  # noqa: TID251
+        "GPU": gpus,
+        "flags": ", ".join(f"{name}={os.environ[name]}" for name in names if name in os.environ),  # noqa: TID251
     }
 
 

@@ -82,9 +82,7 @@ class Workshop:
     def _go(self, do: Doing, artifacts: Path | None = None) -> None:
         dataset = dataset_of_folder(self.folder)
         now = datetime.datetime.now(datetime.UTC)
-        subject = Subject(
-            run=f"run-{now:%H%M%S%f}", created=now, title="T", orientation="upright", configuration=self.configuration
-        )
+        subject = Subject.about(dataset, self.configuration, f"run-{now:%H%M%S%f}", now)
         tasks.code.code_digests.cache_clear()
         with contextlib.suppress(Stop):
             chain(do, artifacts or self.artifacts, dataset, self.configuration, subject)

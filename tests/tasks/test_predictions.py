@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +32,8 @@ def probabilities(rows: int) -> NDArray[np.float32]:
 @given(sizes=st.lists(st.integers(0, 3_000), max_size=5))
 def test_rows_come_back_in_order_whatever_the_batches(sizes: list[int], tmp_path: Path) -> None:
     p = probabilities(sum(sizes))
-    with PredictionWriter(tmp_path / "answers.parquet", DIGITS) as writer:
+    with pytest.MonkeyPatch.context() as patch, PredictionWriter(tmp_path / "answers.parquet", DIGITS) as writer:
+        patch.setattr("tasks.evaluate.ROW_GROUP_BYTES", 1_000 * ROW_BYTES)
         for batch in np.split(p, np.cumsum(sizes)[:-1]) if sizes else []:
             writer.write(None, batch)
 
@@ -48,4 +52,29 @@ def test_row_groups_grow_with_bytes_and_not_with_batches(tmp_path: Path) -> None
             writer.write(np.zeros(batch, np.int32), p[start : start + batch])
 
     groups = pq.ParquetFile(tmp_path / "answers.parquet").metadata.num_row_groups
-    assert groups <= rows * ROW_BYTES / ROW_GROUP_BYTES + 1
+    assert rows * ROW_BYTES // ROW_GROUP_BYTES <= groups <= rows * ROW_BYTES / ROW_GROUP_BYTES + 1
+
+
+FILE_LIMIT = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from schemas.errors import StorageError
+from schemas.handles import Labels
+from tasks.evaluate import PredictionWriter
+from tasks.store import writing
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+p, path = np.random.default_rng(0).dirichlet(np.ones(10), 50_000).astype(np.float32), Path(sys.argv[1])
+try:
+    with writing(path), PredictionWriter(path, Labels(first=0, classes=10, names=())) as writer:
+        for _ in range(4):
+            writer.write(None, p)
+except StorageError as error:
+    print(error.exit_code, error)
+"""
+
+
+def test_answers_that_cannot_be_written_say_why(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FILE_LIMIT, tmp_path / "answers.parquet"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert told.stdout.startswith("5 cannot write: File too large."), told.stdout + told.stderr

@@ -268,6 +268,25 @@ def test_the_line_follows_who_was_champion(artifacts: Path) -> None:
     assert chart.line.count("M") == 1
 
 
+def test_where_other_test_images_begin_is_marked(tmp_path: Path) -> None:
+    digests = ("a" * 64, None, "a" * 64, "b" * 64, None, "b" * 64, "a" * 64)
+    for day, test in enumerate(digests):
+        run_in(tmp_path, f"run-{day}", day=day, **({"test": test} if test else {}))
+    chart = chart_of("mnist", runs_of(tmp_path), champions_of(tmp_path))
+    places = [point.x for point in chart.points]
+    between = [(places[i - 1] + places[i]) / 2 for i in (3, 6)]
+    assert chart.breaks == pytest.approx(between, abs=0.1)
+    page = page_of(tmp_path)
+    assert "from here on other test images" in page.words
+    assert page.words.count("10,000 aaaaaaaa") == 3
+
+
+def test_where_all_runs_answered_the_same_test_images_nothing_is_marked(tmp_path: Path) -> None:
+    for day in range(3):
+        run_in(tmp_path, f"run-{day}", day=day, test="a" * 64)
+    assert "other test images" not in page_of(tmp_path).words
+
+
 @given(st.lists(st.tuples(st.integers(1, 100_000), st.floats(0, 1)), min_size=1, max_size=60))
 @settings(deadline=None)
 def test_points_lie_inside_and_in_order_of_accuracy(results: list[tuple[int, float]]) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from tasks.train.machine import FLAGS, replicas_on, traits
+from tasks.train import machine
+from tasks.train.machine import FLAGS, GPU_FLAGS, replicas_on, traits
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
 def no_flags(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in FLAGS:
+    for name in (*FLAGS, *GPU_FLAGS):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -32,6 +38,19 @@ def test_flags_that_tensorflow_reads_are_told_with_their_value(name: str, monkey
 
     assert (without["flags"], once["flags"]) == ("", f"{name}=1")
     assert once != traits(2)
+
+
+@pytest.mark.parametrize("name", GPU_FLAGS)
+def test_flags_of_gpus_count_where_there_is_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "GPUS", "no such folder/*")
+    without = traits(2)
+    monkeypatch.setenv(name, "1")
+    assert traits(2) == without
+
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:01:00.0" / "information").touch()
+    monkeypatch.setattr(machine, "GPUS", f"{tmp_path.relative_to('/')}/*/information")
+    assert (traits(2)["GPU"], traits(2)["flags"]) == ("0000:01:00.0", f"{name}=1")
 
 
 def test_an_unrelated_variable_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
