@@ -33,6 +33,7 @@ name = "test-images"
 name = "test-labels"
 """
 
+REVIEWED = "[digits.splits.test]\nrows = 9\nwrong_labels = [3]\n[digits.splits.test.images]"
 ZIPPED = """\
 name = "x"
 member = "y"
@@ -140,7 +141,7 @@ def test_a_file_of_ones_own_is_added(tmp_path: Path) -> None:
         ("rows = 10", "rows = 10\nwrong_labels = [3, 10]", 9, "wrong_labels names rows that are not there"),
         ("rows = 10", "rows = 10\nwrong_labels = [-1]", 11, "greater than or equal to 0"),
         ("rows = 10", "rows = 10\nwrong_labels = [3]", 1, "wrong_labels are told of test images alone"),
-        ("[digits.splits.test.images]", "[digits.splits.test]\nrows = 9\nwrong_labels = [3]\n[digits.splits.test.images]", 1, "nobody knows the rows of"),
+        ("[digits.splits.test.images]", REVIEWED, 1, "nobody knows the rows of wrong_labels"),
         ('mode = "tracked"', 'mode = "tracked"\nclasses = 3\nclass_names = ["a"]', 1, "1 class_names for 3 classes"),
         ('name = "test-labels"', ZIPPED, 1, "x is a member of a zip, which only http and folder sources can give"),
     ],
