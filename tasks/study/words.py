@@ -109,6 +109,7 @@ def why_accuracy_changes(summary: Summary, width: int) -> dict[str, list[Sentenc
             *_tail(asked),
             _weights(asked),
             *_cut_rows(summary, width),
+            *_scans_compared(summary),
             *_knows(summary, scan),
             _times(asked),
         ],
@@ -198,6 +199,27 @@ def _cut_rows(summary: Summary, width: int) -> list[Sentence]:
             f"{here.timesteps} comes to {percent(here.accuracy)}, beside {percent(before.accuracy)} at T = "
             f"{before.timesteps} and {percent(after.accuracy)} at T = {after.timesteps}, whose steps fit the rows "
             f"(sound recipe; of {len(cut)} such T between two that fit, {worse} did worse than both).",
+            "accuracy",
+        )
+    ]
+
+
+def _scans_compared(summary: Summary) -> list[Sentence]:
+    """Whether the order in which pixels are read matters, at one T that is named beforehand; and where it does most."""
+    if len(summary.scans) == 1:
+        return []
+    t, every_t = summary.near(28), summary.timesteps
+    at = {each: [_at(summary.series(scan, "sound"), each) for scan in summary.scans] for each in every_t}
+    lows, highs = zip(*(setting.interval for setting in at[t]), strict=True)
+    matters = "matters too" if max(lows) > min(highs) else "is not seen to matter"
+    accuracies = {each: [setting.accuracy for setting in settings] for each, settings in at.items()}
+    most = max(every_t, key=lambda each: max(accuracies[each]) - min(accuracies[each]))
+    told = ", ".join(f"{percent(setting.accuracy)} by scan {setting.scan}" for setting in at[t])
+    there = ", ".join(percent(accuracy) for accuracy in accuracies[most])
+    return [
+        Sentence(
+            f"The order in which the same pixels are read {matters}: the sound recipe comes to {told} at T = {t}, and "
+            f"to {there} at T = {most}, where they are furthest apart.",
             "accuracy",
         )
     ]

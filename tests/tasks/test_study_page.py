@@ -188,6 +188,24 @@ def test_where_they_do_no_worse_the_page_does_not_claim_it() -> None:
     assert "of 4 such T between two that fit, 0 did worse than both" in sentence
 
 
+@pytest.mark.parametrize(("lost", "said"), [(0.2, "matters too"), (0.0, "is not seen to matter")])
+def test_scans_are_compared_at_one_t_and_where_they_differ_most(lost: float, said: str) -> None:
+    def accuracy(point: Point) -> float:
+        worse = 0.5 if point.timesteps == 392 else lost
+        return 0.9 - 0.01 * point.seed - (worse if point.scan == "columns" else 0)
+
+    [text] = [s.text for s in reasons(summary_of(contents_of(accuracy).results)) if s.text.startswith("The order")]
+    assert text.startswith(f"The order in which the same pixels are read {said}: the sound recipe comes to 89.0")
+    columns = f"{100 * (0.89 - lost):.1f}\u202f% by scan columns"
+    assert f"{columns}, 89.0\u202f% by scan permuted at T = 28" in text
+    assert text.endswith("and to 89.0\u202f%, 39.0\u202f%, 89.0\u202f% at T = 392, where they are furthest apart.")
+
+
+def test_of_one_scan_nothing_is_said_of_others() -> None:
+    results = contents_of(scans=("columns",)).results
+    assert not [s for s in reasons(summary_of(results)) if s.text.startswith("The order")]
+
+
 def test_intervals_are_students_over_seeds_and_wilsons_of_one() -> None:
     setting = summary_of(contents_of(scans=("rows",)).results).series("rows", "sound")[0]
     values = [result.accuracy for result in setting.results]
