@@ -103,7 +103,12 @@ def why_accuracy_changes(summary: Summary, width: int) -> dict[str, list[Sentenc
     scan = summary.scans[0]
     asked, sound = summary.series(scan, "question"), summary.series(scan, "sound")
     return {
-        "The answer": [_in_short(asked, sound), _course("question", scan, asked), _course("sound", scan, sound)],
+        "The answer": [
+            _in_short(asked, sound),
+            *_between_the_shapes_asked_for(asked, sound, summary.near(ASKED_T)),
+            _course("question", scan, asked),
+            _course("sound", scan, sound),
+        ],
         "What more steps change": [
             *_gradients(asked, sound),
             *_tail(asked),
@@ -149,6 +154,18 @@ def _in_short(asked: tuple[Setting, ...], sound: tuple[Setting, ...]) -> Sentenc
     else:
         text = "Under neither recipe is it seen to fall by more than chance."
     return Sentence(text, "accuracy")
+
+
+def _between_the_shapes_asked_for(asked: tuple[Setting, ...], sound: tuple[Setting, ...], t: int) -> list[Sentence]:
+    """What the question saw: from its first shape to its second."""
+    first = asked[0].timesteps
+    if first == t:
+        return []
+    courses = [
+        f"from {percent(series[0].accuracy)} to {percent(_at(series, t).accuracy)} under the {recipe}"
+        for recipe, series in (("question's recipe", asked), ("sound one", sound))
+    ]
+    return [Sentence(f"From T = {first} to T = {t} it goes {' and '.join(courses)}.", "accuracy")]
 
 
 def _course(recipe: RecipeName, scan: Scan, series: tuple[Setting, ...]) -> Sentence:

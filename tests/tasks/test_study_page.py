@@ -97,8 +97,8 @@ def test_grouping_that_leaves_images_over_says_so_in_the_ledgers_words() -> None
 )
 def test_the_words_say_what_was_measured(accuracy: object, said: str) -> None:
     summary = summary_of(contents_of(accuracy).results)  # type: ignore[arg-type]
-    _, *courses = why_accuracy_changes(summary, 28)["The answer"]
-    assert [said in sentence.text for sentence in courses] == [True, True]
+    *_, asked, sound = why_accuracy_changes(summary, 28)["The answer"]
+    assert [said in sentence.text for sentence in (asked, sound)] == [True, True]
 
 
 def told_of(results: Iterable[PointResult], about: str) -> str:
@@ -199,6 +199,14 @@ def test_scans_are_compared_at_one_t_and_where_they_differ_most(lost: float, sai
     columns = f"{100 * (0.89 - lost):.1f}\u202f% by scan columns"
     assert f"{columns}, 89.0\u202f% by scan permuted at T = 28" in text
     assert text.endswith("and to 89.0\u202f%, 39.0\u202f%, 89.0\u202f% at T = 392, where they are furthest apart.")
+
+
+def test_the_shapes_that_were_asked_about_have_a_sentence_of_their_own() -> None:
+    texts = [sentence.text for sentence in reasons(summary_of(contents_of(scans=("rows",)).results))]
+    under = "from 89.0~% to 61.0~% under the question's recipe and from 89.0~% to 73.0~% under the sound one."
+    assert f"From T = 1 to T = 16 it goes {under}".replace("~", "\u202f") in texts
+    one = [sentence.text for sentence in reasons(summary_of(contents_of(scans=("rows",), timesteps=(16,)).results))]
+    assert not [text for text in one if text.startswith("From T")]
 
 
 def test_of_one_scan_nothing_is_said_of_others() -> None:
