@@ -24,6 +24,7 @@ from tasks.store import Store
 from tasks.trial import objection_to
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from schemas.champion import Champion, Entry
@@ -71,7 +72,7 @@ def promote_by_hand(artifacts: Path, run: str, reason: str, *, as_json: bool) ->
     folder, manifest = find_run(artifacts, run)
     _require_reason(reason)
     store, place = Store(artifacts), Champions(artifacts, manifest["dataset"])
-    known, require_sound = record_in(place, folder.name), functools.cache(functools.partial(_require_sound, store))
+    known, require_sound = record_in(place, folder.name), _looking_once(store)
 
     def entry(newest: Entry | None) -> Entry:
         if newest and newest.champion == folder.name:
@@ -95,7 +96,7 @@ def roll_back(artifacts: Path, dataset: str | None, reason: str, *, as_json: boo
     """
     place = _one_place(artifacts, dataset)
     store = Store(artifacts)
-    require_sound = functools.cache(functools.partial(_require_sound, store))  # others may enter something meanwhile
+    require_sound = _looking_once(store)
 
     def entry(newest: Entry | None) -> Entry:
         before = before_champion(place)
@@ -177,6 +178,11 @@ def _require_reason(reason: str) -> None:
         raise ConfigurationError(
             "no reason is given", "why this run shall be champion, for the history", "Say it: --reason '…'"
         )
+
+
+def _looking_once(store: Store) -> Callable[[Path, Champion | None], None]:
+    """`_require_sound` that looks at each run once: where somebody else enters first, the entry is made anew."""
+    return functools.cache(functools.partial(_require_sound, store))
 
 
 def _require_sound(store: Store, folder: Path, known: Champion | None) -> None:

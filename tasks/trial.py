@@ -81,8 +81,10 @@ class Trial:
             said, complaints = self._process.communicate(timeout=TRIAL_SECONDS)
         except subprocess.TimeoutExpired:
             return f"no answer within {TRIAL_SECONDS} s"
-        code = self._process.returncode
-        return "; ".join(said.splitlines() or complaints.splitlines()[-1:] or [f"exit code {code}"]) if code else ""
+        if not self._process.returncode:
+            return ""
+        last_words = complaints.splitlines()[-1:] or [f"exit code {self._process.returncode}"]
+        return "; ".join(said.splitlines() or last_words)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tasks.study.summary import Setting, Summary
 
 ASKED_T: Final = 16  # the question's
+TOLD_T: Final = 28  # where one T stands for all: long enough, and still learned well
 _SUPERSCRIPTS: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 FIGURES: Final = {
     "steps": "What a step sees",
@@ -225,7 +226,7 @@ def _scans_compared(summary: Summary) -> list[Sentence]:
     """Whether the order in which pixels are read matters, at one T that is named beforehand; and where it does most."""
     if len(summary.scans) == 1:
         return []
-    t, every_t = summary.near(28), summary.timesteps
+    t, every_t = summary.near(TOLD_T), summary.timesteps
     at = {each: [_at(summary.series(scan, "sound"), each) for scan in summary.scans] for each in every_t}
     lows, highs = zip(*(setting.interval for setting in at[t]), strict=True)
     matters = "matters too" if max(lows) > min(highs) else "is not seen to matter"
@@ -318,7 +319,7 @@ def _tail(series: tuple[Setting, ...]) -> list[Sentence]:
 
 def _knows(summary: Summary, scan: Scan) -> list[Sentence]:
     found = []
-    t = summary.near(28)
+    t = summary.near(TOLD_T)
     for recipe in ("question", "sound"):
         after = _at(summary.series(scan, recipe), t).accuracy_after
         k = next(k for k, share in enumerate(after, 1) if share >= 0.9 * after[-1])
