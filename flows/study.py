@@ -121,8 +121,12 @@ study_timesteps.fn.__annotations__ = get_type_hints(study_timesteps.fn)
 def prepared(artifacts: Path, dataset: Dataset, scans: Sequence[Scan]) -> tuple[Table, dict[Scan, Sequences]]:
     """The training split, validated, and its sealed sequences in each scan: one array of pixels a scan, for every T."""
     (train, _), receipt = checked(_done, artifacts, dataset)
-    # T = 1 divides any number of pixels, and the bytes are those of every other T.
-    return train, {scan: reshape(artifacts, train, receipt, Reshape(timesteps=1, scan=scan)) for scan in scans}
+    sequences = {}
+    for scan in scans:
+        log.info("study: the images in the order of scan %s", scan)
+        # T = 1 divides any number of pixels, and the bytes are those of every other T.
+        sequences[scan] = reshape(artifacts, train, receipt, Reshape(timesteps=1, scan=scan))
+    return train, sequences
 
 
 def _done(task: Task[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - a future or a result

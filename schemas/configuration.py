@@ -80,9 +80,10 @@ class Network(Frozen):
     dropout_input: Share = Field(default=0.0, description="Dropout of single input values, after scaling.")
     dropout_between: Share = Field(default=0.0, description="Dropout between LSTM layers.")
     dropout_head: Share = Field(default=0.3, description="Dropout before the dense layer.")
-    pooling: Literal["last", "mean"] = Field(
+    pooling: Literal["last", "mean", "none"] = Field(
         default="last",
-        description="What the dense layer sees under layout pixels: the last step, or the mean over the steps.",
+        description="What the dense layer sees under layout pixels: the last step, the mean over the steps, or every "
+        "step beside the others, with weights for each.",
     )
     memory: Literal["short", "chrono"] = Field(
         default="short",
@@ -130,6 +131,9 @@ class Training(Frozen):
     )
     label_smoothing: Share = Field(default=0.05, description="Share of each target that is spread over all classes.")
     weight_decay: Finite = Field(default=0.01, ge=0, description="Decoupled weight decay; adamw only.")
+    weight_dropout: Share = Field(
+        default=0.0, description="Share of the LSTM's recurrent weights that each batch is read without (DropConnect)."
+    )
     clip_norm: Finite = Field(default=1.0, ge=0, description="Bound on the global norm of the gradient; 0 for none.")
     scaling: Literal["none", "unit", "standard"] = Field(
         default="standard",

@@ -94,12 +94,14 @@ def build(
         layers.append(keras.layers.Dropout(network.dropout_input))
     for depth, layer in enumerate(network.layers):
         last = depth == len(network.layers) - 1
-        lstm: Any = keras.layers.LSTM(layer.units, return_sequences=every_step or not last or network.pooling == "mean")
+        lstm: Any = keras.layers.LSTM(layer.units, return_sequences=every_step or not last or network.pooling != "last")
         layers.append(keras.layers.Bidirectional(lstm) if layer.bidirectional else lstm)
         if not last and network.dropout_between:
             layers.append(keras.layers.Dropout(network.dropout_between))
     if network.pooling == "mean" and not every_step:
         layers.append(keras.layers.GlobalAveragePooling1D())
+    if network.pooling == "none" and not every_step:
+        layers.append(keras.layers.Flatten())
     if network.dropout_head:
         layers.append(keras.layers.Dropout(network.dropout_head))
     layers.append(keras.layers.Dense(classes, activation="softmax"))
@@ -201,6 +203,30 @@ def noise_shapes(model: keras.Model, batch: int) -> list[tuple[int, ...]]:
     import keras
 
     return [(batch, *layer.output.shape[1:]) for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+
+
+def recurrent_shapes(model: keras.Model) -> list[tuple[int, int]]:
+    """The shape (h, 4h) of U of each LSTM cell, in their order; a layer that reads in both directions has two."""
+    return [tuple(cell.recurrent_kernel.shape) for cell in _cells(model)]
+
+
+def recurrent_dropped(model: keras.Model, rate: float, noise: Sequence[tf.Tensor]) -> keras.StatelessScope:
+    """A scope in which each U is 0 where the noise is below the rate, and what is left of it so much larger.
+
+    DropConnect (Wan et al., ICML 2013), on the recurrent weights alone (Merity et al., ICLR 2018): all steps of a batch
+    are read with the same weights.
+
+    Args:
+        model: Whose LSTM layers' variables are others in the scope, for what is computed by Keras and by `forward`.
+        rate: Share of the weights that are dropped.
+        noise: Uniform over [0, 1), of the shapes that `recurrent_shapes` tells; empty: nothing is dropped.
+    """
+    import keras
+    import tensorflow as tf
+
+    kernels = [cell.recurrent_kernel for cell in _cells(model)] if noise else []
+    left = [tf.where(each < rate, 0.0, u.value / (1 - rate)) for u, each in zip(kernels, noise, strict=True)]
+    return keras.StatelessScope(list(zip(kernels, left, strict=True)))
 
 
 def _recurrent(layer: keras.layers.LSTM | keras.layers.Bidirectional, x: tf.Tensor) -> tf.Tensor:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from tasks.network import forward, noise_shapes, on_gpu
+from tasks.network import forward, noise_shapes, on_gpu, recurrent_dropped, recurrent_shapes
 from tasks.stage import log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import keras
     import tensorflow as tf
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from schemas.configuration import Training
     from tasks.train.augmentation import Augmenter
 
+    Noise = tuple[list[tf.Tensor], list[tf.Tensor]]
+
 FIRST_SEGMENT_STEPS = 1  # to compile, and once more to see how long one takes
 SEGMENT_SECONDS = 1.0
 ALIGNMENT: Final = 64  # bytes; TensorFlow's own, EIGEN_MAX_ALIGN_BYTES
 AUGMENTER_PLACE: Final = 999  # among the seeds of a replica, beyond its dropout layers
+WEIGHTS_PLACE: Final = 500  # of the first U whose weights are dropped
 
 
 @dataclass(frozen=True)
@@ -222,15 +225,14 @@ class Learner:
         shape = self.augmenter.draws_shape(self.part, *self._x.shape[1:])
         return tf.random.stateless_uniform(shape, seed + tf.constant([0, AUGMENTER_PLACE], tf.int64))
 
-    def _noise(self, seed: tf.Tensor) -> list[tf.Tensor]:
-        """What each dropout layer takes; drawn outside the compiled program, whose own generator is far slower."""
-        import tensorflow as tf
+    def _noise(self, seed: tf.Tensor) -> Noise:
+        """What is dropped for one part of a batch; drawn outside the compiled program, whose generator is far slower.
 
-        shapes = noise_shapes(self.model, self.part)
-        return [
-            tf.random.stateless_uniform(shape, seed + tf.constant([0, place], tf.int64))
-            for place, shape in enumerate(shapes)
-        ]
+        Returns:
+            What each dropout layer takes, and what each U takes where weights are dropped.
+        """
+        weights = recurrent_shapes(self.model) if self.training.weight_dropout else []
+        return uniform(noise_shapes(self.model, self.part), seed), uniform(weights, seed, WEIGHTS_PLACE)
 
     def _replica_gradient(
         self,
@@ -240,7 +242,7 @@ class Learner:
         t: tf.Tensor,
         replica: tf.Tensor,
         moves: tf.Tensor | None,
-        noise: list[tf.Tensor],
+        noise: Noise,
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Sums of loss, hits and labels over one part of batch t, and the gradient of the summed loss."""
         import tensorflow as tf
@@ -254,7 +256,8 @@ class Learner:
         if self.augmenter is not None:
             sequences = self.augmenter.moved(sequences, moves)
         with tf.GradientTape() as tape:
-            logits = forward(self.model, sequences, noise, by_keras=self.on_gpu)
+            with recurrent_dropped(self.model, self.training.weight_dropout, noise[1]):
+                logits = forward(self.model, sequences, noise[0], by_keras=self.on_gpu)
             loss = tf.reduce_sum(weight * loss_of(self.training, logits, true, self.classes))
         gradient = tape.gradient(loss, variables)
         hits = tf.cast(tf.argmax(logits, -1, output_type=tf.int32) == true, tf.float32)
@@ -271,6 +274,16 @@ class Learner:
             mean, _ = tf.clip_by_global_norm(mean, self.training.clip_norm)
         self._optimizer.apply(mean, self.model.trainable_variables)
         return sums + tf.cast(total, tf.float64)
+
+
+def uniform(shapes: Sequence[tuple[int, ...]], seed: tf.Tensor, first_place: int = 0) -> list[tf.Tensor]:
+    """Draws over [0, 1) of these shapes, each by its place among all that one part of a batch takes."""
+    import tensorflow as tf
+
+    return [
+        tf.random.stateless_uniform(shape, seed + tf.constant([0, place], tf.int64))
+        for place, shape in enumerate(shapes, first_place)
+    ]
 
 
 class _Lent:

@@ -15,7 +15,7 @@ import pytest
 from schemas.configuration import EarlyStopping, LstmLayer, Network, Reshape, Training
 from schemas.errors import ConfigurationError
 from tasks.lstm import AT_ONCE
-from tasks.network import Answerer, Moments, build, forward, load, noise_shapes, weights_digest
+from tasks.network import Answerer, Moments, build, forward, load, noise_shapes, recurrent_shapes, weights_digest
 from tasks.train import held_out
 from tasks.train.engine import Examples, fit
 from tasks.train.learner import ALIGNMENT, Learner, in_place
@@ -43,6 +43,10 @@ ARRANGEMENTS = {
     "bidirectional": (Network(layers=(LstmLayer(units=7, bidirectional=True),), dropout_head=0.0), Reshape()),
     "bidirectional, mean": (
         Network(layers=(LstmLayer(units=5, bidirectional=True), LstmLayer(units=4)), dropout_head=0.0, pooling="mean"),
+        Reshape(),
+    ),
+    "bidirectional, every step": (
+        Network(layers=(LstmLayer(units=5, bidirectional=True),), dropout_head=0.0, pooling="none"),
         Reshape(),
     ),
     "frames": (ONE_LAYER, Reshape(layout="frames")),
@@ -308,6 +312,40 @@ def test_dropout_drops_only_while_learning(place: str, width: tuple[int, ...]) -
     assert not np.array_equal(one, other)
     assert not np.array_equal(one, still)
     np.testing.assert_array_equal(still, forward(model, x).numpy())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by_keras", [False, True])
+def test_dropped_recurrent_weights_take_no_part_in_a_step(by_keras: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against Keras with weights in which the dropped are 0: its gradient, and none for what was dropped."""
+    import tensorflow as tf
+
+    monkeypatch.setattr("tasks.train.learner.on_gpu", lambda: by_keras)
+    rate, training = 0.4, PLAIN.model_copy(update={"optimizer": "sgd", "learning_rate": 1.0})
+    dropping = training.model_copy(update={"weight_dropout": rate})
+    net = ARRANGEMENTS["bidirectional, mean"][0]
+    ours, theirs, data = network(net, training=training), network(net, training=training), examples()
+    learner = Learner(ours, data, dropping, 1)
+    _, noise = learner._noise(learner._seed(tf.constant(1), tf.constant(0), 0))
+    assert recurrent_shapes(ours) == [tuple(each.shape) for each in noise] == [(5, 20), (5, 20), (4, 16)]
+    kept = [(each.numpy() >= rate) / (1 - rate) for each in noise]
+    assert 0.5 < np.mean([each > 0 for each in kept[0]]) < 0.7
+    recurrent = [i for i, weight in enumerate(theirs.weights) if weight.path.endswith("recurrent_kernel")]
+    before = ours.get_weights()
+    for i, factor in zip(recurrent, kept, strict=True):
+        theirs.weights[i].assign(before[i] * factor)
+    dropped = theirs.get_weights()
+    keras_steps(theirs, data, training)
+    moves = [after - start for after, start in zip(theirs.get_weights(), dropped, strict=True)]
+    for i, factor in zip(recurrent, kept, strict=True):
+        moves[i] *= factor
+    [*_] = learner.epoch(1, 0, (0.0, 0.0, 0.0))
+    for after, start, move in zip(ours.get_weights(), before, moves, strict=True):
+        np.testing.assert_allclose(after - start, move, rtol=0, atol=1e-5 * np.abs(move).max() + 2.4e-7)
+    plain = network(net, training=training)
+    assert weights_digest(plain) != weights_digest(ours)
+    trained(plain, data, training, 1)
+    assert weights_digest(plain) != weights_digest(ours), "without it another step is taken"
 
 
 @pytest.mark.slow

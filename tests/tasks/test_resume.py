@@ -63,7 +63,7 @@ def recipe(**values: Any) -> Training:  # noqa: ANN401
 CASES = {
     "adamw, one cycle, dropout": Case(
         Network(layers=(LstmLayer(units=6), LstmLayer(units=5)), dropout_between=0.3, dropout_head=0.2),
-        recipe(optimizer="adamw", schedule="one-cycle", label_smoothing=0.1),
+        recipe(optimizer="adamw", schedule="one-cycle", label_smoothing=0.1, weight_dropout=0.3),
     ),
     "adam, early stopping, both directions": Case(
         Network(layers=(LstmLayer(units=5, bidirectional=True),), pooling="mean"),
