@@ -15,6 +15,7 @@ from prefect.settings import get_current_settings
 from schemas.errors import ConfigurationError
 from schemas.files import MANIFEST_FILE, RUNS
 from schemas.plan import differences
+from schemas.presets import validated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,4 +68,6 @@ def form_filled_in(attempt: Attempt, stage: Stage | None, *, only: bool = False)
 
 
 def _compared(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: parameters[name] for name in COMPARED}
+    """What has to be the same; of a record of an earlier version, what is set today where it says nothing."""
+    configuration = validated(parameters["configuration"]).model_dump(mode="json")
+    return {**{name: parameters[name] for name in COMPARED}, "configuration": configuration}

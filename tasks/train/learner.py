@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from schemas.configuration import Training
     from tasks.train.augmentation import Augmenter
 
-    Noise = tuple[list[tf.Tensor], list[tf.Tensor]]
-
 FIRST_SEGMENT_STEPS = 1  # to compile, and once more to see how long one takes
 SEGMENT_SECONDS = 1.0
 ALIGNMENT: Final = 64  # bytes; TensorFlow's own, EIGEN_MAX_ALIGN_BYTES
@@ -201,8 +199,9 @@ class Learner:
         def step(t: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             seeds = [self._seed(number, t, k) for k in range(self.replicas)]
             order = (rows, weights)  # whole: what a small program takes out of them costs less than an operation here
+            data, dropped = (self._x, self._y), self._noise_of_weights(seeds[0])
             parts = [
-                self._gradient(self._x, self._y, order, t, tf.constant(k), self._moves(seed), self._noise(seed))
+                self._gradient(data, order, t, tf.constant(k), self._moves(seed), self._noise(seed), dropped)
                 for k, seed in enumerate(seeds)
             ]
             return t + 1, self._update([part[1] for part in parts], [part[0] for part in parts], sums)
@@ -225,28 +224,28 @@ class Learner:
         shape = self.augmenter.draws_shape(self.part, *self._x.shape[1:])
         return tf.random.stateless_uniform(shape, seed + tf.constant([0, AUGMENTER_PLACE], tf.int64))
 
-    def _noise(self, seed: tf.Tensor) -> Noise:
-        """What is dropped for one part of a batch; drawn outside the compiled program, whose generator is far slower.
+    def _noise(self, seed: tf.Tensor) -> list[tf.Tensor]:
+        """What each dropout layer takes; drawn outside the compiled program, whose own generator is far slower."""
+        return uniform(noise_shapes(self.model, self.part), seed)
 
-        Returns:
-            What each dropout layer takes, and what each U takes where weights are dropped.
-        """
-        weights = recurrent_shapes(self.model) if self.training.weight_dropout else []
-        return uniform(noise_shapes(self.model, self.part), seed), uniform(weights, seed, WEIGHTS_PLACE)
+    def _noise_of_weights(self, seed: tf.Tensor) -> list[tf.Tensor]:
+        """What each U takes where weights are dropped: once a batch, so that its parts learn in one network."""
+        return uniform(recurrent_shapes(self.model) if self.training.weight_dropout else [], seed, WEIGHTS_PLACE)
 
     def _replica_gradient(
         self,
-        x: tf.Tensor,
-        y: tf.Tensor,
+        data: tuple[tf.Tensor, tf.Tensor],
         order: tuple[tf.Tensor, tf.Tensor],
         t: tf.Tensor,
         replica: tf.Tensor,
         moves: tf.Tensor | None,
-        noise: Noise,
+        noise: list[tf.Tensor],
+        dropped: list[tf.Tensor],
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Sums of loss, hits and labels over one part of batch t, and the gradient of the summed loss."""
         import tensorflow as tf
 
+        x, y = data
         # gather: of a slice XLA wants to know the place, and compiles for each
         rows, weights = (tf.gather(tf.gather(each, t), replica) for each in order)
         variables = [variable.value for variable in self.model.trainable_variables]
@@ -256,8 +255,8 @@ class Learner:
         if self.augmenter is not None:
             sequences = self.augmenter.moved(sequences, moves)
         with tf.GradientTape() as tape:
-            with recurrent_dropped(self.model, self.training.weight_dropout, noise[1]):
-                logits = forward(self.model, sequences, noise[0], by_keras=self.on_gpu)
+            with recurrent_dropped(self.model, self.training.weight_dropout, dropped):
+                logits = forward(self.model, sequences, noise, by_keras=self.on_gpu)
             loss = tf.reduce_sum(weight * loss_of(self.training, logits, true, self.classes))
         gradient = tape.gradient(loss, variables)
         hits = tf.cast(tf.argmax(logits, -1, output_type=tf.int32) == true, tf.float32)

@@ -45,6 +45,16 @@ def test_a_rerun_revises_what_the_run_published_or_what_stood(tmp_path: Path, pu
         assert revised(Attempts(tmp_path), tmp_path, name, parameters()) == published
 
 
+def test_a_record_of_before_a_setting_came_to_be_is_the_same_run(tmp_path: Path) -> None:
+    attempt = kept(tmp_path, RUN)
+    del attempt.parameters["configuration"]["training"]["weight_dropout"]
+    Attempts(tmp_path).keep(attempt)
+    assert revised(Attempts(tmp_path), tmp_path, RUN, parameters()) == RUN
+    with pytest.raises(ConfigurationError, match="no rerun") as caught:
+        revised(Attempts(tmp_path), tmp_path, RUN, parameters(epochs=2))
+    assert caught.value.found.endswith(": configuration.training.epochs 1 → 2")
+
+
 def test_a_published_run_whose_record_is_gone_is_revised(tmp_path: Path) -> None:
     (tmp_path / "runs" / RUN).mkdir(parents=True)
     (tmp_path / "runs" / RUN / "manifest.json").write_text("{}")

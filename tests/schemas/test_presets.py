@@ -70,6 +70,7 @@ def test_the_question_to_the_letter(name: str, steps: int, features: int) -> Non
     assert (training.loss, training.label_smoothing) == ("mean-squared-error", 0)
     assert (training.batch_size, training.epochs, training.scaling) == (50, 15, "none")
     assert (training.clip_norm, training.weight_decay, training.validation_share) == (0, 0, 0)
+    assert (training.weight_dropout, training.augmentation) == (0, None)
     assert training.early_stopping is None
 
 

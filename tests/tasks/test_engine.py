@@ -297,11 +297,15 @@ def test_one_cycle_rises_to_its_peak_and_falls_to_almost_nothing(share: float, h
     assert rates[-1] == pytest.approx(training.learning_rate / 10_000, rel=0.01)
 
 
-@pytest.mark.parametrize(("place", "width"), [("dropout_head", (64,)), ("dropout_input", (T, F))])
-def test_dropout_drops_only_while_learning(place: str, width: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("place", "pooling", "width"),
+    [("dropout_head", "last", (64,)), ("dropout_head", "none", (T * 64,)), ("dropout_input", "last", (T, F))],
+)
+def test_dropout_drops_only_while_learning(place: str, pooling: str, width: tuple[int, ...]) -> None:
     import tensorflow as tf
 
-    model = network(Network(layers=(LstmLayer(units=64),), **{"dropout_head": 0.0, place: 0.5}))
+    net = {"layers": [{"units": 64}], "pooling": pooling, "dropout_head": 0.0, place: 0.5}
+    model = network(Network.model_validate(net))
     x = examples().x
     [shape] = noise_shapes(model, N)
     assert shape == (N, *width)
@@ -325,8 +329,8 @@ def test_dropped_recurrent_weights_take_no_part_in_a_step(by_keras: bool, monkey
     dropping = training.model_copy(update={"weight_dropout": rate})
     net = ARRANGEMENTS["bidirectional, mean"][0]
     ours, theirs, data = network(net, training=training), network(net, training=training), examples()
-    learner = Learner(ours, data, dropping, 1)
-    _, noise = learner._noise(learner._seed(tf.constant(1), tf.constant(0), 0))
+    learner = Learner(ours, data, dropping, replicas=2)
+    noise = learner._noise_of_weights(learner._seed(tf.constant(1), tf.constant(0), 0))
     assert recurrent_shapes(ours) == [tuple(each.shape) for each in noise] == [(5, 20), (5, 20), (4, 16)]
     kept = [(each.numpy() >= rate) / (1 - rate) for each in noise]
     assert 0.5 < np.mean([each > 0 for each in kept[0]]) < 0.7
