@@ -254,7 +254,13 @@ def contents_of(
             "evaluate": 6.2,
         },
         "reused": frozenset({"download train images", "parse train"}),
-        "environment": {"python": "3.11.2", "tensorflow": "2.21.0", "keras": "3.15.1", "numpy": "2.4.6"},
+        "environment": {
+            "stepwise": "9.8.7",
+            "python": "3.11.2",
+            "tensorflow": "2.21.0",
+            "keras": "3.15.1",
+            "numpy": "2.4.6",
+        },
         "files": {"model.keras": DIGEST, "metrics.json": DIGEST, "predictions.parquet": DIGEST},
     }
     return ReportContents(**{**fields, **changes})

@@ -254,6 +254,7 @@ def test_provenance_is_complete(contents: ReportContents, page: Page) -> None:
     assert "training.learning_rate" in page.words
     assert f"stepwise predict IMAGES -o predictions.parquet --run {contents.run}" in page.words
     assert f"stepwise rerun {contents.run}" in page.words
+    assert "The same on another machine, with stepwise 9.8.7" in page.words
 
 
 def test_a_ledger_that_does_not_close_is_not_reported(contents: ReportContents) -> None:
