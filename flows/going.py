@@ -17,6 +17,7 @@ from flows.attempts import Attempt, Attempts, Problem
 from flows.dossier import Journal, as_error, dossier
 from flows.drifted import drift_card, drift_in_short
 from flows.events import tell
+from flows.index import index_renewed
 from flows.plan import plan_card, plan_in_short
 from flows.revision import form_filled_in
 from flows.start import decided
@@ -58,6 +59,7 @@ class Going:
         self, attempt: Attempt, journal: Journal, attempts: Attempts, demands: Callable[[str], str | None]
     ) -> None:
         self.attempt, self._journal, self._attempts = attempt, journal, attempts
+        self._artifacts = Path(attempt.parameters["artifacts"])
         self.demands = demands
         self.timings = Timings(journal)
         self._futures: list[tuple[Stage, PrefectFuture[Any]]] = []
@@ -88,7 +90,7 @@ class Going:
 
     def _drifted(self, drifted: Drifted) -> None:
         """Show how the training data compare with the champion's."""
-        path = Store(Path(self.attempt.parameters["artifacts"])).open(drifted.drift, DRIFT_FILE)
+        path = Store(self._artifacts).open(drifted.drift, DRIFT_FILE)
         self._drift_shown(Drift.model_validate_json(path.read_bytes()))
 
     def _drift_shown(self, drift: Drift) -> None:
@@ -127,6 +129,7 @@ class Going:
         except BaseException as stop:
             problem = Problem(step=next(iter(self._journal.under_way), None), found=f"stopped ({type(stop).__name__})")
             self._end(outcome="stopped", problem=problem)
+            index_renewed(self._artifacts)
             raise
 
     def _failed(self, error: Exception) -> None:
@@ -138,6 +141,7 @@ class Going:
         problem = Problem(step=where, found=told.found, expected=told.expected, remedy=told.remedy, file=told.file)
         with contextlib.suppress(StorageError):  # a disk that is full; then this is what to tell
             self._end(outcome="failed", problem=problem)
+            index_renewed(self._artifacts)
         get_run_logger().error("%s: %s", where or "before the first step", told)
         if isinstance(error, DriftedError):
             self._drift_shown(error.drift)
@@ -180,7 +184,7 @@ class Going:
         link = f"\n\n[Open the form, filled in to evaluate it again]({again})" if again else ""
         create_markdown_artifact(key="summary", markdown=f"{told}\n\n`{run}` stands.{link}", description=told)
         log.info(told)
-        re_verified(Store(Path(self.attempt.parameters["artifacts"])), dataset, run)
+        re_verified(Store(self._artifacts), dataset, run)
         tell("stepwise.run.skipped", self.attempt, {"stands": run})
         self._end(outcome="skipped", published=run)
 

@@ -87,9 +87,9 @@ def list_attempts(artifacts: Path, *, as_json: bool) -> None:
 
 def write_page(artifacts: Path, *, as_json: bool) -> None:
     """Make the page of all runs anew and print where it is."""
-    from tasks.site import write_index
+    from flows.index import index_made
 
-    page = write_index(artifacts)
+    page = index_made(artifacts)
     if as_json:
         print_json({"index": str(page)})
         return

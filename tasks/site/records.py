@@ -138,6 +138,27 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """One run that was begun and published nothing.
+
+    Attributes:
+        run: Its name.
+        created: When it began.
+        outcome: "failed", "stopped" or "died".
+        step: Where; None: before the first step, or nobody knows.
+        found: What was found there.
+        remedy: What helps; may be empty.
+    """
+
+    run: str
+    created: datetime.datetime
+    outcome: str
+    step: str | None = None
+    found: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
 class Study:
     """One published study as the index shows it; what could not be read is None, and `problems` says why."""
 

@@ -292,6 +292,10 @@ def test_the_advice_that_broke_is_stopped_before_training_on_real_mnist(tmp_path
     assert "Traceback" not in answer.stderr
     assert not (tmp_path / "a" / "runs").exists()
     assert not (tmp_path / "a" / "store" / "keys" / "train").exists()
+    page = (tmp_path / "a" / "index.html").read_text(encoding="utf-8")
+    assert "No run was published here yet" in page
+    assert "reshape train" in page
+    assert "3,750 (sequences) against 60,000 (targets), a ratio of 16" in page
 
 
 @pytest.mark.slow

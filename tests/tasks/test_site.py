@@ -18,12 +18,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from page_support import Page
-from site_contents import decided, history_in, run_in, seal
+from site_contents import BEGAN, decided, history_in, run_in, seal
 
 from tasks.proportions import wilson
 from tasks.site import write_index
 from tasks.site.chart import BOTTOM, HEIGHT, TOP, chart_of
-from tasks.site.records import Champions, Run, champions_of, runs_of
+from tasks.site.records import Champions, Failure, Run, champions_of, runs_of
 from tasks.store import Store
 
 HOSTILE = "<script>alert('x')</script>\" onload='y' &amp; \u202eabc"
@@ -83,6 +83,38 @@ def test_studies_are_listed_the_newest_first_with_what_is_wrong_with_them(tmp_pa
     assert "study.html is missing" in page.words
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a" and "studies/" in attributes["href"]]
     assert links == ["studies/20260101-000000-mnist-timesteps-aaaa/study.html"]
+
+
+def test_runs_that_ended_without_a_model_are_told_the_newest_first(tmp_path: Path) -> None:
+    run_in(tmp_path, "published", day=1.0)
+    hours = [BEGAN + datetime.timedelta(hours=hour) for hour in range(48, 0, -1)]
+    failures = [Failure(f"run-{hour.isoformat()}", hour, "failed", "train", "the disk is full") for hour in hours]
+    failures[0] = Failure("newest", hours[0], "failed", "reshape train", f"750 against 12,000 {HOSTILE}", "Group both")
+    failures[1] = Failure(HOSTILE_NAME, hours[1], "died")
+    failures[2] = Failure("third", hours[2], "failed", None, "there is no dataset 'x'")
+    page = Page(write_index(tmp_path, lambda: failures).read_text(encoding="utf-8"))
+    assert "Ended without a model since the newest 24 the last failed at reshape train" in page.words
+    rows = [row for row in page.rows if len(row) == 5 and row[2] in {"failed", "died"}]
+    assert rows[0] == [
+        *("newest", "3 Nov 2026, 03:00", "failed", "reshape train"),
+        f"750 against 12,000 {HOSTILE_SHOWN} Group both",
+    ]
+    assert rows[1] == [HOSTILE_NAME, "3 Nov 2026, 02:00", "died", "not known", "its process ended without a word"]
+    assert rows[2][3:] == ["before the first step", "there is no dataset 'x'"]
+    assert len(rows) == 30
+    assert "30 of 48; stepwise runs --all lists every one" in page.words
+
+
+def test_runs_that_ended_without_a_model_are_told_where_nothing_was_published(tmp_path: Path) -> None:
+    failure = Failure("first", BEGAN, "stopped", "train", "stopped (KeyboardInterrupt)")
+    words = Page(write_index(tmp_path, lambda: [failure]).read_text(encoding="utf-8")).words
+    assert "No run was published here yet" in words
+    assert "first 1 Nov 2026, 03:00 stopped train stopped (KeyboardInterrupt)" in words
+    run_in(tmp_path, "later", day=1.0)
+    words = Page(write_index(tmp_path, lambda: [failure]).read_text(encoding="utf-8")).words
+    assert "since the newest" not in words
+    assert "first 1 Nov 2026, 03:00 stopped train" in words
+    assert "without a model" not in page_of(tmp_path).words
 
 
 def test_numbers_are_those_of_the_files(page: Page) -> None:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from page_support import CONTRAST, spoken_badly
-from site_contents import history_in
+from site_contents import BEGAN, history_in
 
 from tasks.site import write_index
+from tasks.site.records import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,9 @@ NAMES = "[...document.querySelectorAll('#runs-table tbody tr')].filter(r => !r.h
 def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artifacts")
     history_in(folder)
-    return write_index(folder)
+    found = "reshape, train split: 750 (sequences) against 12,000 (targets), a ratio of 16"
+    failure = Failure("20261130-030000-mnist-question-3750-ab0e", BEGAN, "failed", "reshape train", found, "Group both")
+    return write_index(folder, lambda: [failure, Failure("20261101-020000-mnist-rows-e354", BEGAN, "died")])
 
 
 @pytest.fixture
