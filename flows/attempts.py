@@ -11,7 +11,7 @@ import contextlib
 import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from schemas.errors import ConfigurationError, StorageError
 from schemas.handles import Frozen
@@ -50,7 +50,7 @@ class Attempt(Frozen):
 
     run: str
     flow_run: str = Field(description="Prefect's id of the flow run.")
-    created: datetime.datetime
+    created: AwareDatetime
     dataset: str
     preset: str
     parameters: dict[str, Any] = Field(description="The flow's parameters, as JSON.")

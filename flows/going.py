@@ -129,7 +129,6 @@ class Going:
         except BaseException as stop:
             problem = Problem(step=next(iter(self._journal.under_way), None), found=f"stopped ({type(stop).__name__})")
             self._end(outcome="stopped", problem=problem)
-            index_renewed(self._artifacts)
             raise
 
     def _failed(self, error: Exception) -> None:
@@ -141,8 +140,8 @@ class Going:
         problem = Problem(step=where, found=told.found, expected=told.expected, remedy=told.remedy, file=told.file)
         with contextlib.suppress(StorageError):  # a disk that is full; then this is what to tell
             self._end(outcome="failed", problem=problem)
-            index_renewed(self._artifacts)
         get_run_logger().error("%s: %s", where or "before the first step", told)
+        index_renewed(self._artifacts)
         if isinstance(error, DriftedError):
             self._drift_shown(error.drift)
         form = form_filled_in(self.attempt, self._at, only=True)

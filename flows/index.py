@@ -5,6 +5,7 @@ Not here: the page (tasks/site).
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Final
 
 from flows.attempts import Attempts, Problem
@@ -14,11 +15,14 @@ from tasks.site.records import Failure
 from tasks.stage import log
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from flows.attempts import Attempt
 
 FAILED: Final = ("failed", "stopped", "died")
+ENDED_WELL: Final = ("published", "unchanged", "skipped")
+TOLD: Final = 300  # characters; the dossier has all of them
 
 
 def index_made(artifacts: Path) -> Path:
@@ -27,9 +31,7 @@ def index_made(artifacts: Path) -> Path:
     Raises:
         StorageError: it cannot be written.
     """
-    return write_index(
-        artifacts, lambda: [_failure(each) for each in Attempts(artifacts).all() if each.outcome in FAILED]
-    )
+    return write_index(artifacts, lambda: failures_of(Attempts(artifacts).all()))
 
 
 def index_renewed(artifacts: Path) -> None:
@@ -40,6 +42,19 @@ def index_renewed(artifacts: Path) -> None:
         log.warning("the page of all runs could not be made anew: %s", error)
 
 
-def _failure(attempt: Attempt) -> Failure:
+def failures_of(attempts: Sequence[Attempt]) -> list[Failure]:
+    """The attempts that failed, were stopped or died, of all attempts, both the newest first."""
+    failures, well = [], set()
+    for attempt in attempts:
+        if attempt.outcome in ENDED_WELL:
+            well.add(attempt.dataset)
+        elif attempt.outcome in FAILED:
+            failures.append(_failure(attempt, unanswered=attempt.dataset not in well))
+    return failures
+
+
+def _failure(attempt: Attempt, *, unanswered: bool) -> Failure:
     problem = attempt.problem or Problem(step=None, found="")  # none: it died
-    return Failure(attempt.run, attempt.created, attempt.outcome, problem.step, problem.found, problem.remedy)
+    where = f"{problem.file}: " if problem.file else ""
+    found = textwrap.shorten(f"{where}{problem.found}", TOLD, placeholder=" …")
+    return Failure(attempt.run, attempt.created, attempt.outcome, problem.step, found, problem.remedy, unanswered)

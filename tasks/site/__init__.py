@@ -8,7 +8,6 @@ records alone, so it can be made again at any time. Not here: what is read of a 
 from __future__ import annotations
 
 import base64
-import datetime
 import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -49,7 +48,9 @@ def write_index(artifacts: Path, failures: Callable[[], Sequence[Failure]] = _no
     page = artifacts.absolute() / INDEX_FILE
     with Store(artifacts).lock("index"), writing(page):
         runs, champions, studies = runs_of(artifacts), champions_of(artifacts), studies_of(artifacts)
-        write_atomically(page, rendered(runs, champions, studies, failures()).encode())
+        published = {run.name for run in runs}  # some fail after it: promotion may be demanded
+        failed = [failure for failure in failures() if failure.run not in published]
+        write_atomically(page, rendered(runs, champions, studies, failed).encode())
     return page
 
 
@@ -73,7 +74,7 @@ def rendered(
         studies=studies,
         failures=failures,
         failures_shown=failures[:_FAILURES_SHOWN],
-        failed_since=[failure for failure in failures if not runs or failure.created > _made(runs[0])],
+        unanswered=[failure for failure in failures if failure.unanswered],
         charts=[chart_of(dataset, runs, champions) for dataset in _datasets(runs)],
         chosen=CHOSEN,
         datasets=_datasets(runs),
@@ -82,10 +83,6 @@ def rendered(
         script=Markup(script),  # noqa: S704 # this project's own
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-
-
-def _made(run: Run) -> datetime.datetime:
-    return run.created or datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 
 def _datasets(runs: Sequence[Run]) -> list[str]:

@@ -145,9 +145,10 @@ class Failure:
         run: Its name.
         created: When it began.
         outcome: "failed", "stopped" or "died".
-        step: Where; None: before the first step, or nobody knows.
-        found: What was found there.
+        step: The step that was under way; None: none was, or nobody knows.
+        found: What was found there, in one line.
         remedy: What helps; may be empty.
+        unanswered: Whether no run of its dataset has ended well since.
     """
 
     run: str
@@ -156,6 +157,7 @@ class Failure:
     step: str | None = None
     found: str = ""
     remedy: str = ""
+    unanswered: bool = True
 
 
 @dataclass(frozen=True)

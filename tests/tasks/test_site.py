@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime
 import hashlib
 import itertools
@@ -88,19 +89,20 @@ def test_studies_are_listed_the_newest_first_with_what_is_wrong_with_them(tmp_pa
 def test_runs_that_ended_without_a_model_are_told_the_newest_first(tmp_path: Path) -> None:
     run_in(tmp_path, "published", day=1.0)
     hours = [BEGAN + datetime.timedelta(hours=hour) for hour in range(48, 0, -1)]
-    failures = [Failure(f"run-{hour.isoformat()}", hour, "failed", "train", "the disk is full") for hour in hours]
+    full = ("failed", "train", "the disk is full", "Make room")
+    failures = [Failure(f"run-{n}", hour, *full, unanswered=n < 24) for n, hour in enumerate(hours)]
     failures[0] = Failure("newest", hours[0], "failed", "reshape train", f"750 against 12,000 {HOSTILE}", "Group both")
     failures[1] = Failure(HOSTILE_NAME, hours[1], "died")
     failures[2] = Failure("third", hours[2], "failed", None, "there is no dataset 'x'")
     page = Page(write_index(tmp_path, lambda: failures).read_text(encoding="utf-8"))
-    assert "Ended without a model since the newest 24 the last failed at reshape train" in page.words
+    assert "Ended without a model, and none well since 24 the last failed at reshape train" in page.words
     rows = [row for row in page.rows if len(row) == 5 and row[2] in {"failed", "died"}]
     assert rows[0] == [
         *("newest", "3 Nov 2026, 03:00", "failed", "reshape train"),
         f"750 against 12,000 {HOSTILE_SHOWN} Group both",
     ]
     assert rows[1] == [HOSTILE_NAME, "3 Nov 2026, 02:00", "died", "not known", "its process ended without a word"]
-    assert rows[2][3:] == ["before the first step", "there is no dataset 'x'"]
+    assert rows[2][3:] == ["no step under way", "there is no dataset 'x'"]
     assert len(rows) == 30
     assert "30 of 48; stepwise runs --all lists every one" in page.words
 
@@ -111,9 +113,12 @@ def test_runs_that_ended_without_a_model_are_told_where_nothing_was_published(tm
     assert "No run was published here yet" in words
     assert "first 1 Nov 2026, 03:00 stopped train stopped (KeyboardInterrupt)" in words
     run_in(tmp_path, "later", day=1.0)
-    words = Page(write_index(tmp_path, lambda: [failure]).read_text(encoding="utf-8")).words
-    assert "since the newest" not in words
+    answered = dataclasses.replace(failure, unanswered=False)
+    words = Page(write_index(tmp_path, lambda: [answered]).read_text(encoding="utf-8")).words
+    assert "none well since" not in words
     assert "first 1 Nov 2026, 03:00 stopped train" in words
+    published = dataclasses.replace(failure, run="later")  # and not promoted, though that was demanded
+    assert "without a model" not in Page(write_index(tmp_path, lambda: [published]).read_text(encoding="utf-8")).words
     assert "without a model" not in page_of(tmp_path).words
 
 
