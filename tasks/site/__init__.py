@@ -29,11 +29,7 @@ _SCRIPT: Final = "index.js"
 _FAILURES_SHOWN: Final = 30
 
 
-def _none() -> Sequence[Failure]:
-    return ()
-
-
-def write_index(artifacts: Path, failures: Callable[[], Sequence[Failure]] = _none) -> Path:
+def write_index(artifacts: Path, failures: Callable[[], Sequence[Failure]] = lambda: ()) -> Path:
     """Make the index of all runs under an artifacts root anew; its name shows the old page or the whole new one.
 
     Whoever waits for the lock reads afterwards, so the last page that is written has seen every run.
