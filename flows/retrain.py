@@ -32,6 +32,7 @@ from schemas.catalog import Dataset, dataset_of_folder, load_catalog
 from schemas.configuration import RunConfiguration
 from schemas.plan import STAGES, Stage
 from schemas.policy import Policy
+from schemas.presets import require_settings_of_preset
 from tasks.promote import Promoted
 from tasks.publish import Subject
 from tasks.stage import log
@@ -105,6 +106,8 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
             dataset = dataset_for(configuration, data, catalogs)
             configuration = configuration.model_copy(update={"dataset": dataset.name})
             require_timesteps(configuration, dataset)
+            if of is None:  # a run of before keeps its settings, whatever has become of its preset
+                require_settings_of_preset(configuration)
             policy = going.decided(configuration)
             terms = Terms(weights_of(policy, artifacts, configuration), policy.budget_minutes)
             parent = revised(Attempts(artifacts), artifacts, of, parameters) if of else None

@@ -179,7 +179,9 @@ class Evaluating(Frozen):
 class RunConfiguration(Frozen):
     """Everything that decides what a retraining run does. The defaults are the preset `rows`."""
 
-    preset: str = Field(default="rows", description="Name of the preset this began with; for people only.")
+    preset: str = Field(
+        default="rows", description="Name of the preset this began with. Only a name: it brings no settings."
+    )
     dataset: str = Field(default="mnist", description="A name of the dataset catalog.")
     reshape: Reshape = Reshape()
     network: Network = Network()

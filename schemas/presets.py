@@ -50,6 +50,29 @@ def configured(
     return validated({**values, "preset": preset}, str(file) if file else None)
 
 
+def require_settings_of_preset(configuration: RunConfiguration) -> None:
+    """Raise ConfigurationError where a configuration bears the name of a preset and not one of its settings.
+
+    In a form and in a deployment of Prefect's own the name is only a name; a preset trained under another's would
+    be published, kept and compared as what it is not.
+    """
+    name = configuration.preset
+    if name not in _entries():
+        return
+    plain, stated, given = (
+        _leaves(each.model_dump(exclude={"preset", "dataset"}))
+        for each in (RunConfiguration(), configured(name), configuration)
+    )
+    own = {key for key, value in stated.items() if value != plain.get(key)}
+    if own and not any(given.get(key) == stated[key] for key in own):
+        raise ConfigurationError(
+            f"the configuration is called '{name}' and has none of that preset's settings",
+            f"for example {_example(own, stated)}; here `preset` is only a name and brings no settings",
+            f'For its settings, put a deployment with preset = "{name}" into stepwise.toml, or use `stepwise run '
+            f"--preset {name}`; for these, give them a name of their own",
+        )
+
+
 def validated(values: Mapping[str, Any], file: str | None = None) -> RunConfiguration:
     """The configuration of plain values.
 
@@ -132,6 +155,19 @@ def problem_told(problem: Mapping[str, Any], form: type[BaseModel]) -> str:
         near = f". {_nearest(str(problem['input']), expected)}"
     said = problem["msg"].removeprefix("Value error, ")
     return f"{place} = {problem['input']!r}: {said}{near}"
+
+
+def _leaves(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested values by dotted key; a list is one value."""
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        leaves |= _leaves(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return leaves
+
+
+def _example(keys: Iterable[str], values: Mapping[str, Any]) -> str:
+    key = min(keys, key=lambda each: (isinstance(values[each], tuple | list), each))
+    return f"{key} = {values[key]}"
 
 
 def _fields(location: tuple[int | str, ...], form: type[BaseModel]) -> list[str]:

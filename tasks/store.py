@@ -261,7 +261,8 @@ class Store:
             raise StorageError(
                 f"the store has format {found}",
                 f"format {FORMAT}, the one this version reads and writes",
-                "Use the version of stepwise that made it, or point --artifacts to a new folder",
+                "Use the version of stepwise that made it, or delete this folder store/: published runs and champions "
+                "stay, and the next run makes its outputs again",
                 str(path),
             )
 

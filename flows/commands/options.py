@@ -20,7 +20,14 @@ Chosen = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--dataset", help="A dataset of the catalog: mnist, fashion-mnist, glyphs …"),
 ]
-Preset = Annotated[str, typer.Option(help="What to begin with: rows, smoke, question-16x49, answer-frames …")]
+Preset = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Settings to begin with: rows, best, best-augmented, pixels, question-16x49, question-1x784, "
+        "question-3750, answer-frames or smoke.",
+    ),
+]
 Config = Annotated[Optional[Path], typer.Option(help="A TOML file of values over the preset's.")]  # noqa: UP045
 Settings = Annotated[
     Optional[list[str]],  # noqa: UP045

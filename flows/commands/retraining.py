@@ -100,10 +100,14 @@ def rerun(
     run_name: RunName,
     task: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="A stage to do again although its output is there, and what hangs on it. Repeatable."),
+        typer.Option(
+            metavar="STAGE",
+            help="A stage to do again although its output is there, and what hangs on it: download, parse, validate, "
+            "reshape, drift, train, evaluate, compare, publish or promote. Repeatable.",
+        ),
     ] = None,
     only: Annotated[  # noqa: FBT002
-        bool, typer.Option("--only", help="That stage alone; what follows only if it gives something else.")
+        bool, typer.Option("--only", help="Those stages alone; what follows only if they give something else.")
     ] = False,
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
     as_json: AsJson = False,  # noqa: FBT002

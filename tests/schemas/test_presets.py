@@ -10,7 +10,7 @@ import pytest
 
 from schemas.configuration import RunConfiguration
 from schemas.errors import ConfigurationError
-from schemas.presets import configured, presets, validated
+from schemas.presets import configured, presets, require_settings_of_preset, validated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -195,3 +195,19 @@ def test_numbers_that_are_none_are_refused(value: float) -> None:
 
 def test_arguments_default_to_the_default_preset() -> None:
     assert inspect.signature(configured).parameters["preset"].default == "rows"
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_bears_its_own_name(name: str) -> None:
+    require_settings_of_preset(configured(name))
+    require_settings_of_preset(configured(name, settings=["training.epochs=3"], dataset="glyphs"))
+    require_settings_of_preset(RunConfiguration(preset="mine"))
+
+
+@pytest.mark.parametrize("given", [{}, {"dataset": "kmnist"}, {"training": {"epochs": 5}}])
+def test_a_name_without_the_settings_of_its_preset_is_refused(given: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        require_settings_of_preset(RunConfiguration.model_validate({"preset": "best", **given}))
+    assert raised.value.found == "the configuration is called 'best' and has none of that preset's settings"
+    assert raised.value.expected.startswith("for example network.dropout_between = 0.4; here `preset` is only a name")
+    assert "`stepwise run --preset best`" in str(raised.value)
