@@ -16,7 +16,7 @@ from flows.attempts import UPKEEP
 from flows.index import index_renewed
 from flows.runs import find_run, print_json
 from flows.verdict import said
-from schemas.errors import ConfigurationError, PromotionRefusedError
+from schemas.errors import ConfigurationError, PromotionRefusedError, StorageError
 from schemas.files import MANIFEST_FILE, RUNS
 from tasks.champions import Champions, all_champions, entered, record_of
 from tasks.published import manifest_digest, unsound
@@ -67,16 +67,18 @@ def promote_by_hand(artifacts: Path, run: str, reason: str, *, as_json: bool) ->
 
     Raises:
         ConfigurationError: no reason is given, or the run is champion already.
-        PromotionRefusedError: its files, its receipt or its counts do not hold, or its model answers otherwise.
+        PromotionRefusedError: its files, its receipt or its counts do not hold, its model answers otherwise, or
+            somebody else became champion meanwhile.
     """
     folder, manifest = find_run(artifacts, run)
     _require_reason(reason)
-    store, place = Store(artifacts), Champions(artifacts, manifest["dataset"])
-    known, require_sound = record_in(place, folder.name), _looking_once(store)
+    store, place = Store(artifacts), Champions(artifacts, manifest.dataset)
+    seen, known, require_sound = place.newest(), record_in(place, folder.name), _looking_once(store)
 
     def entry(newest: Entry | None) -> Entry:
         if newest and newest.champion == folder.name:
             raise ConfigurationError(f"{folder.name} is champion already", "another run", "Nothing is to be done")
+        _require_the_champion_seen(seen, newest)
         require_sound(folder, known)
         return place.following(
             newest, "by hand", folder.name, (reason.strip(),), taking=record_of(store, folder.name), by_hand=True
@@ -92,13 +94,15 @@ def roll_back(artifacts: Path, dataset: str | None, reason: str, *, as_json: boo
 
     Raises:
         ConfigurationError: there is none, or more than one dataset to choose from.
-        PromotionRefusedError: its files, its receipt or its counts no longer hold, or its model answers otherwise.
+        PromotionRefusedError: its files, its receipt or its counts no longer hold, its model answers otherwise, or
+            somebody else became champion meanwhile.
     """
     place = _one_place(artifacts, dataset)
     store = Store(artifacts)
-    require_sound = _looking_once(store)
+    seen, require_sound = place.newest(), _looking_once(store)
 
     def entry(newest: Entry | None) -> Entry:
+        _require_the_champion_seen(seen, newest)
         before = before_champion(place)
         if newest is None or before is None:
             raise ConfigurationError(
@@ -123,13 +127,14 @@ def answering_run(artifacts: Path, run: str, dataset: str | None) -> str:
 
     Raises:
         ConfigurationError: there is no champion of the dataset, or more than one to choose from.
+        StorageError: its manifest is another one than when it became champion.
     """
     if run != "champion":
         return run
     places = _places(artifacts, dataset)
-    known = {place.dataset: champion.run for place in places if (champion := place.champion())}
+    known = {place.dataset: champion for place in places if (champion := place.champion())}
     if len(known) == 1:
-        return next(iter(known.values()))
+        return _as_promoted(artifacts, next(iter(known.values())))
     if not places:
         return "latest"
     looked_at = ", ".join(place.dataset for place in places)
@@ -138,6 +143,18 @@ def answering_run(artifacts: Path, run: str, dataset: str | None) -> str:
         "the champion of one dataset",
         "Name the dataset: --dataset NAME, or the run: --run NAME",
     )
+
+
+def _as_promoted(artifacts: Path, champion: Champion) -> str:
+    folder = artifacts / RUNS / champion.run
+    if not (folder / MANIFEST_FILE).is_file() or manifest_digest(folder) != champion.manifest:
+        raise StorageError(
+            f"the champion {champion.run} is no longer what it was when it took the place",
+            f"a manifest of SHA-256 {champion.manifest[:12]}…",
+            "Put its folder back, or choose another run: --run NAME, or stepwise champion rollback",
+            str(folder / MANIFEST_FILE),
+        )
+    return champion.run
 
 
 def champions_kept(artifacts: Path) -> set[str]:
@@ -171,6 +188,17 @@ def record_in(place: Champions, run: str) -> Champion | None:
     """What a run was when it last became champion; None where it never was."""
     records = [entry.record for entry in place.history() if entry.record and entry.record.run == run]
     return records[-1] if records else None
+
+
+def _require_the_champion_seen(seen: Entry | None, newest: Entry | None) -> None:
+    """Raise where the champion is another than when a person decided: what was decided was about that one."""
+    before, now = (entry.champion if entry else None for entry in (seen, newest))
+    if before != now:
+        raise PromotionRefusedError(
+            f"{now or 'nobody'} became champion meanwhile",
+            f"{before or 'nobody'}, who was champion when this was decided",
+            "Look at `stepwise champion history`, then decide again",
+        )
 
 
 def _require_reason(reason: str) -> None:

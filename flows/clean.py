@@ -10,7 +10,7 @@ import datetime
 import shutil
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from prefect.client.orchestration import SyncPrefectClient
 
+    from schemas.manifest import Manifest
+
 YOUNG_SECONDS: Final = 86_400.0
 AWAY: Final = ".{name}.removed"  # what a run is called while it is removed
 
@@ -48,14 +50,14 @@ class Keeping:
     runs: int | None
     days: float | None
 
-    def kept(self, known: Sequence[tuple[Path, dict[str, Any]]], now: datetime.datetime) -> set[str]:
+    def kept(self, known: Sequence[tuple[Path, Manifest]], now: datetime.datetime) -> set[str]:
         """Names of the runs that stay, of published runs with their manifests, the newest first."""
         kept: set[str] = set()
         seen: dict[tuple[str, str], int] = {}
         for folder, manifest in known:
-            kind = (manifest["dataset"], manifest["preset"])
+            kind = (manifest.dataset, manifest.preset)
             seen[kind] = seen.get(kind, 0) + 1
-            age = now - datetime.datetime.fromisoformat(manifest["created"])
+            age = now - manifest.created
             young = self.days is not None and age < datetime.timedelta(days=self.days)
             if seen[kind] <= max(self.runs or 0, 1) or young:
                 kept.add(folder.name)

@@ -59,7 +59,7 @@ class Going:
         self, attempt: Attempt, journal: Journal, attempts: Attempts, demands: Callable[[str], str | None]
     ) -> None:
         self.attempt, self._journal, self._attempts = attempt, journal, attempts
-        self._artifacts = Path(attempt.parameters["artifacts"])
+        self.artifacts = Path(attempt.parameters["artifacts"])
         self.demands = demands
         self.timings = Timings(journal)
         self._futures: list[tuple[Stage, PrefectFuture[Any]]] = []
@@ -90,7 +90,7 @@ class Going:
 
     def _drifted(self, drifted: Drifted) -> None:
         """Show how the training data compare with the champion's."""
-        path = Store(self._artifacts).open(drifted.drift, DRIFT_FILE)
+        path = Store(self.artifacts).open(drifted.drift, DRIFT_FILE)
         self._drift_shown(Drift.model_validate_json(path.read_bytes()))
 
     def _drift_shown(self, drift: Drift) -> None:
@@ -141,7 +141,7 @@ class Going:
         with contextlib.suppress(StorageError):  # a disk that is full; then this is what to tell
             self._end(outcome="failed", problem=problem)
         get_run_logger().error("%s: %s", where or "before the first step", told)
-        index_renewed(self._artifacts)
+        index_renewed(self.artifacts)
         if isinstance(error, DriftedError):
             self._drift_shown(error.drift)
         form = form_filled_in(self.attempt, self._at, only=True)
@@ -153,18 +153,18 @@ class Going:
         create_markdown_artifact(key="plan", markdown=plan_card(plan, {}), description=plan_in_short(plan))
         self._end(outcome="planned")
 
-    def published(self, promoted: Promoted, plan: Sequence[Planned], artifacts: Path) -> None:
+    def published(self, promoted: Promoted, plan: Sequence[Planned]) -> None:
         """Show plan against actual, where nothing had to be published the run that stands, and the verdict."""
         published = promoted.published
         actual = {event.step: event.reused for event in self._journal.finished}
         create_markdown_artifact(key="plan", markdown=plan_card(plan, actual), description=plan_in_short(plan))
         stood = published.run != self.attempt.run
         if stood:
-            show_standing(artifacts / published.place, form_filled_in(self.attempt, "evaluate"))
+            show_standing(self.artifacts / published.place, form_filled_in(self.attempt, "evaluate"))
         else:
             payload = {"accuracy": published.accuracy, "manifest": published.manifest, "place": published.place}
             tell("stepwise.model.published", self.attempt, payload)
-        self._judged(promoted.entry, artifacts / published.place)
+        self._judged(promoted.entry, self.artifacts / published.place)
         self._end(outcome="unchanged" if stood else "published", published=published.run)
 
     def _judged(self, entry: Entry, run: Path) -> None:
@@ -183,7 +183,7 @@ class Going:
         link = f"\n\n[Open the form, filled in to evaluate it again]({again})" if again else ""
         create_markdown_artifact(key="summary", markdown=f"{told}\n\n`{run}` stands.{link}", description=told)
         log.info(told)
-        re_verified(Store(self._artifacts), dataset, run)
+        re_verified(Store(self.artifacts), dataset, run)
         tell("stepwise.run.skipped", self.attempt, {"stands": run})
         self._end(outcome="skipped", published=run)
 
@@ -204,14 +204,20 @@ class Going:
 
 
 def require_promotion(entry: Entry, configuration: RunConfiguration) -> None:
-    """Raise PromotionRefusedError where promotion was demanded and the run's model is not the champion."""
-    if configuration.promotion.demanded and entry.decision in {"kept", "undecided"}:
+    """Raise PromotionRefusedError where promotion was demanded and the run's model is not the champion's."""
+    if configuration.promotion.demanded and entry.decision in {"kept", "undecided"} and not _of_itself(entry):
         raise PromotionRefusedError(
             f"{entry.run} is published and was not promoted: {'; '.join(entry.reasons)}",
             "a champion, since promotion.demanded is set",
             f"Look at its report, then leave {entry.champion or 'the place empty'} as it is, or promote it by hand: "
             f"stepwise champion promote {entry.run} --reason '…'",
         )
+
+
+def _of_itself(entry: Entry) -> bool:
+    """Whether all that speaks against a model is that it is the champion's, of test images that are others."""
+    against = [finding for finding in entry.verdict.findings if not finding.holds] if entry.verdict else []
+    return bool(against) and all(finding.of_itself for finding in against)
 
 
 class Timings(list[StageTiming]):

@@ -10,6 +10,7 @@ import dataclasses
 import inspect
 from typing import TYPE_CHECKING, Any, Final
 
+from flows.dag import chain
 from schemas.plan import Planned, Verdict, differences
 from tasks.mirror import Mirror
 from tasks.stage import understood
@@ -18,12 +19,17 @@ from tasks.wording import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from prefect import Task
 
+    from schemas.catalog import Dataset
+    from schemas.configuration import RunConfiguration
     from schemas.handles import Split
+    from tasks.publish import Subject
     from tasks.stage import Key
     from tasks.store import Record
+    from tasks.train import Terms
 
 MOST_REASONS: Final = 3
 NEVER: Final = "never made before"
@@ -35,6 +41,20 @@ class Unknown:
 
     step: str
     split: Split | None
+
+
+def foreseen(
+    artifacts: Path,
+    dataset: Dataset,
+    configuration: RunConfiguration,
+    subject: Subject,
+    terms: Terms,
+    demands: Callable[[str], str | None] = lambda _: None,
+) -> list[Planned]:
+    """What a run would do, step by step, given which stages are demanded anew."""
+    foresight = Foresight(demands)
+    chain(foresight, artifacts, dataset, configuration, subject, terms=terms)
+    return foresight.planned
 
 
 class Foresight:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from flows.dag import chain
-from flows.plan import Foresight, plan_in_short
-from flows.retrain import dataset_for, require_timesteps
+from flows.datasets import resolved
+from flows.plan import foreseen, plan_in_short
 from flows.runs import print_json
 from flows.start import decided, weights_of
 from tasks.publish import Subject
@@ -48,11 +47,7 @@ def foresee(
     configuration: RunConfiguration, data: Path | None, catalogs: tuple[Path, ...], artifacts: Path, policy: Policy
 ) -> list[Planned]:
     """The plan of a run."""
-    dataset = dataset_for(configuration, data, catalogs)
-    configuration = configuration.model_copy(update={"dataset": dataset.name})
-    require_timesteps(configuration, dataset)
+    dataset, configuration = resolved(configuration, data, catalogs)
     subject = Subject.about(dataset, configuration, run="", created=datetime.datetime.now(datetime.UTC))
-    foresight = Foresight()
     terms = Terms(weights_of(decided(policy, artifacts, configuration), artifacts, configuration))
-    chain(foresight, artifacts, dataset, configuration, subject, terms=terms)
-    return foresight.planned
+    return foreseen(artifacts, dataset, configuration, subject, terms)

@@ -38,7 +38,7 @@ def predict_file(artifacts: Path, images: Path, output: Path, run: str, *, as_js
         )
     with writing(output), tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".predict-") as staging:
         target = Path(staging) / output.name
-        answered_by = {"run": folder.name, **{name: manifest[name] for name in ("dataset", "weights")}}
+        answered_by = {"run": folder.name, "dataset": manifest.dataset, "weights": manifest.weights}
         rows = write_answers(folder, images, target, answered_by | {"manifest": manifest_digest(folder)})
         os.replace(target, output)  # noqa: PTH105 - the same call, named for what it does
     if as_json:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -19,16 +18,17 @@ from prefect.runtime import flow_run
 
 from flows.attempts import Attempt, Attempts, mark_of
 from flows.dag import chain
+from flows.datasets import resolved
 from flows.dossier import journal_kept
 from flows.ending import end_in_time
 from flows.going import Going, require_promotion
 from flows.index import index_renewed
-from flows.plan import Foresight, plan_in_short
+from flows.plan import foreseen, plan_in_short
 from flows.revision import form_filled_in, revised
 from flows.start import weights_of
 from flows.story import tell_the_story
 from flows.unchanged import NothingChangedError, require_change
-from schemas.catalog import Dataset, dataset_of_folder, load_catalog
+from schemas.catalog import as_name, name_of_folder
 from schemas.configuration import RunConfiguration
 from schemas.plan import STAGES, Stage
 from schemas.policy import Policy
@@ -40,6 +40,8 @@ from tasks.train import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from schemas.catalog import Dataset
 
 logging.getLogger("stepwise").setLevel(logging.INFO)  # Prefect forwards it to the server
 tell_the_story()
@@ -103,52 +105,48 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
     with Attempts(artifacts).held(attempt) as attempt, journal_kept() as journal, untagged:
         going = Going(attempt, journal, Attempts(artifacts), _demands(rerun, attempt.flow_run, only=rerun_only))
         with going.ended_well_or_told():
-            dataset = dataset_for(configuration, data, catalogs)
-            configuration = configuration.model_copy(update={"dataset": dataset.name})
-            require_timesteps(configuration, dataset)
+            dataset, configuration = resolved(configuration, data, catalogs)
             if of is None:  # a run of before keeps its settings, whatever has become of its preset
                 require_settings_of_preset(configuration)
             policy = going.decided(configuration)
-            terms = Terms(weights_of(policy, artifacts, configuration), policy.budget_minutes)
             parent = revised(Attempts(artifacts), artifacts, of, parameters) if of else None
-            foresight = Foresight(going.demands)
             subject = _subject(going.attempt, configuration, dataset, policy, parent)
-            chain(foresight, artifacts, dataset, configuration, subject, terms=terms)
-            log.info("plan: %s", plan_in_short(foresight.planned))
-            if plan_only:
-                going.planned(foresight.planned)
-                return None
-            if policy.when_unchanged == "skip" and not rerun:
-                going.before_parsing = partial(require_change, artifacts, configuration)
-            try:
-                promoted: Promoted = chain(going, artifacts, dataset, configuration, subject, going.timings, terms)
-            except NothingChangedError as nothing:
-                going.skipped(nothing.run, dataset.name)
-                index_renewed(artifacts)
-                return None
-            going.published(promoted, foresight.planned, artifacts)
-            index_renewed(artifacts)
-            require_promotion(promoted.entry, configuration)
-            return promoted
+            return _gone_through(going, dataset, configuration, policy, subject, plan_only=plan_only)
 
 
 # `serve` hands the flow to another process by value, where the names in its annotations mean nothing.
 retrain.fn.__annotations__ = get_type_hints(retrain.fn)
 
 
-def dataset_for(configuration: RunConfiguration, data: Path | None, catalogs: tuple[Path, ...]) -> Dataset:
-    """The dataset that a run is about: the user's folder, or the one of that name; never another."""
-    return dataset_of_folder(data) if data else load_catalog(catalogs).dataset(configuration.dataset)
-
-
-def require_timesteps(configuration: RunConfiguration, dataset: Dataset) -> None:
-    """Raise ConfigurationError now where the catalog states an image's shape and T does not divide its pixels."""
-    shape = dataset.file("train", "images").shape
-    if shape:
-        pixels = 1
-        for extent in shape:
-            pixels *= extent
-        configuration.reshape.features(pixels)
+def _gone_through(
+    going: Going,
+    dataset: Dataset,
+    configuration: RunConfiguration,
+    policy: Policy,
+    subject: Subject,
+    *,
+    plan_only: bool,
+) -> Promoted | None:
+    """Foresee all steps, then do them; None where only the plan was asked for, or nothing changed."""
+    artifacts = going.artifacts
+    terms = Terms(weights_of(policy, artifacts, configuration), policy.budget_minutes)
+    plan = foreseen(artifacts, dataset, configuration, subject, terms, going.demands)
+    log.info("plan: %s", plan_in_short(plan))
+    if plan_only:
+        going.planned(plan)
+        return None
+    if policy.when_unchanged == "skip" and not any(map(going.demands, STAGES)):
+        going.before_parsing = partial(require_change, artifacts, configuration)
+    try:
+        promoted: Promoted = chain(going, artifacts, dataset, configuration, subject, going.timings, terms)
+    except NothingChangedError as nothing:
+        going.skipped(nothing.run, dataset.name)
+        index_renewed(artifacts)
+        return None
+    going.published(promoted, plan)
+    index_renewed(artifacts)
+    require_promotion(promoted.entry, configuration)
+    return promoted
 
 
 def _demands(rerun: tuple[Stage, ...], demand: str, *, only: bool) -> Callable[[str], str | None]:
@@ -175,9 +173,8 @@ def _attempt(
 
 
 def _called(configuration: RunConfiguration, data: Path | str | None) -> str:
-    """What the data are called in names."""
-    name = Path(data).absolute().name if data else configuration.dataset
-    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "folder"
+    """What the data are called in names, before anybody knows whether they are there."""
+    return name_of_folder(Path(data)) if data else as_name(configuration.dataset)
 
 
 def _subject(

@@ -15,10 +15,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from flows.attempts import Attempts
+from flows.datasets import resolved
 from flows.embedded import bind_embedded_server
 from flows.ending import end_in_time
 from flows.installation.watchdog import reconcile
-from flows.retrain import dataset_for, require_timesteps, retrain
+from flows.retrain import retrain
 from flows.runs import ledger_table, print_json
 from flows.telling import logged
 from flows.verdict import said
@@ -70,8 +71,7 @@ def rerun_and_tell(artifacts: Path, name: str, stages: tuple[Stage, ...], *, onl
 def run_and_tell(request: Request, *, as_json: bool) -> None:
     """Run the DAG; bars in a terminal, plain lines elsewhere, JSON where a program reads."""
     configuration, artifacts = request.configuration, request.artifacts
-    dataset = dataset_for(configuration, request.data, request.catalogs)
-    require_timesteps(configuration, dataset)  # before Prefect takes its seconds
+    dataset, _ = resolved(configuration, request.data, request.catalogs)  # before Prefect takes its seconds
     end_in_time()
     bind_embedded_server()
     console = Console(stderr=as_json)

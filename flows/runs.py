@@ -4,35 +4,55 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from flows.attempts import Attempts
-from schemas.errors import ConfigurationError
-from schemas.files import LEDGER_FILE, RUNS
+from schemas.errors import ConfigurationError, StorageError
+from schemas.files import LEDGER_FILE, MANIFEST_FILE, RUNS
 from schemas.ledger import Ledger
+from schemas.manifest import Manifest
 from tasks.seals import sha256_file
+from tasks.stage import log
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def manifests(artifacts: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Every published run's folder and manifest, the newest first; a folder without a manifest is no run."""
-    found = [(path.parent, json.loads(path.read_bytes())) for path in (artifacts / RUNS).glob("[!.]*/manifest.json")]
-    return sorted(found, key=lambda entry: (entry[1]["created"], entry[0].name), reverse=True)
+def manifests(artifacts: Path) -> list[tuple[Path, Manifest]]:
+    """Every published run's folder and manifest, the newest first; a folder without a manifest is no run.
+
+    A manifest that cannot be read is passed over with a warning: one damaged run is no reason to lose the others.
+    """
+    found = []
+    for path in sorted((artifacts / RUNS).glob(f"[!.]*/{MANIFEST_FILE}")):
+        try:
+            found.append((path.parent, Manifest.model_validate_json(path.read_bytes())))
+        except (OSError, ValidationError):
+            log.warning("%s is passed over: its %s cannot be read", path.parent, path.name)
+    return sorted(found, key=lambda entry: (entry[1].created, entry[0].name), reverse=True)
 
 
-def find_run(artifacts: Path, name: str) -> tuple[Path, dict[str, Any]]:
+def find_run(artifacts: Path, name: str) -> tuple[Path, Manifest]:
     """The run of a name, of a part that only one run has, or the latest.
 
     Raises:
         ConfigurationError: there is none, or more than one.
+        StorageError: its manifest cannot be read.
     """
     known = manifests(artifacts)
+    damaged = artifacts / RUNS / name / MANIFEST_FILE
+    if damaged.is_file() and name not in {folder.name for folder, _ in known}:
+        raise StorageError(
+            "the manifest of this run cannot be read",
+            "a manifest as it was published",
+            "Put it back from a copy, or choose another run: see `stepwise runs`",
+            str(damaged),
+        )
     exact = [entry for entry in known if entry[0].name == name]
     fitting = exact or (known[:1] if name == "latest" else [entry for entry in known if name in entry[0].name])
     if len(fitting) == 1:
@@ -50,8 +70,8 @@ def list_runs(artifacts: Path, *, as_json: bool) -> None:
     """Print all runs."""
     known = manifests(artifacts)
     if as_json:
-        fields = ("run", "created", "dataset", "preset", "accuracy", "interval", "weights")
-        print_json([{field: manifest[field] for field in fields} for _, manifest in known])
+        fields = {"run", "created", "dataset", "preset", "accuracy", "interval", "weights"}
+        print_json([manifest.model_dump(mode="json", include=fields) for _, manifest in known])
         return
     table = Table(title=f"{len(known)} published run{'' if len(known) == 1 else 's'}", title_justify="left")
     # A name is there to be copied: it is never cut, and the others give way.
@@ -61,9 +81,9 @@ def list_runs(artifacts: Path, *, as_json: bool) -> None:
     table.add_column("accuracy", justify="right")
     table.add_column("95 % interval", justify="right")
     for folder, manifest in known:
-        low, high = manifest["interval"]
-        row = (folder.name, manifest["dataset"], manifest["preset"])
-        table.add_row(*row, f"{manifest['accuracy']:.2%}", f"{low:.2%} to {high:.2%}")
+        low, high = manifest.interval
+        row = (folder.name, manifest.dataset, manifest.preset)
+        table.add_row(*row, f"{manifest.accuracy:.2%}", f"{low:.2%} to {high:.2%}")
     Console().print(table)
 
 
@@ -102,23 +122,24 @@ def show_one(artifacts: Path, name: str, *, as_json: bool) -> None:
     damaged = damaged_files(folder, manifest)
     ledger = Ledger.model_validate_json((folder / LEDGER_FILE).read_bytes())
     if as_json:
-        print_json({**manifest, "damaged": damaged, "ledger": ledger.model_dump(mode="json")["entries"]})
+        entries = ledger.model_dump(mode="json")["entries"]
+        print_json({**manifest.model_dump(mode="json"), "damaged": damaged, "ledger": entries})
         return
     console = Console()
-    low, high = manifest["interval"]
+    low, high = manifest.interval
     console.print(f"[bold]{folder.name}[/bold]", highlight=False)
-    console.print(f"accuracy {manifest['accuracy']:.2%}, 95 % interval {low:.2%} to {high:.2%}")
+    console.print(f"accuracy {manifest.accuracy:.2%}, 95 % interval {low:.2%} to {high:.2%}")
     console.print(ledger_table(ledger))
     console.print("files: " + (f"[red]damaged: {', '.join(damaged)}[/red]" if damaged else "all as published"))
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 
-def damaged_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
+def damaged_files(folder: Path, manifest: Manifest) -> list[str]:
     """Names of a run's files that are missing or have other bytes than its manifest states."""
     return [
         name
-        for name, seal in manifest["files"].items()
-        if not (folder / name).is_file() or sha256_file(folder / name) != seal["sha256"]
+        for name, seal in manifest.files.items()
+        if not (folder / name).is_file() or sha256_file(folder / name) != seal.sha256
     ]
 
 

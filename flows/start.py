@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flows.runs import find_run, manifests
 from schemas.configuration import RunConfiguration
 from schemas.errors import ConfigurationError
 from schemas.files import CONFIGURATION_FILE, HISTORY_FILE, MODEL_FILE
-from schemas.handles import FileSeal, Handle
+from schemas.handles import Handle
 from schemas.history import History
 from tasks.champions import Champions
 from tasks.stage import log
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from schemas.champion import Champion
+    from schemas.manifest import Manifest
     from schemas.policy import Policy
 
 
@@ -28,7 +29,7 @@ def decided(policy: Policy, artifacts: Path, configuration: RunConfiguration) ->
     champion = Champions(artifacts, configuration.dataset).champion()
     # The champion first, of whichever preset; sorting keeps the newest first among the others.
     for folder, manifest in sorted(manifests(artifacts), key=lambda run: not _is(champion, run[0])):
-        fits = _is(champion, folder) or (manifest["dataset"], manifest["preset"]) == kind
+        fits = _is(champion, folder) or (manifest.dataset, manifest.preset) == kind
         if fits and not _objection(folder, configuration):
             return policy.model_copy(update={"start_from": folder.name})
     log.info("warm start: no published run of %s, %s has this network; training starts cold", *kind)
@@ -68,14 +69,14 @@ def _objection(folder: Path, configuration: RunConfiguration) -> str:
     return ""
 
 
-def _handle(artifacts: Path, folder: Path, manifest: dict[str, Any]) -> Handle:
+def _handle(artifacts: Path, folder: Path, manifest: Manifest) -> Handle:
     parameters = History.model_validate_json((folder / HISTORY_FILE).read_bytes()).parameters
     return Handle(
         kind="model",
         place=folder.relative_to(artifacts).as_posix(),
-        digest=manifest["weights"],
+        digest=manifest.weights,
         rows=parameters,
         shape=(parameters,),
         dtype="<f4",
-        files={MODEL_FILE: FileSeal(**manifest["files"][MODEL_FILE])},
+        files={MODEL_FILE: manifest.files[MODEL_FILE]},
     )

@@ -21,10 +21,11 @@ from prefect.runtime import flow_run
 
 from flows.attempts import UPKEEP, mark_of
 from flows.dag import checked, processors
+from flows.datasets import dataset_for
 from flows.embedded import bind_embedded_server
 from flows.index import index_renewed
-from flows.retrain import dataset_for
 from flows.story import tell_the_story
+from schemas.catalog import name_of_folder
 from schemas.configuration import Reshape, RunConfiguration, Scan
 from schemas.design import PublishedStudy, StudySettings, StudySubject, designed, seconds_of
 from schemas.errors import StorageError
@@ -55,7 +56,7 @@ tell_the_story()
 
 def _flow_run_name() -> str:
     given = flow_run.parameters
-    name = Path(given["data"]).absolute().name if given["data"] else given["dataset"]
+    name = name_of_folder(Path(given["data"])) if given["data"] else given["dataset"]
     return f"{name} timesteps {_now():%Y-%m-%d} {mark_of(str(flow_run.id))}"
 
 

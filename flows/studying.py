@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from prefect import tags
 from rich.console import Console
 
+from flows.datasets import dataset_for
 from flows.embedded import bind_embedded_server
 from flows.ending import end_in_time
-from flows.retrain import dataset_for
 from flows.runs import print_json
 from flows.study import study_timesteps
 from flows.telling import logged

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from pydantic import ValidationError
+
 from flows.runs import manifests
 from schemas.configuration import RunConfiguration
-from schemas.files import CONFIGURATION_FILE, RECEIPT_FILE
+from schemas.files import CONFIGURATION_FILE, RECEIPT_FILE, RUNS
 from schemas.receipt import Receipt
+from tasks.champions import Champions
 from tasks.published import manifest_digest, unsound
 from tasks.store import Store
 
@@ -30,19 +33,50 @@ class NothingChangedError(Exception):
 
 
 def require_change(artifacts: Path, configuration: RunConfiguration, files: Iterable[SourceFile]) -> None:
-    """Return where something changed since the last published run of this dataset and preset, or it is damaged.
+    """Return where something changed since the last published run of this dataset and preset, or is left to do.
+
+    Left to do is something where that run is damaged or was never judged.
 
     Raises:
         NothingChangedError: every digest and every setting is as it was then.
     """
-    now = {(file.split, file.role): file.idx.digest for file in files}
+    kind = (configuration.dataset, configuration.preset)
     for folder, manifest in manifests(artifacts):
-        if (manifest["dataset"], manifest["preset"]) != (configuration.dataset, configuration.preset):
+        if (manifest.dataset, manifest.preset) != kind:
             continue
-        receipt = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
-        before = {(file.split, file.role): file.payload_sha256 for file in receipt.files}
-        settings = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
-        same = settings.model_copy(update={name: getattr(configuration, name) for name in JUDGING}) == configuration
-        if before == now and same and not unsound(Store(artifacts), f"runs/{folder.name}", manifest_digest(folder)):
+        whole = not unsound(Store(artifacts), f"{RUNS}/{folder.name}", manifest_digest(folder))
+        if whole and _same(folder, configuration, files) and _judged(artifacts, folder, configuration):
             raise NothingChangedError(folder.name)
         return
+
+
+def _same(folder: Path, configuration: RunConfiguration, files: Iterable[SourceFile]) -> bool:
+    """Whether a whole run was made from these files, with these settings but for those that judge."""
+    receipt = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
+    before = {(file.split, file.role): file.payload_sha256 for file in receipt.files}
+    try:
+        settings = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
+    except ValidationError:  # of a version that knew other settings
+        return False
+    as_today = settings.model_copy(update={name: getattr(configuration, name) for name in JUDGING})
+    return as_today == configuration and before == {(file.split, file.role): file.idx.digest for file in files}
+
+
+def _judged(artifacts: Path, folder: Path, configuration: RunConfiguration) -> bool:
+    """Whether what the history last says of a run stands: else a run goes on, reuses everything and is judged.
+
+    Not where the run ended before it was judged, where another became champion while it was, where the champion's
+    manifest is another than it had, or where promotion is demanded and was refused.
+    """
+    history = Champions(artifacts, configuration.dataset).history()
+    about = [entry for entry in history if entry.run == folder.name]
+    if not about:
+        return False
+    record = history[-1].record
+    if record and record.run == folder.name and record.manifest != manifest_digest(folder):
+        return False
+    refused = about[-1].decision in {"kept", "undecided"}
+    if refused and configuration.promotion.demanded:
+        return False
+    verdict = about[-1].verdict
+    return not (refused and verdict and verdict.champion != about[-1].was)

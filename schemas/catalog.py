@@ -388,18 +388,26 @@ def dataset_of_folder(path: Path) -> Dataset:
             str(path),
         )
     files = {place: _local_file(paths[0]) for place, paths in found.items()}
-    name = re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower()).strip("-._") or "folder"
-    if name in load_catalog().datasets:  # files under a pinned dataset's name are still only files of a folder
-        name = f"local-{name}"
     prefix = files["train", "images"].name.lower()
     return Dataset(
-        name=name,
-        title=folder.name or name,
+        name=name_of_folder(folder),
+        title=folder.name or name_of_folder(folder),
         mode="tracked",
         first_label=1 if prefix.startswith("emnist-letters") else 0,
         orientation="transposed" if prefix.startswith("emnist-") else "upright",
         splits={split: SplitFiles(images=files[split, "images"], labels=files[split, "labels"]) for split in SPLITS},
     )
+
+
+def name_of_folder(path: Path) -> str:
+    """What the dataset of a folder is called: never as one of the catalog, of which it may be no copy."""
+    name = as_name(path.absolute().name)
+    return f"local-{name}" if name in load_catalog().datasets else name
+
+
+def as_name(text: str) -> str:
+    """A text as a name of small letters, digits and `._-`, for files and pages."""
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._") or "folder"
 
 
 def _recognised(folder: Path) -> dict[tuple[Split, Role], list[Path]]:

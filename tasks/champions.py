@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import os
 import random
 import tempfile
@@ -23,6 +22,7 @@ from pydantic import ValidationError
 from schemas.champion import Champion, Entry
 from schemas.errors import StorageError
 from schemas.files import MANIFEST_FILE, RUNS
+from schemas.manifest import Manifest
 from tasks.seals import sync_folder
 from tasks.store import writing
 
@@ -157,12 +157,12 @@ def entered(place: Champions, make: Callable[[Entry | None], Made]) -> Made:
 def record_of(store: Store, run: str) -> Champion:
     """What identifies the bytes of a published run."""
     content = (store.root / RUNS / run / MANIFEST_FILE).read_bytes()
-    manifest = json.loads(content)
+    manifest = Manifest.model_validate_json(content)
     return Champion(
         run=run,
         manifest=hashlib.sha256(content).hexdigest(),
-        weights=manifest["weights"],
-        accuracy=manifest["accuracy"],
+        weights=manifest.weights,
+        accuracy=manifest.accuracy,
     )
 
 

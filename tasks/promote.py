@@ -17,7 +17,7 @@ from schemas.handles import Frozen, PublishedRun
 from schemas.receipt import Receipt
 from tasks.champions import Champions, entered, record_of
 from tasks.mirror import Mirror
-from tasks.published import damages, unsound
+from tasks.published import damages, stands, unsound
 from tasks.stage import log, timed
 from tasks.store import Store
 
@@ -61,12 +61,17 @@ def promote(
 
 
 def re_verified(store: Store, dataset: str, run: str) -> Entry | None:
-    """Put on record that a run, which stands with every byte, is still champion; None where another one is."""
+    """Put on record that a run, which stands with every byte, is still champion; None where another one is.
+
+    Its files have to be those with which it became champion.
+    """
     place = Champions(store.root, dataset)
     why = ("no digest changed: the run was skipped, as its policy says, after the champion's files were verified",)
 
     def entry(newest: Entry | None) -> Entry | None:
-        return place.following(newest, "re-verified", run, why) if newest and newest.champion == run else None
+        record = newest.record if newest else None
+        holds = record and record.run == run and stands(store, f"{RUNS}/{run}", record.manifest)
+        return place.following(newest, "re-verified", run, why) if holds else None
 
     return entered(place, entry)
 
@@ -113,7 +118,12 @@ def _decided(
 def _of_equal_weights(
     store: Store, published: PublishedRun, verdict: Verdict, champion: Champion
 ) -> tuple[Event, tuple[str, ...]]:
-    """What another run of the champion's own weights is: a second proof of it, or the copy that takes its place."""
+    """What another run of the champion's own weights is: a second proof of it, or the copy that takes its place.
+
+    Where its classes have other names, equal weights say something else, and a person decides.
+    """
+    if verdict.decision == "undecided":
+        return "undecided", verdict.reasons
     same = f"its weights are those of the champion, {champion.run}"
     if damaged := damages(store, f"{RUNS}/{champion.run}", champion.manifest):
         demanded = [f"{each.what}: {each.found}" for each in verdict.findings if not each.holds and not each.of_itself]

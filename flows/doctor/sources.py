@@ -5,8 +5,8 @@ from __future__ import annotations
 import urllib.parse
 from typing import TYPE_CHECKING, Final
 
+from flows.datasets import dataset_for
 from flows.doctor.finding import bad, counted, well
-from flows.retrain import dataset_for
 from schemas.catalog import DrawnSource, FolderSource, HttpSource, load_catalog
 from schemas.errors import StepwiseError
 from schemas.handles import ROLES, SPLITS

@@ -18,11 +18,12 @@ from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 from rich.console import Console
 
+from flows.datasets import dataset_for, resolved
 from flows.installation.automations import put_automations
 from flows.installation.owned import FLOW, OWNED, UPKEEP_FLOW, Item, owned_deployments
 from flows.installation.upkeep import upkeep
 from flows.reach import require_named_server, server_client
-from flows.retrain import dataset_for, require_timesteps, retrain
+from flows.retrain import retrain
 from flows.settings import OF_RUNS
 from schemas.errors import ConfigurationError
 from schemas.installation import Deployment, Installation, load_installation
@@ -89,8 +90,7 @@ def deploy(client: SyncPrefectClient, installation: Installation) -> list[Item]:
             nothing was written.
     """
     for deployment in installation.deployments.values():
-        configuration = deployment.run_configuration()
-        require_timesteps(configuration, dataset_for(configuration, deployment.data, deployment.catalogs))
+        resolved(deployment.run_configuration(), deployment.data, deployment.catalogs)
     wanted = _all_wanted(installation)
     found = [_find(client, each, installation) for each in wanted]
     items = [_put_pool(client, installation)]

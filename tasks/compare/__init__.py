@@ -14,7 +14,15 @@ from prefect import task
 
 from schemas.champion import Champion, Decision, Demands, Finding, Judged, Paired, Verdict
 from schemas.files import PREDICTIONS_FILE, VERDICT_FILE
-from tasks.compare.answers import Answers, Incomparable, answers_in, calibration_error, champion_s, metrics_in
+from tasks.compare.answers import (
+    Answers,
+    Incomparable,
+    answers_in,
+    calibration_error,
+    champion_s,
+    metrics_in,
+    require_same_classes,
+)
 from tasks.mirror import Mirror
 from tasks.proportions import mcnemar_exact, newcombe_paired
 from tasks.published import state
@@ -68,7 +76,8 @@ def key_of(
 ) -> Key[Judged]:
     """What a verdict depends on: both models, the test samples and what is demanded, not what follows from it.
 
-    The champion is compared with nobody, so who held the place before is no part of its key.
+    The champion is compared with nobody, so who held the place before is no part of its key. The receipt states the
+    dataset and its classes' names: equal bytes under others are judged by themselves.
     """
     opponent = contest.opponent
     return Key(
@@ -80,6 +89,7 @@ def key_of(
             "test table": contest.table.table.digest,
             "weights": contest.trained.model.digest,
             "evaluation": contest.evaluation.evaluation.digest,
+            "receipt": contest.sequences.receipt.digest,
             "champion": state(Store(artifacts), opponent) if opponent else "none",
         },
         settings={"promotion": demands.model_dump(mode="json", exclude={"demanded"})},
@@ -117,9 +127,10 @@ def verdict_on(store: Store, contest: Contest, demands: Demands) -> Verdict:
     champion = contest.champion
     if champion is None:
         return _verdict("first champion", None, findings, demands)
-    if contest.opponent is None:
-        return _verdict("promote", champion, [SAME, *findings], demands)
     try:
+        if contest.opponent is None:
+            require_same_classes(store, champion, receipt)
+            return _verdict("promote", champion, [SAME, *findings], demands)
         old = champion_s(store, champion, receipt, contest.table)
         new = answers_in(store, contest.evaluation)
         new.require_same_samples(old.answers)

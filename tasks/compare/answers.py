@@ -5,17 +5,19 @@ Not here: which of two models is better.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from pydantic import ValidationError
 
 from schemas.configuration import RunConfiguration
 from schemas.errors import DataError
 from schemas.files import CONFIGURATION_FILE, METRICS_FILE, MODEL_FILE, PREDICTIONS_FILE, RECEIPT_FILE, RUNS
 from schemas.metrics import Metrics
 from schemas.receipt import Receipt
-from tasks.measures import Tally, measure
+from tasks.measures import Tally
 from tasks.published import damages
 from tasks.questions import sequences_of
 
@@ -126,9 +128,18 @@ def calibration_error(predictions: Path, labels: Labels) -> float:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    table = pq.read_table(predictions, columns=["label", "probabilities"])
-    p = pc.list_flatten(table["probabilities"]).to_numpy().reshape(-1, labels.classes)
-    return measure(table["label"].to_numpy() - labels.first, p, labels.names, bins=BINS).calibration.ece
+    tally = Tally(labels.names, bins=BINS)
+    for batch in pq.ParquetFile(predictions).iter_batches(columns=["label", "probabilities"]):
+        p = pc.list_flatten(batch["probabilities"]).to_numpy().reshape(-1, labels.classes)
+        tally.add(np.arange(tally.samples, tally.samples + len(p)), batch["label"].to_numpy() - labels.first, p)
+    return tally.metrics().calibration.ece
+
+
+def require_same_classes(store: Store, champion: Champion, receipt: Receipt) -> None:
+    """Raise Incomparable where a champion's receipt can be read and knows images or classes of another form."""
+    path = store.root / RUNS / champion.run / RECEIPT_FILE
+    with contextlib.suppress(OSError, ValidationError):
+        _require_same_form(Receipt.model_validate_json(path.read_bytes()), receipt)
 
 
 def champion_s(store: Store, champion: Champion, receipt: Receipt, table: Table) -> Opponent:

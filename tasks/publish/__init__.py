@@ -42,6 +42,7 @@ from schemas.files import (
 )
 from schemas.handles import Evaluation, Frozen, PublishedRun, Sequences, Table, TrainedModel
 from schemas.history import History
+from schemas.manifest import Facts
 from schemas.metrics import Metrics
 from schemas.steps import place
 from schemas.tables import FILE_NAME
@@ -66,7 +67,6 @@ if TYPE_CHECKING:
     from schemas.drift import Drifted
     from schemas.receipt import Receipt
 
-MANIFEST_FORMAT: Final = 1
 LIBRARIES: Final = ("prefect", "tensorflow", "keras", "numpy", "pyarrow", "pandera", "polars")
 
 
@@ -357,17 +357,16 @@ def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> N
 def _seal(draft: Draft) -> str:
     """Write the manifest: digests of all files; a folder without one is no run."""
     folder, subject, outcome = draft.folder, draft.subject, draft.outcome
-    facts = {
-        "format": MANIFEST_FORMAT,
-        "run": subject.run,
-        "created": subject.created.isoformat(),
-        "dataset": subject.configuration.dataset,
-        "preset": subject.configuration.preset,
-        "accuracy": outcome.evaluation.accuracy,
-        "interval": outcome.evaluation.interval,
-        "weights": outcome.trained.model.digest,
-        "test": outcome.tables[1].table.digest,
-        "parent": subject.parent,
-        "started_from": subject.started_from,
-    }
-    return write_manifest(folder, facts)
+    facts = Facts(
+        run=subject.run,
+        created=subject.created,
+        dataset=subject.configuration.dataset,
+        preset=subject.configuration.preset,
+        accuracy=outcome.evaluation.accuracy,
+        interval=outcome.evaluation.interval,
+        weights=outcome.trained.model.digest,
+        test=outcome.tables[1].table.digest,
+        parent=subject.parent,
+        started_from=subject.started_from,
+    )
+    return write_manifest(folder, facts.model_dump(mode="json"))

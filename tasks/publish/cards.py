@@ -7,7 +7,6 @@ table, since the UI's own tables show ten rows a page and cut long texts. Texts 
 from __future__ import annotations
 
 import base64
-import json
 import shlex
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from schemas.files import HISTORY_FILE, LEDGER_FILE, MANIFEST_FILE, METRICS_FILE
 from schemas.handles import SPLITS
 from schemas.history import History
 from schemas.ledger import MEANING, Ledger
+from schemas.manifest import Manifest
 from schemas.metrics import Metrics
 from tasks.wording import as_text, fenced
 
@@ -81,7 +81,7 @@ def show_run(run: Path, form: str | None = None) -> None:
 
 def summary(run: Path, metrics: Metrics, history: History, form: str | None = None) -> str:
     """The markdown of a run in a few lines."""
-    manifest = json.loads((run / MANIFEST_FILE).read_bytes())
+    manifest = Manifest.model_validate_json((run / MANIFEST_FILE).read_bytes())
     report = (run / REPORT_FILE).as_uri()
     low, high = metrics.interval
     artifacts = f"--artifacts {shlex.quote(str(run.parents[1]))}"
@@ -92,17 +92,17 @@ def summary(run: Path, metrics: Metrics, history: History, form: str | None = No
         "Calibration error": f"{metrics.calibration.ece:.2%}",
         "Parameters": f"{history.parameters:,}",
         "Epochs": f"{len(history.epochs)}, number {history.kept} kept",
-        "Weights": f"`{manifest['weights'][:16]}…`",
+        "Weights": f"`{manifest.weights[:16]}…`",
         "Samples": "all accounted for (artifact `ledger`)",
     }
     verdict = verdict_of(run)
     if verdict:
         rows["Verdict when published"] = f"{verdict.decision} ({'; '.join(map(as_text, verdict.reasons))})"
-    if manifest["parent"]:
-        rows["Revision of"] = f"`{manifest['parent']}`"
+    if manifest.parent:
+        rows["Revision of"] = f"`{manifest.parent}`"
     return "\n".join(
         [
-            f"# {metrics.accuracy:.2%} on {as_text(manifest['dataset'])}, {as_text(manifest['preset'])}",
+            f"# {metrics.accuracy:.2%} on {as_text(manifest.dataset)}, {as_text(manifest.preset)}",
             "",
             "| Measure | Value |",
             "| --- | --- |",

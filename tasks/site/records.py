@@ -13,38 +13,23 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
 
 from schemas.files import DRIFT_FILE, MANIFEST_FILE, METRICS_FILE, REPORT_FILE, RUNS, STUDIES, STUDY_FILE, TIMINGS_FILE
 from schemas.handles import FileSeal
+from schemas.manifest import FORMAT, Manifest
 from schemas.metrics import Count, Interval, Probability
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-MANIFEST_FORMAT: Final = 1
 CHAMPIONS: Final = "champions"
 CHOSEN: Final = ("first champion", "promoted", "by hand", "rolled back")  # decisions after which another one stands
 
 Form = TypeVar("Form")
-
-
-class Manifest(BaseModel):
-    """What the index needs of a run's manifest; what else it states is of no concern here."""
-
-    format: int
-    created: AwareDatetime
-    dataset: str
-    preset: str
-    accuracy: Probability
-    interval: Interval
-    test: str | None = None  # digest of the test images' table; runs of earlier versions do not state it
-    parent: str | None = None
-    started_from: str | None = None
-    files: dict[str, FileSeal]
 
 
 class StudyManifest(BaseModel):
@@ -178,15 +163,21 @@ class Study:
 
 @dataclass(frozen=True)
 class Champions:
-    """The histories of champions, by dataset, in their order; and the files that could not be read."""
+    """The histories of champions, by dataset, in their order.
+
+    Attributes:
+        histories: What could be read.
+        torn: Datasets of which an entry is missing or cannot be read, and what is wrong, a phrase each.
+    """
 
     histories: dict[str, tuple[Decision, ...]] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
+    torn: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def standing(self) -> dict[str, str]:
-        """The champion of each dataset that has one."""
-        last = {dataset: history[-1].champion for dataset, history in self.histories.items() if history}
+        """The champion of each dataset that has one, where its history is whole: else nobody knows."""
+        whole = {dataset: history for dataset, history in self.histories.items() if dataset not in self.torn}
+        last = {dataset: history[-1].champion for dataset, history in whole.items() if history}
         return {dataset: champion for dataset, champion in last.items() if champion}
 
     @cached_property
@@ -211,16 +202,21 @@ def studies_of(artifacts: Path) -> list[Study]:
 
 def champions_of(artifacts: Path) -> Champions:
     """The histories under `champions/DATASET/NNNNNN.json`; no folder: nobody has decided anything yet."""
-    histories: dict[str, list[Decision]] = {}
-    problems: list[str] = []
-    for path in sorted((artifacts / CHAMPIONS).glob("[!.]*/[0-9]*.json")):
-        decision = _understood(Decision, path, problems)
-        if decision is not None:
-            histories.setdefault(decision.dataset, []).append(decision)
-    ordered = {
-        name: tuple(sorted(found, key=lambda decision: decision.number)) for name, found in sorted(histories.items())
-    }
-    return Champions(ordered, tuple(problems))
+    histories: dict[str, tuple[Decision, ...]] = {}
+    torn: dict[str, tuple[str, ...]] = {}
+    for folder in sorted(path for path in (artifacts / CHAMPIONS).glob("[!.]*") if path.is_dir()):
+        dataset = unquote(folder.name)
+        problems: list[str] = []
+        read = (_understood(Decision, path, problems) for path in sorted(folder.glob("[0-9]*.json")))
+        history = sorted((decision for decision in read if decision), key=lambda decision: decision.number)
+        numbers = [decision.number for decision in history]
+        if not problems and numbers != list(range(1, len(numbers) + 1)):
+            problems = [f"of the entries 1 to {numbers[-1]}, {numbers[-1] - len(set(numbers))} are missing"]
+        if history:
+            histories[dataset] = tuple(history)
+        if problems:
+            torn[dataset] = tuple(problems)
+    return Champions(histories, torn)
 
 
 def _run(folder: Path) -> Run:
@@ -228,8 +224,8 @@ def _run(folder: Path) -> Run:
     manifest = _understood(Manifest, folder / MANIFEST_FILE, problems)
     if manifest is None:
         return Run(folder.name, report=(folder / REPORT_FILE).is_file(), problems=tuple(problems))
-    if manifest.format != MANIFEST_FORMAT:
-        problems.append(f"format {manifest.format}; this version knows {MANIFEST_FORMAT}")
+    if manifest.format != FORMAT:
+        problems.append(f"format {manifest.format}; this version knows {FORMAT}")
     problems += _missing(folder, manifest.files)
     measured = _sealed(Measured, folder, METRICS_FILE, manifest, problems)
     timings = _sealed(list[Timing], folder, TIMINGS_FILE, manifest, problems)

@@ -7,26 +7,27 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 from flow_support import environment_of
+from manifests import manifest_in, manifest_of
 
 from flows.attempts import Attempt, Attempts
 from flows.clean import Keeping, clean
 from flows.command import main
 from schemas.errors import ConfigurationError, StorageError
 
+if TYPE_CHECKING:
+    from schemas.manifest import Manifest
+
 NOW = datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC)
 
 
-def known(*runs: tuple[str, str, float]) -> list[tuple[Path, dict[str, Any]]]:
+def known(*runs: tuple[str, str, float]) -> list[tuple[Path, Manifest]]:
     """Published runs: name, preset, age in days; the newest first."""
     return [
-        (
-            Path(name),
-            {"dataset": "d", "preset": preset, "created": (NOW - datetime.timedelta(days=days)).isoformat()},
-        )
+        (Path(name), manifest_of(name, preset=preset, created=NOW - datetime.timedelta(days=days)))
         for name, preset, days in runs
     ]
 
@@ -60,7 +61,7 @@ def test_without_options_the_file_says_what_is_kept_and_where(
     for name, (_, manifest) in zip("abc", RUNS, strict=False):
         folder = tmp_path / "out" / "runs" / name
         folder.mkdir(parents=True)
-        (folder / "manifest.json").write_text(json.dumps({**manifest, "preset": "rows"}))
+        manifest_in(folder, created=manifest.created)
     (tmp_path / "stepwise.toml").write_text("artifacts = 'out'\nretention = { keep_runs = 2 }\n")
 
     def would_go(*options: str) -> list[str]:

@@ -7,17 +7,30 @@ import datetime
 import pytest
 
 from flows.going import require_promotion
-from schemas.champion import Demands, Entry, Event
+from schemas.champion import Demands, Entry, Event, Finding, Verdict
 from schemas.configuration import RunConfiguration
 from schemas.errors import PromotionRefusedError
 
 ASKED = RunConfiguration(promotion=Demands(demanded=True))
 
 
-def entry(decision: Event, champion: str) -> Entry:
+ITSELF = Finding(what="another model", holds=False, found="its own", of_itself=True)
+LOW = Finding(what="minimum accuracy", holds=False, found="too low")
+
+
+def entry(decision: Event, champion: str, *findings: Finding) -> Entry:
     now = datetime.datetime.now(datetime.UTC)
+    verdict = Verdict(decision="keep", champion="old", findings=findings, demands=ASKED.promotion) if findings else None
     return Entry(
-        number=2, at=now, dataset="d", decision=decision, run="new", champion=champion, was="old", reasons=("so",)
+        number=2,
+        at=now,
+        dataset="d",
+        decision=decision,
+        run="new",
+        champion=champion,
+        was="old",
+        reasons=("so",),
+        verdict=verdict,
     )
 
 
@@ -34,3 +47,9 @@ def test_a_model_that_was_not_promoted_is_not(decision: Event) -> None:
     with pytest.raises(PromotionRefusedError, match="new is published and was not promoted: so") as refused:
         require_promotion(entry(decision, "old"), ASKED)
     assert refused.value.exit_code == 6
+
+
+def test_the_champions_own_weights_on_other_test_images_are_what_was_demanded() -> None:
+    require_promotion(entry("kept", "old", ITSELF), ASKED)
+    with pytest.raises(PromotionRefusedError):
+        require_promotion(entry("kept", "old", ITSELF, LOW), ASKED)

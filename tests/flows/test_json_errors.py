@@ -51,15 +51,14 @@ def test_a_program_reads_what_a_person_reads(
 
 
 def test_what_nobody_foresaw_is_told_too(tmp_path: Path) -> None:
-    (tmp_path / "runs" / "a").mkdir(parents=True)
-    (tmp_path / "runs" / "a" / "manifest.json").write_text("no JSON")
-    answer = run_command(tmp_path, "runs", "--artifacts", tmp_path, "--json")
+    (tmp_path / "sitecustomize.py").write_text("import flows.runs\nflows.runs.manifests = lambda _: 1 / 0\n")
+    answer = run_command(tmp_path, "runs", "--artifacts", tmp_path, "--json", PYTHONPATH=str(tmp_path))
     error = json.loads(answer.stdout)["error"]
-    assert error["found"] == "JSONDecodeError: Expecting value: line 1 column 1 (char 0)"
+    assert error["found"] == "ZeroDivisionError: division by zero"
     assert error["remedy"] == "Run `stepwise --debug …` for a traceback"
     assert answer.returncode == error["exit_code"] == 1
-    assert run_command(tmp_path, "runs", "--artifacts", tmp_path).stdout == ""
-    debugged = run_command(tmp_path, "--debug", "runs", "--artifacts", tmp_path, "--json")
+    assert run_command(tmp_path, "runs", "--artifacts", tmp_path, PYTHONPATH=str(tmp_path)).stdout == ""
+    debugged = run_command(tmp_path, "--debug", "runs", "--artifacts", tmp_path, "--json", PYTHONPATH=str(tmp_path))
     assert json.loads(debugged.stdout) == {"error": error}
     assert "Traceback" in debugged.stderr
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import json
 from pathlib import Path
 
 import pytest
+from manifests import manifest_in
 
 from flows import retrain
 from flows.attempts import Attempt, Attempts
@@ -18,8 +18,12 @@ from schemas.configuration import RunConfiguration
 TWO = ("019a5b7c-2f40-7d11-8a3c-5be09d41f7a2", "019a5b7c-3e12-7b02-9c55-01d8c2e6904b")
 
 
-@pytest.mark.parametrize("data", [None, Path("my digits")])
-def test_two_runs_of_one_day_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch, data: Path | None) -> None:
+@pytest.mark.parametrize(
+    ("data", "called"), [(None, "glyphs"), (Path("my digits"), "my-digits"), (Path("old/mnist"), "local-mnist")]
+)
+def test_two_runs_of_one_day_have_names_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, data: Path | None, called: str
+) -> None:
     configuration = RunConfiguration(dataset="glyphs", preset="smoke")
     parameters = {"configuration": configuration.model_dump(mode="json"), "data": data}
     attempts, names, upkeeps = [], [], []
@@ -30,7 +34,7 @@ def test_two_runs_of_one_day_have_names_of_their_own(monkeypatch: pytest.MonkeyP
         names.append(retrain._flow_run_name())
         upkeeps.append(upkeep._flow_run_name())
     assert [attempt.flow_run for attempt in attempts] == [*TWO]
-    called = "my-digits" if data else "glyphs"
+    assert [attempt.dataset for attempt in attempts] == [called, called]
     for ends in ([attempt.run for attempt in attempts], names, upkeeps):
         assert [name[-5:].lstrip("- ") for name in ends] == ["f7a2", "904b"]
     assert all(f"-{called}-smoke-" in attempt.run for attempt in attempts)
@@ -44,9 +48,7 @@ def test_lists_give_the_whole_name(
     monkeypatch.setenv("COLUMNS", columns)
     name = "20261125-070833-fashion-mnist-question-16x49-d8fe"
     (tmp_path / "runs" / name).mkdir(parents=True)
-    manifest = {"created": "2026-11-25", "dataset": "fashion-mnist", "preset": "question-16x49"}
-    measured = {"accuracy": 0.8507, "interval": (0.8436, 0.8575)}
-    (tmp_path / "runs" / name / "manifest.json").write_text(json.dumps(manifest | measured))
+    manifest_in(tmp_path / "runs" / name, dataset="fashion-mnist", preset="question-16x49")
     attempt = Attempt(
         run=name,
         flow_run=TWO[0],

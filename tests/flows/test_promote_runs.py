@@ -6,16 +6,21 @@ import hashlib
 import json
 import shutil
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from flows.champion import before_champion, promote_by_hand, roll_back
+from flows import champion
+from flows.champion import answering_run, before_champion, promote_by_hand, roll_back
+from flows.unchanged import NothingChangedError, require_change
 from flows.verdict import said, verdict_card
 from schemas.champion import Demands, Entry, Finding, Judged, Verdict
-from schemas.errors import PromotionRefusedError
+from schemas.configuration import RunConfiguration
+from schemas.errors import PromotionRefusedError, StorageError
 from schemas.handles import PublishedRun
+from schemas.receipt import Receipt
 from tasks.champions import Champions
 from tasks.promote import promote
 from tasks.published import manifest_digest, write_manifest
@@ -245,3 +250,68 @@ def test_by_hand_a_model_that_answers_otherwise_today_gets_no_place(place: Place
     place.promoted(place.run("second", weights="c" * 64), "promote", "first", BETTER)
     roll_back(place.root, "glyphs", "", as_json=False)
     assert place.newest.champion == "first", "which answers as it did"
+
+
+def nothing_changed(place: Place, *, demanded: bool = False) -> str | None:
+    """The run that a skipping run of the same files and settings finds; None where it goes on."""
+    receipt = Receipt.model_validate_json((place.original / "receipt.json").read_bytes())
+    files: Any = [
+        SimpleNamespace(split=file.split, role=file.role, idx=SimpleNamespace(digest=file.payload_sha256))
+        for file in receipt.files
+    ]
+    configuration = RunConfiguration.model_validate_json((place.original / "configuration.json").read_bytes())
+    demands = configuration.promotion.model_copy(update={"demanded": demanded})
+    try:
+        require_change(place.root, configuration.model_copy(update={"promotion": demands}), files)
+    except NothingChangedError as nothing:
+        return nothing.run
+    return None
+
+
+def test_a_run_is_skipped_only_where_the_one_that_stands_was_judged(place: Place) -> None:
+    assert nothing_changed(place) == "first"
+    new = place.run("second", weights="b" * 64, created="2999-01-01T00:00:00+00:00")
+    assert nothing_changed(place) is None, "it was published, and the run ended before it was judged"
+    place.promoted(place.run("winner", weights="c" * 64), "promote", "first", BETTER)
+    assert place.promoted(new, "promote", "first", BETTER)[0] == "kept"
+    assert nothing_changed(place) is None, "another became champion meanwhile, and it was told to run again"
+    place.promoted(new, "keep", "winner", WORSE)
+    assert nothing_changed(place) == "second"
+    assert nothing_changed(place, demanded=True) is None, "a refused run does not become a skipped one"
+
+
+@pytest.mark.parametrize("file", ["receipt.json", "configuration.json", "manifest.json", "model.keras"])
+def test_where_the_run_that_stands_is_damaged_nothing_is_skipped(place: Place, file: str) -> None:
+    path = place.root / "runs" / "first" / file
+    path.write_bytes(path.read_bytes()[:-9])
+    assert nothing_changed(place) is None
+
+
+def test_a_champion_that_was_replaced_is_no_champion(place: Place) -> None:
+    assert answering_run(place.root, "champion", "glyphs") == "first"
+    place.sealed("first", weights="b" * 64)
+    assert nothing_changed(place) is None
+    with pytest.raises(StorageError, match="the champion first is no longer what it was when it took the place"):
+        answering_run(place.root, "champion", "glyphs")
+
+
+def test_what_a_person_decided_is_about_the_champion_that_was_seen(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the model is tried, which takes seconds, a run becomes champion."""
+    place.promoted(place.run("second", weights="b" * 64), "promote", "first", BETTER)
+    third, fourth = (place.run(name, weights=name[0] * 64) for name in ("c-run", "d-run"))
+
+    def meanwhile(run: PublishedRun, champion_now: str) -> None:
+        monkeypatch.setattr(
+            champion, "_require_sound", lambda *_: place.promoted(run, "promote", champion_now, BETTER) and None
+        )
+
+    meanwhile(third, "second")
+    with pytest.raises(PromotionRefusedError, match=r"c-run became champion meanwhile. Expected: second, who was"):
+        roll_back(place.root, "glyphs", "second answers badly", as_json=False)
+    assert place.newest.champion == "c-run", "which nobody wanted to take back"
+    meanwhile(fourth, "c-run")
+    with pytest.raises(PromotionRefusedError, match=r"d-run became champion meanwhile. Expected: c-run, who was"):
+        promote_by_hand(place.root, "first", "to see", as_json=False)
+    assert place.newest.champion == "d-run"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from flow_support import run_command
+from manifests import manifest_in
 
 from flows.start import decided, weights_of
 from schemas.configuration import LstmLayer, Network, RunConfiguration
@@ -30,14 +31,14 @@ def published(artifacts: Path, name: str, hour: int, **changes: Any) -> Path:  #
     configuration = RunConfiguration(**changes)
     folder = artifacts / "runs" / name
     folder.mkdir(parents=True)
-    manifest = {
-        "created": f"2026-11-01T{hour:02}:00:00+00:00",
-        "dataset": configuration.dataset,
-        "preset": configuration.preset,
-        "weights": f"weights of {name}",
-        "files": {"model.keras": {"sha256": "0" * 64, "bytes": 1}},
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest_in(
+        folder,
+        created=f"2026-11-01T{hour:02}:00:00+00:00",
+        dataset=configuration.dataset,
+        preset=configuration.preset,
+        weights=f"{hour:x}" * 64,
+        files={"model.keras": {"sha256": "0" * 64, "bytes": 1}},
+    )
     (folder / "configuration.json").write_text(configuration.model_dump_json())
     history = History(epochs=(), kept=1, parameters=7, seconds_to_first_step=0.0, engine="")
     (folder / "history.json").write_text(history.model_dump_json())
@@ -55,7 +56,7 @@ def test_the_newest_run_that_fits_is_taken(tmp_path: Path) -> None:
     assert decided(policy, tmp_path, RunConfiguration()) == policy
     handle = weights_of(policy, tmp_path, RunConfiguration())
     assert handle is not None
-    assert (handle.place, handle.digest, handle.shape) == ("runs/new", "weights of new", (7,))
+    assert (handle.place, handle.digest, handle.shape) == ("runs/new", "2" * 64, (7,))
 
 
 def test_where_there_is_none_it_is_a_cold_start_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

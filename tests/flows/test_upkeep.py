@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 import importlib
-import json
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 from install_support import TOY
+from manifests import manifest_in
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.events.worker import EventsWorker
@@ -125,8 +125,7 @@ def published(client: SyncPrefectClient, artifacts: Path, name: str, days: int) 
     created = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
     folder = artifacts / "runs" / name
     folder.mkdir(parents=True)
-    manifest = {"dataset": "d", "preset": "p", "created": created.isoformat(), "files": {}}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest_in(folder, created=created)
     run = client.create_flow_run(upkeep, parameters={"artifacts": str(artifacts)}, state=Completed())
     picture = ArtifactCreate(key=f"of-{name}", type="markdown", data="a picture", flow_run_id=run.id)
     client.create_artifact(picture)

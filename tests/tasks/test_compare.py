@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from manifests import manifest_in
 from samples import both, labels_of, receipt_of, signed, silent
 
 from schemas.champion import Champion, Demands
@@ -81,12 +81,8 @@ class Ring:
         return self.manifested(folder)
 
     def manifested(self, folder: Path) -> Champion:
-        files = {
-            path.name: FileSeal(sha256=sha256_file(path), bytes=path.stat().st_size).model_dump()
-            for path in folder.iterdir()
-        }
-        manifest = {"files": files, "weights": "a" * 64, "accuracy": 0.9}
-        (folder / "manifest.json").write_text(json.dumps(manifest))
+        files = {path.name: FileSeal(sha256=sha256_file(path), bytes=path.stat().st_size) for path in folder.iterdir()}
+        manifest_in(folder, files=files)
         return record_of(self.store, folder.name)
 
     def verdict(self, p: NDArray[np.float32], champion: Champion | None, demands: Demands = DEMANDS) -> Verdict:
@@ -254,6 +250,14 @@ def test_a_model_is_not_compared_with_itself(ring: Ring) -> None:
     assert verdict.reasons == ("another model than the champion: its weights are the champion's own",)
 
 
+def test_where_classes_have_other_names_the_champions_own_weights_are_for_a_person_to_judge(ring: Ring) -> None:
+    labels = ring.receipt.labels.model_copy(update={"names": (*"0123456798",)})
+    champion, p = ring.champion(answers(ring.labels, range(60)), labels=labels), answers(ring.labels, [])
+    verdict = verdict_on(ring.store, ring.contest(p, champion, weights=champion.weights), DEMANDS)
+    assert verdict.decision == "undecided"
+    assert verdict.reasons[0].startswith("comparable with the champion: the classes are others than the champion's")
+
+
 def test_what_a_verdict_depends_on(ring: Ring) -> None:
     champion, p = ring.champion(answers(ring.labels, range(60))), answers(ring.labels, [])
     contest = ring.contest(p, champion)
@@ -269,6 +273,10 @@ def test_what_a_verdict_depends_on(ring: Ring) -> None:
         digest(ring.contest(p, champion, weights="c" * 64)),
     }
     assert len(others | {digest()}) == 5
+    renamed = contest.sequences.model_copy(
+        update={"receipt": contest.sequences.receipt.model_copy(update={"digest": "d" * 64})}
+    )
+    assert digest(replace(contest, sequences=renamed)) != digest(), "equal bytes under another name are judged anew"
     itself = ring.contest(p, champion, weights=champion.weights)
     assert digest(itself) == digest(replace(itself, champion=None)), "who became champion is not judged again"
     before, path = digest(), ring.store.root / "runs" / "old" / "predictions.parquet"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from manifests import manifest_in
 from samples import drawn, labels_of, parsed, receipt_of, signed
 
 from schemas.configuration import Reshape, RunConfiguration
@@ -52,11 +52,8 @@ def published(store: Store, table: Table, receipt: Receipt, name: str = "then", 
     (folder / "receipt.json").write_text(receipt.model_dump_json())
     configuration = RunConfiguration(reshape=Reshape(timesteps=4))
     (folder / "configuration.json").write_text(configuration.model_dump_json())
-    files = {
-        path.name: FileSeal(sha256=sha256_file(path), bytes=path.stat().st_size).model_dump()
-        for path in folder.iterdir()
-    }
-    (folder / "manifest.json").write_text(json.dumps({"files": files, "weights": "a" * 64, "accuracy": 0.9}))
+    files = {path.name: FileSeal(sha256=sha256_file(path), bytes=path.stat().st_size) for path in folder.iterdir()}
+    manifest_in(folder, files=files)
     return record_of(store, name)
 
 

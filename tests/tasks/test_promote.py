@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from manifests import manifest_in
 
 from schemas.champion import Champion, Event
-from tasks.champions import Champions, entered
+from tasks.champions import Champions, entered, record_of
 from tasks.promote import re_verified, removed_by_a_person
 from tasks.store import Store
 
@@ -48,11 +49,21 @@ def test_who_lost_the_place_last_to_a_person_is_known(
     assert (removal and removal.number) == number
 
 
+def published(root: Path, name: str) -> Champion:
+    """A run of no files but its manifest."""
+    folder = root / "runs" / name
+    folder.mkdir(parents=True)
+    manifest_in(folder, weights=name * 64)
+    return record_of(Store(root), name)
+
+
 def test_only_who_is_champion_is_verified_again(tmp_path: Path) -> None:
     store, place = Store(tmp_path), Champions(tmp_path, "mnist")
     assert re_verified(store, "mnist", "a") is None
-    history_in(place, ("first champion", A), ("promoted", B))
+    history_in(place, ("first champion", published(tmp_path, "a")), ("promoted", published(tmp_path, "b")))
     assert re_verified(store, "mnist", "a") is None
     entry = re_verified(store, "mnist", "b")
     assert entry is not None
     assert (entry.decision, entry.champion, entry.number) == ("re-verified", "b", 3)
+    manifest_in(tmp_path / "runs" / "b", weights="c" * 64)
+    assert re_verified(store, "mnist", "b") is None, "another run under the champion's name"

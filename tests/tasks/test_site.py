@@ -249,8 +249,17 @@ def test_decisions_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     run_in(tmp_path, "a")
     decided(tmp_path, 1, "first champion", "a", "a").with_name("000002.json").write_text("{")
     page = page_of(tmp_path)
-    assert "000002.json is damaged or of another format" in page.words
-    assert "champion first champion" in page.row("a")
+    assert "The history of mnist is damaged, and who is its champion hangs on it: 000002.json is damaged" in page.words
+    assert "Champion of mnist not known its history is damaged" in page.words
+    assert "first champion" in page.row("a"), "what was decided, and no longer that it is champion"
+
+
+def test_where_an_entry_is_missing_nobody_knows_the_champion(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        run_in(tmp_path, name)
+        decided(tmp_path, 1 if name == "a" else 3, "promoted", name, name)
+    champions = champions_of(tmp_path)
+    assert (champions.standing, champions.torn) == ({}, {"mnist": ("of the entries 1 to 3, 1 are missing",)})
 
 
 def test_a_champion_that_was_removed_is_told(tmp_path: Path) -> None:
