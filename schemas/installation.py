@@ -23,7 +23,6 @@ from schemas.toml_lines import line_of, line_of_syntax_error
 if TYPE_CHECKING:
     from schemas.configuration import RunConfiguration
 
-DEFAULT_FILE: Final = Path("stepwise.toml")
 POOL: Final = "stepwise"
 
 

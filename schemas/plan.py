@@ -33,10 +33,6 @@ class Planned(Frozen):
     )
     why: str
 
-    def agrees(self, *, reused: bool) -> bool:
-        """Whether what happened is what was foreseen; a step that follows may do either."""
-        return self.verdict == "follows" or (self.verdict == "reuse") == reused
-
 
 def stages_named(names: Sequence[str]) -> tuple[Stage, ...]:
     """The stages of these names.

@@ -49,7 +49,6 @@ TASK_GRACE: Final = datetime.timedelta(seconds=5)  # until the last that a run's
 RETRY_WITHIN: Final = datetime.timedelta(days=1)  # what crashed longer ago is left to people
 STOPPED: Final = "termination signal"  # how Prefect names the end of a run that was told to stop
 UNDER_WAY: Final = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
-FINISHED: Final = (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)
 SUPERSEDED: Final = "Superseded"
 LOCK: Final = "watch"
 

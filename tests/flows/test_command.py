@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,11 +22,13 @@ from flow_support import environment_of
 from flows.command import main
 from flows.runs import damaged_files
 from schemas.metrics import Metrics
+from schemas.plan import STAGES
+from schemas.presets import presets
 from schemas.receipt import Receipt
 from tasks.idx import write_idx
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from tests.flows.conftest import SmokeRun
 
@@ -59,6 +62,40 @@ def test_help_imports_the_command_alone() -> None:
     assert answer.returncode == 0
     besides = {name.partition(".")[0] for name in answer.stderr.split()} - {"flows", "schemas", "typer"}
     assert besides <= {"__future__", "_socket", "array", "atexit", "socket"}, "small parts of Python itself"
+
+
+@pytest.mark.parametrize(("name", "known"), [("run", presets()), ("plan", presets()), ("rerun", STAGES)])
+def test_help_names_every_preset_and_every_stage(
+    name: str, known: Iterable[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["stepwise", name, "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    said = re.sub(r"[\s│]", "", capfd.readouterr().out)  # a name may be broken at its hyphen
+    assert [each for each in known if each not in said] == []
+
+
+PRESET_BY_NAME = """
+from flows.retrain import retrain
+from schemas.configuration import RunConfiguration
+retrain(RunConfiguration(preset="best", dataset="glyphs"))
+"""
+
+
+@pytest.mark.slow
+def test_in_a_form_a_preset_by_name_alone_is_refused(tmp_path: Path) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", PRESET_BY_NAME],
+        env={**environment_of(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert answer.returncode == 1
+    assert "the configuration is called 'best' and has none of that preset's settings" in answer.stderr
+    assert not (tmp_path / "artifacts" / "runs").exists()
 
 
 @pytest.fixture(params=["called", pytest.param("in a process", marks=pytest.mark.slow)])

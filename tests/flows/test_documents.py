@@ -20,6 +20,9 @@ LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 LISTED = re.compile(r"^\| ((?:`[^`]+`(?:, )?)+) \|", re.MULTILINE)
 
 
+LINKS = {"README.md": 8, "docs/LOG.md": 4, "docs/operations.md": 3}  # at least so many: none found is a wrong pattern
+
+
 def links(document: str) -> list[str]:
     """The links of a document that lead to this project, code apart."""
     return LINK.findall(FENCED.sub("", (ROOT / document).read_text(encoding="utf-8")))
@@ -34,7 +37,9 @@ def anchors(document: Path) -> set[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document: str) -> None:
-    for link in links(document):
+    found = links(document)
+    assert len(found) >= LINKS.get(document, 0)
+    for link in found:
         path, _, anchor = link.partition("#")
         target = (ROOT / document).parent / path if path else ROOT / document
         assert target.exists(), link
