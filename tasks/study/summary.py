@@ -37,11 +37,18 @@ class Setting:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 %: Student's over the seeds, or Wilson's over the images where there is one seed."""
-        first = self.results[0]
-        if len(self.results) == 1:
-            return wilson(first.hits_after[-1], first.counts.answered)
+        """95 %, the wider of two: Student's over the seeds, and Wilson's over the images of one (all have the same).
+
+        Seeds may agree by chance, or because none of them learned anything: that makes no image count twice.
+        """
+        answered = self.results[0].counts.answered
+        over_images = wilson(round(self.accuracy * answered), answered)
+        return max(over_images, self._over_seeds(), key=lambda interval: interval[1] - interval[0])
+
+    def _over_seeds(self) -> tuple[float, float]:
         freedom = len(self.results) - 1
+        if not freedom:
+            return self.accuracy, self.accuracy
         t = _T[freedom - 1] if freedom <= len(_T) else 1.96 + 2.5 / freedom
         spread = statistics.stdev(result.accuracy for result in self.results)
         half = t * spread / math.sqrt(len(self.results))

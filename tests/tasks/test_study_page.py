@@ -214,13 +214,20 @@ def test_of_one_scan_nothing_is_said_of_others() -> None:
     assert not [s for s in reasons(summary_of(results)) if s.text.startswith("The order")]
 
 
-def test_intervals_are_students_over_seeds_and_wilsons_of_one() -> None:
+def test_an_interval_is_the_wider_of_students_over_seeds_and_wilsons_over_images() -> None:
     setting = summary_of(contents_of(scans=("rows",)).results).series("rows", "sound")[0]
     values = [result.accuracy for result in setting.results]
     half = 4.303 * statistics.stdev(values) / 3**0.5
     assert setting.interval == pytest.approx((statistics.mean(values) - half, statistics.mean(values) + half))
     low, high = summary_of(contents_of(scans=("rows",), seeds=1).results).series("rows", "sound")[0].interval
     assert (low, high) == pytest.approx((0.8914, 0.9080), abs=5e-4)  # of 4,500 in 5,000
+    tied = summary_of(contents_of(lambda _: 0.9, scans=("rows",), seeds=3).results).series("rows", "sound")[0]
+    assert tied.interval == pytest.approx((low, high))  # seeds that agree are no more images
+
+
+def test_the_page_says_which_interval_a_band_is(page: str) -> None:
+    assert "the mean of 3 seeds" in page
+    assert "the wider of Student's, over the seeds, and Wilson's, over the images." in page
 
 
 def test_one_t_alone_makes_a_page() -> None:
