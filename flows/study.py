@@ -93,7 +93,7 @@ def study_timesteps(
     untagged = TagsContext(current_tags=set())  # for each tag of a task, Prefect asks the server for leave to begin
     with Store(artifacts).lock(UPKEEP, shared=True), untagged:
         chosen = dataset_for(RunConfiguration(dataset=dataset), data, catalogs)
-        table, sequences = prepared(artifacts, chosen, settings.scans)
+        (table, test), sequences = prepared(artifacts, chosen, settings.scans)
         pixels = math.prod(table.table.shape[1:])
         points = designed(settings, pixels, table.table.rows)
         results = measured_points(artifacts, sequences, points, dask, workers or workers_of_this_machine())
@@ -105,6 +105,9 @@ def study_timesteps(
                 dataset=chosen.name,
                 title=chosen.title,
                 orientation=chosen.orientation,
+                data=data.absolute() if data else None,
+                catalogs=tuple(catalog.absolute() for catalog in catalogs),
+                test_images=test.table.rows,
                 settings=settings,
                 seconds=time.monotonic() - began,
             ),
@@ -119,15 +122,17 @@ def study_timesteps(
 study_timesteps.fn.__annotations__ = get_type_hints(study_timesteps.fn)
 
 
-def prepared(artifacts: Path, dataset: Dataset, scans: Sequence[Scan]) -> tuple[Table, dict[Scan, Sequences]]:
-    """The training split, validated, and its sealed sequences in each scan: one array of pixels a scan, for every T."""
-    (train, _), receipt = checked(_done, artifacts, dataset)
+def prepared(
+    artifacts: Path, dataset: Dataset, scans: Sequence[Scan]
+) -> tuple[tuple[Table, Table], dict[Scan, Sequences]]:
+    """Both splits, validated, and the sealed training sequences in each scan: one array of pixels, for every T."""
+    (train, test), receipt = checked(_done, artifacts, dataset)
     sequences = {}
     for scan in scans:
         log.info("study: the images in the order of scan %s", scan)
         # T = 1 divides any number of pixels, and the bytes are those of every other T.
         sequences[scan] = reshape(artifacts, train, receipt, Reshape(timesteps=1, scan=scan))
-    return train, sequences
+    return (train, test), sequences
 
 
 def _done(task: Task[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - a future or a result
@@ -154,7 +159,7 @@ def measured_points(
     )
     if missing:
         bind_embedded_server()  # else each of the workers starts one of its own
-        run_batches(artifacts, sequences, batches(missing), dask, workers)
+        run_batches(artifacts, sequences, points, dask, workers)
     results = [_known(store, sequences, point) for point in points]
     lost = [point.label for point, result in zip(points, results, strict=True) if result is None]
     if lost:
@@ -170,23 +175,28 @@ def measured_points(
 def run_batches(
     artifacts: Path,
     sequences: dict[Scan, Sequences],
-    asked: Sequence[tuple[Point, ...]],
+    points: Sequence[Point],
     dask: str | None,
     workers: int,
 ) -> None:
-    """Measure batch after batch; a point that fails leaves the others going, a batch without a result ends all.
+    """Measure what is missing, batch after batch; a point that fails leaves the others going.
+
+    Where nothing at all of a seed and scan is there when its batch has failed, nothing can be measured: that ends all.
+    A batch of what failed before may well fail again, and says nothing of those after it.
 
     Raises:
         Exception: what stopped the first point that failed, once all others are done and kept.
     """
     store, failures = Store(artifacts), []
-    for batch in asked:
+    whole = {_batch_of(batch[0]): batch for batch in batches(points)}
+    for batch in batches(missing_points(store, sequences, points)):
         runner = dask_runner(dask, min(workers, len(batch)))
         try:
             run_points.with_options(task_runner=runner)(artifacts, sequences, batch)
         except Exception as error:
             failures.append(error)
-            if len(missing_points(store, sequences, batch)) == len(batch):
+            wanted = whole[_batch_of(batch[0])]
+            if missing_points(store, sequences, wanted) == wanted:
                 raise
     if failures:
         raise failures[0]
@@ -202,10 +212,14 @@ def batches(points: Sequence[Point]) -> list[tuple[Point, ...]]:
 
     The longest first, so that none of them is left to one worker alone while the others wait (Graham 1969).
     """
-    grouped: dict[tuple[int, str], list[Point]] = {}
+    grouped: dict[tuple[int, Scan], list[Point]] = {}
     for point in points:
-        grouped.setdefault((point.seed, point.scan), []).append(point)
+        grouped.setdefault(_batch_of(point), []).append(point)
     return [tuple(sorted(batch, key=seconds_of, reverse=True)) for batch in grouped.values()]
+
+
+def _batch_of(point: Point) -> tuple[int, Scan]:
+    return point.seed, point.scan
 
 
 def _points_run_name() -> str:

@@ -6,6 +6,7 @@ What a point is never depends on how many others there are, so that one more see
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import Final
 
 from pydantic import Field, ValidationError
@@ -60,6 +61,9 @@ class StudySubject(Frozen):
     dataset: str
     title: str
     orientation: str
+    data: Path | None = Field(default=None, description="The folder that was studied in place of a named dataset.")
+    catalogs: tuple[Path, ...] = Field(default=(), description="Catalogs of the user's own, beside the shipped one.")
+    test_images: int = Field(description="Images of the test split, which the study counts and does not look at.")
     settings: StudySettings
     seconds: float = Field(description="What the command took until everything was measured.")
 

@@ -27,6 +27,7 @@ MARKERS: Final = {"question": "s", "sound": "o"}
 _WIDTH, _HEIGHT = 410, 280
 _TINT: Final = np.array([255.0, 214.0, 165.0])  # paper of the pixels that a step sees
 _FADED: Final = 0.22
+LEAST_LABELS: Final = 2  # of an axis: one alone does not say how far it goes
 
 
 def accuracy(summary: Summary, scan: Scan) -> str:
@@ -69,8 +70,9 @@ def output_gradient(summary: Summary) -> str:
         figure, axes = _axes(summary, "gradient at the output")
         _by_recipe(axes, summary, lambda setting: setting.output_gradient)
         axes.set_yscale("log")
-        axes.set_ylim(1e-3, 10)
-        _powers(axes)
+        drawn = [s.output_gradient for s in summary.settings if s.scan == summary.scans[0] and s.output_gradient > 0]
+        axes.set_ylim(min([1e-3, *(each / 2 for each in drawn)]), max([10, *(2 * each for each in drawn)]))
+        _label(axes)
         return as_svg(figure, "loss", "Norm of the gradient that each recipe's loss gives to the output")
 
 
@@ -78,15 +80,15 @@ def gradient(summary: Summary) -> str:
     """Gradient at the first quarter of the steps over that at the last, with usual and with chrono biases."""
     with drawing():
         figure, axes = _axes(summary, "first quarter ÷ last quarter")
-        least = 1.0
+        drawn = [1.0]
         for recipe in RECIPES:
             found = [(s.timesteps, s.gradient_ratio) for s in summary.series(summary.scans[0], recipe)]
-            least = min([least, *_draw_ratios(axes, found, recipe, "-")])
+            drawn += _draw_ratios(axes, found, recipe, "-")
         chrono = [(s.timesteps, s.gradient_ratio_chrono) for s in summary.series(summary.scans[0], "sound")]
-        least = min([least, *_draw_ratios(axes, chrono, "sound, chrono biases", ":")])
+        drawn += _draw_ratios(axes, chrono, "sound, chrono biases", ":")
         axes.set_yscale("log")
-        axes.set_ylim(max(least, 1e-120) / 10, 10)
-        _powers(axes)
+        axes.set_ylim(max(min(drawn), 1e-120) / 10, 10 * max(drawn))
+        _label(axes)
         _legend(axes)
         return as_svg(figure, "gradient", "Share of the gradient that reaches the first quarter of the steps")
 
@@ -97,7 +99,7 @@ def time(summary: Summary) -> str:
         figure, axes = _axes(summary, "seconds, 10,000 images")
         _by_recipe(axes, summary, lambda setting: setting.seconds_of_ten_thousand)
         axes.set_yscale("log")
-        _powers(axes)
+        _label(axes)
         return as_svg(figure, "time", "Time of an epoch for each 10,000 images against the number of time steps")
 
 
@@ -150,9 +152,9 @@ def _accuracy(summary: Summary, scan: Scan) -> Figure:
         series = summary.series(scan, recipe)
         x = [setting.timesteps for setting in series]
         colour = COLOURS[recipe]
-        intervals = [setting.interval for setting in series]
-        axes.fill_between(x, [100 * low for low, _ in intervals], [100 * high for _, high in intervals],
-                          color=colour, alpha=0.18, linewidth=0)  # fmt: skip
+        low, high = zip(*([100 * bound for bound in setting.interval] for setting in series), strict=True)
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.vlines(x, low, high, colors=colour, linewidth=1)  # a band over one T has no width
         means = [100 * setting.accuracy for setting in series]
         axes.plot(x, means, f"{MARKERS[recipe]}-", color=colour, label=recipe)
     axes.set_ylim(0, 103)
@@ -201,19 +203,47 @@ def _draw_ratios(axes: Axes, found: Sequence[tuple[int, float | None]], label: s
     return [ratio for _, ratio in known]
 
 
-def _powers(axes: Axes) -> None:
-    """Label a logarithmic axis with a few powers of ten, in characters that need no mathematics to be set."""
+def _label(axes: Axes) -> None:
+    """Label a logarithmic axis with a few powers of ten, in characters that need no mathematics to be set.
+
+    Where fewer than two are in its range, it is widened to the nearest of 1, 2, 5, 10, … and these are labelled.
+    """
     low, high = axes.get_ylim()
-    first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
-    stride = max(1, -(-(last - first + 1) // 6))
-    ticks = list(range(last, first - 1, -stride))
-    axes.set_yticks([10.0**power for power in ticks], [_power(power) for power in ticks])
+    ticks = _powers(low, high)
+    if len(ticks) < LEAST_LABELS:
+        ticks = _ones_twos_fives(low, high)
+        axes.set_ylim(min(low, _value(ticks[0])), max(high, _value(ticks[-1])))
+    axes.set_yticks([_value(tick) for tick in ticks], [_told(tick) for tick in ticks])
     axes.minorticks_off()
 
 
-def _power(power: int) -> str:
-    digits = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{10.0**power:g}" if -3 <= power <= 3 else f"10{digits}"
+def _powers(low: float, high: float) -> list[tuple[int, int]]:
+    """Powers of ten from low to high as (1, power), six at most, ascending; the last is among them."""
+    first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
+    stride = max(1, -(-(last - first + 1) // 6))
+    return [(1, power) for power in range(last, first - 1, -stride)][::-1]
+
+
+def _ones_twos_fives(low: float, high: float) -> list[tuple[int, int]]:
+    """The (1, 2 or 5; power) from the last one below low to the first one above high."""
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    every = [(digit, power) for power in powers for digit in (1, 2, 5)]
+    first = max(k for k, tick in enumerate(every) if _value(tick) <= low)
+    last = min(k for k, tick in enumerate(every) if _value(tick) >= high)
+    return every[first : last + 1]
+
+
+def _value(tick: tuple[int, int]) -> float:
+    digit, power = tick
+    return float(f"{digit}e{power}")
+
+
+def _told(tick: tuple[int, int]) -> str:
+    digit, power = tick
+    if -3 <= power <= 3:
+        return f"{_value(tick):g}"
+    ten = f"10{str(power).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    return ten if digit == 1 else f"{digit} × {ten}"
 
 
 def _legend(axes: Axes) -> None:

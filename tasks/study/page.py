@@ -17,6 +17,7 @@ from schemas.study import recipe_of
 from tasks.pages import template
 from tasks.scan import scan_order
 from tasks.study import figures, words
+from tasks.study.grouping import grouping_of, regrouping_of
 from tasks.study.summary import Summary, summary_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ _TEMPLATE: Final = Path(__file__).with_name("study.html.jinja")
 _SHOWN_T: Final = (1, 4, 16, 28, 784)
 _SHOWN_STEPS: Final = 4
 _EVERY_STEP: Final = 28  # pictures, and no more, even of a T that is shown whole
-_AFTER_T: Final = (28, 112, 784)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class StudyContents:
     Attributes:
         subject: What the study is about.
         rows: Images of the training split.
-        images: The first of them as stored, (n, rows, columns, …) uint8.
+        images: The first of them as stored, (n, rows, columns, …) or (n, pixels) uint8.
         labels: The class of each of these.
         results: What every point measured.
     """
@@ -76,7 +76,7 @@ def render(contents: StudyContents) -> str:
 
 def strips(image: NDArray[np.uint8], scan: Scan, timesteps: list[int], whole: int, *, transposed: bool) -> list[Strip]:
     """What steps of each T see of an image: every one of the `whole` T, of the others some, evenly spaced."""
-    upright = image.reshape(len(image), -1)
+    upright = image.reshape(-1, words.row_width(image.shape))
     found = []
     for t in timesteps:
         step_of = step_map(image.shape, scan, t)
@@ -90,7 +90,7 @@ def strips(image: NDArray[np.uint8], scan: Scan, timesteps: list[int], whole: in
 
 def group(images: NDArray[np.uint8], labels: tuple[str, ...], *, transposed: bool) -> tuple[tuple[str, str], ...]:
     """Whole images, each with its class: what the advice takes for the steps of one sequence."""
-    upright = images.reshape(*images.shape[:2], -1)
+    upright = images.reshape(len(images), -1, words.row_width(images.shape[1:]))
     turned = upright.transpose(0, 2, 1) if transposed else upright
     return tuple(
         (label, figures.step_picture(image, np.ones(image.shape, np.bool_)))
@@ -103,7 +103,7 @@ def step_map(item: tuple[int, ...], scan: Scan, timesteps: int) -> NDArray[np.in
     order = scan_order(Reshape(timesteps=1, scan=scan), item)
     step_of = np.empty(order.size, np.intp)
     step_of[order] = np.arange(order.size) // (order.size // timesteps)
-    return step_of.reshape(item[0], -1)
+    return step_of.reshape(-1, words.row_width(item))
 
 
 def recipes_told(results: tuple[PointResult, ...]) -> dict[str, Training]:
@@ -115,12 +115,14 @@ def _view(contents: StudyContents) -> dict[str, Any]:
     summary, subject = summary_of(contents.results), contents.subject
     shown = sorted({summary.near(t) for t in _SHOWN_T})
     first = contents.results[0]
-    grouped, transposed = summary.near(words.ASKED_T), subject.orientation == "transposed"
+    cut, transposed = words.cut_into(summary), subject.orientation == "transposed"
+    grouped = words.grouped_by(summary)
     sizes = {(p.images, p.epochs) for p in (r.point for r in contents.results)}
     return {
         "it": subject,
         "summary": summary,
         "rows": contents.rows,
+        "one_row": contents.images.ndim == 2,
         "pixels": first.point.timesteps * first.point.features,
         "held_out": first.counts.held_out,
         "results": contents.results,
@@ -129,16 +131,17 @@ def _view(contents: StudyContents) -> dict[str, Any]:
         "sizes": [Size(*size) for size in sorted(sizes)],
         "parts": sum(result.counts.left_out > 0 for result in contents.results),
         "seconds": sum(result.seconds for result in contents.results),
-        "strips": {
-            scan: strips(contents.images[0], scan, shown, grouped, transposed=transposed) for scan in summary.scans
-        },
+        "strips": {scan: strips(contents.images[0], scan, shown, cut, transposed=transposed) for scan in summary.scans},
         "group": group(contents.images[:grouped], contents.labels, transposed=transposed),
-        "grouping": words.grouping_of(contents.rows, grouped),
+        "cut": cut,
+        "grouping": grouping_of(contents.rows, grouped),
+        "regrouping": regrouping_of(subject, contents.rows, grouped),
         "features": words.why_so_many_features(summary, contents.rows),
         "asked": words.why_it_changes_asked(summary),
-        "reasons": words.why_accuracy_changes(summary, contents.images.shape[2]),
+        "reasons": words.why_accuracy_changes(summary, words.row_width(contents.images.shape[1:])),
         "titles": words.FIGURES,
-        "after": sorted({summary.near(t) for t in _AFTER_T} - {1}) or [1],
+        "after": words.followed(summary),
+        "first_epoch": words.in_first_epoch(summary.settings),
         "machines": sorted({result.machine for result in contents.results}),
         "figures": _figures(summary),
     }
@@ -155,6 +158,6 @@ def _figures(summary: Summary) -> dict[str, Any]:
         "gradient": figures.gradient(summary),
         "time": figures.time(summary),
     }
-    for t in sorted({summary.near(t) for t in _AFTER_T}):
+    for t in words.followed(summary):
         drawn[f"after-{t}"] = figures.after_each_step(summary, t, summary.scans)
     return {name: Markup(svg) for name, svg in drawn.items()}  # noqa: S704  # matplotlib escaped every text in it

@@ -47,7 +47,7 @@ def publish_study(
     """Publish a study and show it in the Prefect UI."""
     with timed("publish study"):
         published = published_study(Store(artifacts), subject, table, dict(sequences), results)
-    show(subject, results, published, table.table.shape[2])
+    show(subject, results, published, table.table.shape[1:])
     return published
 
 
@@ -110,14 +110,16 @@ def first_samples(
     return np.stack([grey(image).reshape(item) for image in images]), names
 
 
-def show(subject: StudySubject, results: tuple[PointResult, ...], published: PublishedStudy, width: int) -> None:
+def show(
+    subject: StudySubject, results: tuple[PointResult, ...], published: PublishedStudy, item: tuple[int, ...]
+) -> None:
     """Create the artifact `study`."""
     from tasks.study.figures import accuracy_png
     from tasks.study.summary import summary_of
-    from tasks.study.words import why_accuracy_changes
+    from tasks.study.words import row_width, why_accuracy_changes
 
     summary = summary_of(results)
-    reasons = why_accuracy_changes(summary, width).items()
+    reasons = why_accuracy_changes(summary, row_width(item)).items()
     said = "\n\n".join(f"### {about}\n" + "\n".join(f"- {each.text}" for each in found) for about, found in reasons)
     picture = data_uri(accuracy_png(summary))
     create_markdown_artifact(

@@ -16,13 +16,17 @@ import pytest
 from flow_support import environment_of, run_command
 from install_support import free_port
 
+from flows import study
+from flows.study import run_batches
 from schemas.design import designed, settings_of
 from schemas.handles import Sequences
 from tasks.store import Store
 from tasks.study.point import key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
+
+    from schemas.study import Point
 
 ROOT = Path(__file__).parents[2]
 ASKED = ("study", "timesteps", "--dataset", "glyphs", "--scan", "rows", "--timesteps", "28")
@@ -115,6 +119,58 @@ def test_a_point_that_fails_leaves_the_others_going(tmp_path: Path) -> None:
     again = run_command(tmp_path, *asked, "--seeds", "3")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "study: 6 points, 5 of them there already" in again.stdout + again.stderr
+
+
+class FakeMeasuring:
+    """Measures batches in place of Dask, all points but those that fail; knows what was measured, as the store does."""
+
+    def __init__(self, failing: Collection[Point], known: Collection[Point]) -> None:
+        """Begin with some points measured before."""
+        self.failing, self.known = set(failing), set(known)
+        self.begun: list[tuple[Point, ...]] = []
+
+    def with_options(self, **_: object) -> FakeMeasuring:
+        """Take any runner."""
+        return self
+
+    def __call__(self, _artifacts: Path, _sequences: object, batch: tuple[Point, ...]) -> None:
+        """Measure a batch."""
+        self.begun.append(batch)
+        self.known |= set(batch) - self.failing
+        if wrong := self.failing & set(batch):
+            raise RuntimeError(f"{len(wrong)} failed")
+
+    def missing(self, _store: Store, _sequences: object, points: Sequence[Point]) -> tuple[Point, ...]:
+        """Which points nobody has measured yet."""
+        return tuple(point for point in points if point not in self.known)
+
+
+POINTS = designed(settings_of(scans=("rows",), timesteps=(28, 56), seeds=3), 784, 12_000)
+
+
+def batches_begun(tmp_path: Path, patch: pytest.MonkeyPatch, failing: Sequence[Point], known: Sequence[Point]) -> int:
+    """How many batches of three seeds were begun before the study failed."""
+    fake = FakeMeasuring(failing, known)
+    patch.setattr(study, "run_points", fake)
+    patch.setattr(study, "missing_points", fake.missing)
+    patch.setattr(study, "dask_runner", lambda *_: None)
+    with pytest.raises(RuntimeError, match="failed"):
+        run_batches(tmp_path, {}, POINTS, None, 1)
+    return len(fake.begun)
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_what_failed_before_and_fails_again_keeps_no_later_batch_from_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    assert batches_begun(tmp_path, monkeypatch, POINTS[:failing], POINTS[failing:4]) == 3
+
+
+def test_where_nothing_at_all_can_be_measured_no_later_batch_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert batches_begun(tmp_path, monkeypatch, POINTS, ()) == 1
+    assert batches_begun(tmp_path, monkeypatch, POINTS, POINTS[:3]) == 2
 
 
 def test_a_run_does_not_wait_for_dask() -> None:

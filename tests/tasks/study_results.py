@@ -67,6 +67,7 @@ def contents_of(
             dataset="mnist",
             title=title,
             orientation="upright",
+            test_images=10_000,
             settings=asked,
             seconds=4321.0,
         ),

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import html
 import itertools
+import math
 import re
 import statistics
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from study_results import contents_of, falling
 
 from schemas.configuration import Reshape
+from schemas.design import PublishedStudy
 from tasks.scan import scan_order
-from tasks.study.figures import spread
+from tasks.study import publication
+from tasks.study.figures import _accuracy as accuracy_figure
+from tasks.study.figures import gradient, output_gradient, spread, time
+from tasks.study.grouping import grouping_of, regrouping_of
 from tasks.study.page import render, step_map
 from tasks.study.summary import summary_of
-from tasks.study.words import FIGURES, grouping_of, power_told, why_accuracy_changes, why_so_many_features
+from tasks.study.words import FIGURES, followed, power_told, row_width, why_accuracy_changes, why_so_many_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -92,7 +101,10 @@ def test_grouping_that_leaves_images_over_says_so_in_the_ledgers_words() -> None
     [
         (falling, "accuracy falls with T"),
         (lambda point: 0.2 + 0.07 * np.log2(point.timesteps), "accuracy rises with T"),
-        (lambda point: 0.5 + 0.01 * point.seed, "is not seen to differ between the ends by more than chance"),
+        (
+            lambda point: 0.5 + 0.01 * point.seed,
+            "is not seen to differ between the ends by more than 3 seeds can tell from chance",
+        ),
     ],
 )
 def test_the_words_say_what_was_measured(accuracy: object, said: str) -> None:
@@ -104,6 +116,9 @@ def test_the_words_say_what_was_measured(accuracy: object, said: str) -> None:
 def told_of(results: Iterable[PointResult], about: str) -> str:
     """What the page says of these results under a heading."""
     return " ".join(sentence.text for sentence in why_accuracy_changes(summary_of(results), 28)[about])
+
+
+KEPT = "its interval at T = 784 begins at 86.5\u202f%, no more than 5 points below the 89.0\u202f% of T = 1"
 
 
 @pytest.mark.parametrize(
@@ -118,10 +133,22 @@ def told_of(results: Iterable[PointResult], about: str) -> str:
         (
             0.07,
             0.0,
-            "It falls under the question's recipe alone, by 67.3 points: more steps can be learned, but not so.",
+            (
+                f"It falls under the question's recipe, by 67.3 points; under the sound one {KEPT}: more steps can be "
+                "learned, but not so. "
+            ),
         ),
-        (0.0, 0.07, "It falls under the sound recipe alone, by 67.3 points."),
-        (0.0, 0.0, "Under neither recipe is it seen to fall by more than chance."),
+        (
+            0.0,
+            0.07,
+            f"It falls under the sound recipe, by 67.3 points; under the question's {KEPT}. ",
+        ),
+        (-0.01, 0.07, "by 67.3 points; under the question's it rises from 89.0\u202f% to 98.6\u202f%."),
+        (
+            0.0,
+            0.0,
+            f"Under neither recipe is it seen to fall: under the question's {KEPT}; under the sound one {KEPT}. ",
+        ),
     ],
 )
 def test_the_answer_is_what_was_measured(question: float, sound: float, answer: str) -> None:
@@ -130,6 +157,41 @@ def test_the_answer_is_what_was_measured(question: float, sound: float, answer: 
         return float(0.9 - 0.01 * point.seed - slope * np.log2(point.timesteps))
 
     assert answer in told_of(contents_of(accuracy).results, "The answer")
+
+
+def two_seeds(point: Point) -> float:
+    """Under the question's recipe it falls for sure; under the sound one by as much, from 95 %, for one seed only."""
+    if point.recipe == "question":
+        return 0.9 if point.timesteps == 1 else 0.1
+    return 0.95 if point.timesteps == 1 else 0.491 - 0.4 * point.seed
+
+
+def test_a_fall_that_few_seeds_do_not_show_is_told_as_no_fall_and_as_no_keeping_either() -> None:
+    told = told_of(contents_of(two_seeds, scans=("rows",), seeds=2).results, "The answer")
+    assert told.startswith(
+        "It falls under the question's recipe, by 80.0 points; under the sound one it goes from 95.0~% to 29.1~%, "
+        "which 2 seeds cannot tell from chance. ".replace("~", "\u202f")
+    )
+    assert "can be learned" not in told
+    assert "(scan rows), accuracy is not seen to differ between the ends by more than 2 seeds can tell from" in told
+
+
+def test_recipes_of_which_neither_learns_teach_nothing() -> None:
+    told = told_of(
+        contents_of(lambda p: 0.9 if (p.recipe, p.timesteps) == ("question", 1) else 0.1).results, "The answer"
+    )
+    assert told.startswith("It falls under the question's recipe, by 80.0 points; under the sound one its interval at ")
+    assert "can be learned" not in told
+
+
+def test_how_much_each_loses_is_compared_by_the_intervals() -> None:
+    def accuracy(point: Point) -> float:
+        slope = 0.07 if point.recipe == "question" else 0.068
+        return float(0.9 - 0.01 * point.seed - slope * np.log2(point.timesteps))
+
+    told = told_of(contents_of(accuracy).results, "The answer")
+    assert "by 67.3 points under the question's and by 65.4 points under the sound one: more steps are harder" in told
+    assert "decides" not in told
 
 
 def changed(**changes: Callable[[PointResult], float]) -> list[PointResult]:
@@ -151,14 +213,54 @@ def test_what_is_said_of_the_recipe_is_what_was_measured() -> None:
     odd = told_of(
         changed(
             accuracy=lambda r: 0.5 + 0.01 * r.point.seed,
-            saturated=lambda r: r.point.timesteps / 1000,
+            saturated=lambda r: (r.point.recipe == "question") * r.point.timesteps / 1000,
             output_gradient=lambda r: 1.0 + 0.001 * r.point.timesteps * (r.point.recipe == "question"),
         ),
         "What the recipe changes",
     )
-    assert "The recipe is not seen to matter here" in odd
+    assert "The recipe is not seen to matter here by more than 3 seeds can tell from chance: with the same" in odd
     assert "There are more at the last T than at the first." in odd
     assert "is not seen to be a quieter teacher: over all T it gives the output 1 to 1.8 times" in odd
+
+
+def test_gates_that_are_not_saturated_are_not_said_to_be() -> None:
+    """As of images of 0 and 1."""
+    told = told_of(changed(saturated=lambda _: 0.0), "What the recipe changes")
+    assert (
+        "Raw pixels are not seen to push the gates towards 0 or 1 here: before anything is learned, saturated are "
+        "0.0~% at T = 1, 0.0~% at T = 16, 0.0~% at T = 784; with scaled pixels 0.0~%, 0.0~%, 0.0~%."
+    ).replace("~", "\u202f") in told
+    assert "hardly learns" not in told
+
+
+def test_steps_that_took_no_more_time_are_not_said_to_cost_any() -> None:
+    assert "And steps cost time, for they cannot be computed side by side: 10,000 images take" in told_of(
+        contents_of(scans=("rows",)).results, "What more steps change"
+    )
+    told = told_of(changed(seconds_an_epoch=lambda r: r.counts.fitted / 10_000), "What more steps change")
+    assert (
+        "More steps took no more time: 10,000 images take 1.00~s at T = 1 and 1.00~s at T = 784.".replace("~", "\u202f")
+        in told
+    )
+
+
+def test_a_time_that_holds_the_compiling_is_no_time_of_steps() -> None:
+    one, more = contents_of(scans=("rows",), epochs=1), contents_of(scans=("rows",), epochs=2)
+    note = "There was one epoch, so the time holds what it takes to compile the network.</figcaption>"
+    assert [note in render(each) for each in (one, more)] == [True, False]
+    assert "10,000 images take" not in told_of(one.results, "What more steps change")
+    assert "10,000 images take" in told_of(more.results, "What more steps change")
+
+
+def test_where_nothing_is_left_out_no_seed_draws_its_own() -> None:
+    assert "Each seed draws its own." in render(contents_of(scans=("rows",), timesteps=(28,)))
+    assert "Each seed draws its own." not in render(contents_of(scans=("rows",), timesteps=(28,), everything=True))
+
+
+def test_the_units_are_those_of_the_network_that_was_trained() -> None:
+    assert "with 40 units, 4h(f + h + 1) weights are " in told_of(
+        changed(lstm_parameters=lambda _: 7), "What more steps change"
+    )
 
 
 def test_where_images_end_in_ink_nothing_is_said_of_blank_steps() -> None:
@@ -188,7 +290,9 @@ def test_where_they_do_no_worse_the_page_does_not_claim_it() -> None:
     assert "of 4 such T between two that fit, 0 did worse than both" in sentence
 
 
-@pytest.mark.parametrize(("lost", "said"), [(0.2, "matters too"), (0.0, "is not seen to matter")])
+@pytest.mark.parametrize(
+    ("lost", "said"), [(0.2, "matters too"), (0.0, "is not seen to matter by more than 3 seeds can tell from chance")]
+)
 def test_scans_are_compared_at_one_t_and_where_they_differ_most(lost: float, said: str) -> None:
     def accuracy(point: Point) -> float:
         worse = 0.5 if point.timesteps == 392 else lost
@@ -230,13 +334,154 @@ def test_the_page_says_which_interval_a_band_is(page: str) -> None:
     assert "the wider of Student's, over the seeds, and Wilson's, over the images." in page
 
 
-def test_one_t_alone_makes_a_page() -> None:
+def text_of(page: str, section: str) -> str:
+    """The words of a section of the page, the figures' own left out."""
+    [found] = re.findall(rf'<section aria-labelledby="{section}">(.*?)</section>', page, re.DOTALL)
+    words = re.sub(r"<[^>]+>", " ", re.sub(r"<svg.*?</svg>", " ", found, flags=re.DOTALL))
+    return " ".join(html.unescape(words).replace("\u00a0", " ").replace("\u202f", " ").split())
+
+
+def test_one_step_alone_makes_a_page() -> None:
     page = render(contents_of(seeds=1, scans=("columns",), timesteps=(1,)))
-    assert "was measured at one T" in page
-    assert "One T was measured: that says nothing of more steps." in page
-    assert "There are more" not in page
-    assert "There are no more" not in page
-    assert "Gradient that reaches" in page
+    answers = text_of(page, "answers")
+    assert "Why 784? An image has 784 pixels, and 1 step has to read each of them once: one step sees" in answers
+    assert "The shape (N // 16, 16, 784) does something else" in answers
+    assert "3,750 sequences and still 60,000 labels, and training cannot begin." in answers
+    assert "One T was measured: that says nothing of more steps." in answers
+    assert "accuracy was measured at one T: 90.0 % at T = 1. " in answers
+    assert "More steps" not in answers
+    assert "What more steps change" not in answers
+    assert "There are" not in answers
+    counts = text_of(page, "samples")
+    assert "(N, 1, 784) 60,000 60,000 one image in 1 step " in counts
+    assert "(N // 16, 16, 784) 3,750 60,000 16 different images" in counts
+    assert "before training begins: reshape, train split: 3,750 (sequences) against 60,000 (targets)" in counts
+    assert "happens at T = 1: under" in page
+    assert "after-1" not in page
+    assert "One step was studied alone: there is no answer before the last." in text_of(page, "knowing")
+
+
+def test_one_t_of_several_steps_alone_makes_a_page() -> None:
+    contents = contents_of(seeds=1, timesteps=(28,))
+    page = render(contents)
+    answers = text_of(page, "answers")
+    assert "the first quarter receives 2.8 % at T = 28 (the question's recipe, before training)." in answers
+    order = (
+        "The order in which the same pixels are read is not seen to matter by more than one seed can tell from chance"
+    )
+    there = ", ".join(f"70.8 % by scan {scan}" for scan in ("rows", "columns", "permuted"))
+    assert f"{order}: the sound recipe comes to {there} at T = 28. " in answers
+    assert "at T = 28 it gives the output 0.021 times the gradient" in answers
+    for claim in ("smaller network", "steps cost time", "furthest apart", "over all T", "best is", "beside T"):
+        assert claim not in answers
+    assert page.count('class="after-28"') == 1
+
+
+@pytest.mark.parametrize("timesteps", [(), (1,), (2,), (1, 2), (28,), (1, 784)])
+def test_every_sentence_links_to_a_figure_that_is_there(timesteps: tuple[int, ...]) -> None:
+    page = render(contents_of(seeds=1, scans=("rows",), timesteps=timesteps))
+    links, ids = re.findall(r'href="#(fig-[a-z]+)"', page), re.findall(r'id="(fig-[a-z]+)"', page)
+    assert set(links) <= set(ids)
+
+
+def test_a_wholly_blank_image_in_one_step_links_to_no_figure() -> None:
+    results = [r.model_copy(update={"blank_tail": 784}) for r in contents_of(timesteps=(1,)).results]
+    assert "blank" not in " ".join(sentence.text for sentence in reasons(summary_of(results)))
+
+
+def test_the_last_t_is_among_those_that_are_followed() -> None:
+    results = contents_of(scans=("rows",), timesteps=(1, 28, 112, 392, 784)).results
+    longer = [
+        r.model_copy(update={"point": r.point.model_copy(update={"timesteps": 4096})})
+        if r.point.timesteps == 784
+        else r
+        for r in results
+    ]
+    assert followed(summary_of(results)) == (28, 112, 784)
+    assert followed(summary_of(longer)) == (28, 112, 392, 4096)
+
+
+@pytest.mark.parametrize(("item", "width"), [((784,), 784), ((28, 30), 30), ((28, 30, 3), 90)])
+def test_a_page_is_made_of_images_of_any_rank(item: tuple[int, ...], width: int) -> None:
+    contents = contents_of(seeds=1, timesteps=(28,))
+    images = np.zeros((16, *item), np.uint8)
+    page = render(replace(contents, images=images))
+    assert row_width(item) == width
+    assert page.count('class="pixels line"') == (0 if len(item) > 1 else 3 * 28 + 16)
+    assert step_map(item, "rows", 1).shape == (math.prod(item) // width, width)
+
+
+def test_the_artifact_is_made_of_images_without_rows_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = contents_of(seeds=1, scans=("rows",))
+    told: list[str] = []
+    monkeypatch.setattr(publication, "create_markdown_artifact", lambda markdown, **_: told.append(markdown))
+    published = PublishedStudy(study="s", place="studies/s", page="studies/s/study.html", manifest="0")
+    for item in ((28, 28), (784,)):
+        publication.show(contents.subject, contents.results, published, item)
+    rows, no_rows = told
+    assert "Where a step ends" in rows
+    assert "Where a step ends" not in no_rows
+
+
+@pytest.mark.parametrize(("images", "timesteps"), [(1, 2), (15, 16), (16, 16), (60_000, 16), (60_000, 784)])
+def test_the_ledger_has_words_for_every_grouping(images: int, timesteps: int) -> None:
+    assert grouping_of(images, timesteps).ledger.startswith("reshape, train split: ")
+
+
+def test_one_image_a_sequence_is_no_grouping() -> None:
+    with pytest.raises(ValueError, match="nothing is grouped"):
+        grouping_of(60_000, 1)
+
+
+@pytest.mark.parametrize(
+    ("subject", "timesteps", "command"),
+    [
+        ({}, 16, "stepwise run --dataset mnist --preset answer-frames"),
+        ({}, 8, "stepwise run --dataset mnist --preset answer-frames --set reshape.timesteps=8"),
+        (
+            {},
+            28,
+            (
+                "stepwise run --dataset mnist --preset answer-frames --set reshape.timesteps=28 "
+                "--set reshape.remainder=drop"
+            ),
+        ),
+        (
+            {"test_images": 10_001},
+            16,
+            "stepwise run --dataset mnist --preset answer-frames --set reshape.remainder=drop",
+        ),
+        ({"data": Path("/my data/d")}, 16, "stepwise run --data '/my data/d' --preset answer-frames"),
+        (
+            {"catalogs": (Path("/a.toml"), Path("/b.toml")), "dataset": "mine"},
+            16,
+            "stepwise run --catalog /a.toml --catalog /b.toml --dataset mine --preset answer-frames",
+        ),
+    ],
+)
+def test_the_command_that_groups_labels_too_is_one_that_runs(
+    subject: dict[str, object], timesteps: int, command: str
+) -> None:
+    contents = contents_of(scans=("rows",), timesteps=(timesteps,), seeds=1)
+    page = render(replace(contents, subject=contents.subject.model_copy(update=subject)))
+    assert f" group the labels too: {command} trains (N // {timesteps}, {timesteps}, 784) " in text_of(page, "samples")
+
+
+def test_what_grouping_leaves_over_is_said_and_no_label_of_it_promised() -> None:
+    counts = text_of(render(contents_of(scans=("rows",), timesteps=(28,), seeds=1)), "samples")
+    assert (
+        "28 does not divide both counts: 24 of 60,000 training images and 4 of 10,000 test images are left out with "
+        "their labels, and its ledger says so."
+    ) in counts
+    assert "keep every label" not in counts
+    assert "keep every label" in text_of(render(contents_of(scans=("rows",), timesteps=(16,), seeds=1)), "samples")
+
+
+def test_where_a_split_is_shorter_than_a_sequence_no_command_is_given() -> None:
+    contents = contents_of(scans=("rows",), timesteps=(784,), seeds=1)
+    assert regrouping_of(contents.subject.model_copy(update={"test_images": 783}), 60_000, 784) is None
+    few = replace(contents, subject=contents.subject.model_copy(update={"test_images": 783}))
+    assert "--preset" not in render(few)
 
 
 @pytest.mark.parametrize("scan", ["rows", "columns", "permuted"])
@@ -247,6 +492,44 @@ def test_pictures_show_the_pixels_that_each_step_reads(scan: str, timesteps: int
     shown = step_map((4, 6), scan, timesteps)  # type: ignore[arg-type]
     for step in range(timesteps):
         assert set(pixels.reshape(4, 6)[shown == step]) == set(read[step])
+
+
+def labels_of(svg: str) -> list[str]:
+    """The texts in a figure."""
+    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+
+
+def drawn(figure: Callable[[Summary], str], **changes: Callable[[PointResult], float]) -> list[str]:
+    return labels_of(figure(summary_of(changed(**changes))))
+
+
+def test_the_axis_of_the_gradient_at_the_output_holds_the_least_and_the_greatest() -> None:
+    assert {"0.001", "10"} <= set(drawn(output_gradient))
+    assert "10⁻⁴" not in drawn(output_gradient)
+    assert "10⁻⁵" in drawn(output_gradient, output_gradient=lambda _: 0.000009)
+    assert "100" in drawn(output_gradient, output_gradient=lambda _: 70.0)
+    assert "100" in drawn(gradient, gradient_ratio=lambda _: 20.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [((3.0, 3.3), ["2", "5"]), ((0.6, 4.0), ["0.5", "1", "2", "5"]), ((0.2, 300.0), ["1", "10", "100"])],
+)
+def test_an_axis_without_powers_of_ten_has_labels_too(seconds: tuple[float, float], told: list[str]) -> None:
+    short, long = seconds
+    labels = drawn(
+        time, seconds_an_epoch=lambda r: r.counts.fitted / 10_000 * (short if r.point.timesteps < 28 else long)
+    )
+    x = labels.index("T, time steps")
+    assert labels[x + 1 : labels.index("seconds, 10,000 images")] == told
+
+
+def test_the_interval_of_one_t_is_a_line_of_its_own() -> None:
+    low, high = summary_of(contents_of(timesteps=(28,)).results).series("rows", "sound")[0].interval
+    figure = accuracy_figure(summary_of(contents_of(timesteps=(28,)).results), "rows")
+    [question, sound] = [line for line in figure.axes[0].collections if isinstance(line, LineCollection)]
+    assert np.allclose(sound.get_segments()[0], [(28, 100 * low), (28, 100 * high)])
+    assert question.get_linewidth()[0] > 0
 
 
 def test_labels_of_an_axis_do_not_touch_and_the_last_is_there() -> None:
