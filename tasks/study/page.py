@@ -155,9 +155,10 @@ def _figures(summary: Summary) -> dict[str, Any]:
         "parameters": figures.parameters(summary),
         "saturation": figures.saturation(summary),
         "loss": figures.output_gradient(summary),
-        "gradient": figures.gradient(summary),
         "time": figures.time(summary),
     }
+    if any(setting.gradient_ratio is not None for setting in summary.settings):
+        drawn["gradient"] = figures.gradient(summary)
     for t in words.followed(summary):
         drawn[f"after-{t}"] = figures.after_each_step(summary, t, summary.scans)
     return {name: Markup(svg) for name, svg in drawn.items()}  # noqa: S704  # matplotlib escaped every text in it

@@ -51,8 +51,10 @@ def test_a_study_is_measured_on_dask_and_published(tmp_path: Path) -> None:
     assert [point["point"]["recipe"] for point in results["points"]] == ["question", "sound"]
     wanted = {"sequences": 12000, "fitted": 300, "held_out": 1000, "left_out": 10700, "seen": 300, "answered": 1000}
     assert counts == [wanted, wanted]
+    assert (results["study"]["test_images"], results["study"]["data"], results["study"]["catalogs"]) == (2000, None, [])
     page = (folder / "study.html").read_text(encoding="utf-8")
     assert "Found 428 input samples and 12000 target samples" in page
+    assert "16 of 12,000 training images and 12 of 2,000 test images are left out" in page
     assert f'href="studies/{told["study"]}/study.html"' in (artifacts / "index.html").read_text(encoding="utf-8")
     assert len(list((artifacts / "store" / "keys" / "study").glob("*.json"))) == 2
     with sqlite3.connect(tmp_path / ".prefect" / "prefect.db") as database:

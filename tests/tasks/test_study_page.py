@@ -358,6 +358,7 @@ def test_one_step_alone_makes_a_page() -> None:
     assert "before training begins: reshape, train split: 3,750 (sequences) against 60,000 (targets)" in counts
     assert "happens at T = 1: under" in page
     assert "after-1" not in page
+    assert "fig-gradient" not in page
     assert "One step was studied alone: there is no answer before the last." in text_of(page, "knowing")
 
 
@@ -470,10 +471,15 @@ def test_the_command_that_groups_labels_too_is_one_that_runs(
 def test_what_grouping_leaves_over_is_said_and_no_label_of_it_promised() -> None:
     counts = text_of(render(contents_of(scans=("rows",), timesteps=(28,), seeds=1)), "samples")
     assert (
-        "28 does not divide both counts: 24 of 60,000 training images and 4 of 10,000 test images are left out with "
+        "28 divides neither count: 24 of 60,000 training images and 4 of 10,000 test images are left out with "
         "their labels, and its ledger says so."
     ) in counts
     assert "keep every label" not in counts
+    contents = contents_of(scans=("rows",), timesteps=(16,), seeds=1)
+    odd = replace(contents, subject=contents.subject.model_copy(update={"test_images": 10_001}))
+    assert "16 divides only one of the counts: 0 of 60,000 training images and 1 of 10,001 test images are left" in (
+        text_of(render(odd), "samples")
+    )
     assert "keep every label" in text_of(render(contents_of(scans=("rows",), timesteps=(16,), seeds=1)), "samples")
 
 
