@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from report_contents import digit
 
 from schemas.configuration import Evaluating
 from schemas.handles import Handle, Labels, Sequences, TrainedModel
@@ -26,6 +27,8 @@ from tasks.proportions import wilson
 from tasks.repeats import MOST_PAIRS, Images, repeated
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from schemas.handles import Split
@@ -195,23 +198,61 @@ def test_logistic_regression_is_the_recipe_of_its_docstring() -> None:
     x, labels = blobs(70, 1)
     images = x.reshape(70, 30)
     found, found_bias = logistic_map(images, labels, np.arange(70), Scale(0.0, 255.0), 4)
+    scaled = images / 255
+    gain = floors.DEVIATION / (scaled - scaled.mean(axis=0)).std()
+    centred = (scaled - scaled.mean(axis=0)) * gain
     weights, bias = np.zeros((30, 4)), np.zeros(4)
     moving, moving_bias = np.zeros_like(weights), np.zeros_like(bias)
     generator = np.random.Generator(np.random.PCG64(floors.SEED))
-    for epoch in range(floors.EPOCHS):  # 70 images are one batch
+    for epoch in range(floors.LEAST_STEPS):  # 70 images are one batch
         gradient, gradient_bias = np.zeros_like(weights), np.zeros_like(bias)
         for row in generator.permutation(70):
-            z = images[row] / 255 @ weights + bias
+            z = centred[row] @ weights + bias
             p = np.exp(z) / np.exp(z).sum() - np.eye(4)[labels[row]]
-            gradient, gradient_bias = gradient + np.outer(images[row] / 255, p) / 70, gradient_bias + p / 70
-        rate = floors.RATE * (1 - epoch / floors.EPOCHS)
+            gradient, gradient_bias = gradient + np.outer(centred[row], p) / 70, gradient_bias + p / 70
+        rate = floors.RATE * (1 - epoch / floors.LEAST_STEPS)
         moving, moving_bias = (
             floors.MOMENTUM * moving + rate * gradient,
             floors.MOMENTUM * moving_bias + rate * gradient_bias,
         )
         weights, bias = weights - moving, bias - moving_bias
-    assert found == pytest.approx(weights, abs=1e-5)
-    assert found_bias == pytest.approx(bias, abs=1e-5)
+    assert found == pytest.approx(weights * gain, abs=1e-3)
+    assert found_bias == pytest.approx(bias - scaled.mean(axis=0) @ (weights * gain), abs=1e-3)
+
+
+def digits(n: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Noisy digits (n, 28, 28) on dark ground."""
+    labels, noise = np.arange(n) % 10, np.random.default_rng(seed).integers(0, 180, (n, 28, 28))
+    images = np.array([digit(row % 10, seed + row) for row in range(n)]) // 4 + noise * 3 // 4
+    return images.astype(np.uint8), labels.astype(np.int32)
+
+
+def test_light_ground_and_little_contrast_make_no_difference() -> None:
+    (train, labels), (test, test_labels) = digits(800, 0), digits(400, 10_000)
+
+    def reached(shade: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> float:
+        _, logistic = floors_of(Samples(shade(train), labels), Samples(shade(test), test_labels), 10)
+        return logistic.accuracy
+
+    dark = reached(lambda x: x)
+    assert 0.8 < dark < 1, "or nothing was tested"
+    assert reached(lambda x: 255 - x) == pytest.approx(dark, abs=0.005)
+    assert reached(lambda x: 200 + x // 5) == pytest.approx(dark, abs=0.02)  # a fifth of the shades is left
+
+
+def test_few_images_are_fitted_too() -> None:
+    """400 are one batch: without more epochs there would be eight steps, too few for labels that follow nothing."""
+    images, labels = digits(400, 0)
+    drawn = np.random.default_rng(1).permutation(labels)
+    _, logistic = floors_of(Samples(images, drawn), Samples(images, drawn), 10)
+    assert logistic.accuracy == 1
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_images_that_do_not_differ_are_answered_by_the_commonest_class(value: int) -> None:
+    images, labels = np.full((30, 3, 4), value, np.uint8), np.repeat([0, 1, 1], 10).astype(np.int32)
+    _, logistic = floors_of(Samples(images, labels), Samples(images, labels), 2)
+    assert logistic.correct == 20
 
 
 @pytest.mark.parametrize("dtype", ["u1", ">i4", ">f8"])
