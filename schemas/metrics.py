@@ -114,7 +114,7 @@ class Suspect(Frozen):
 
     index: Count
     label: int
-    suggested: int = Field(description="The label that the model is sure of instead.")
+    suggested: int = Field(description="The most probable of the other labels that reach their threshold.")
     probability_of_label: Probability
     probability_of_suggested: Probability
 

@@ -315,6 +315,7 @@ def _write_report(draft: Draft) -> None:
         reviewed=contradicted(folder / PREDICTIONS_FILE, subject.wrong_labels),
         sequence=np.asarray(x[0]),
         sequence_picture=drawn[-1],
+        orientation=subject.orientation,
         timings={timing.step: timing.seconds for timing in draft.timings},
         reused=frozenset(timing.step for timing in draft.timings if timing.reused),
         environment=environment(),
@@ -339,6 +340,8 @@ def contradicted(predictions: Path, rows: tuple[int, ...]) -> dict[int, bool]:
 
 def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> NDArray[np.uint8]:
     """Images (K, rows, columns) uint8 of the given rows of a table, upright, other types stretched to 0..255."""
+    from tasks.publish.figures import grey
+
     wanted = dict.fromkeys(rows)
     found: dict[int, NDArray[Any]] = {}
     start = 0
@@ -348,10 +351,7 @@ def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> N
         start += len(values)
     _, height, *rest = table.table.shape
     images = np.array([found[row] for row in rows], table.table.dtype).reshape(len(rows), height, math.prod(rest))
-    if images.dtype != np.uint8 and images.size:
-        low, high = float(images.min()), float(images.max())
-        images = ((images.astype(np.float64) - low) * (255 / ((high - low) or 1))).astype(np.uint8)
-    return images.transpose(0, 2, 1) if orientation == "transposed" else images
+    return grey(images.transpose(0, 2, 1) if orientation == "transposed" else images)
 
 
 def _seal(draft: Draft) -> str:

@@ -6,7 +6,6 @@ table, since the UI's own tables show ten rows a page and cut long texts. Texts 
 
 from __future__ import annotations
 
-import base64
 import shlex
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from schemas.history import History
 from schemas.ledger import MEANING, Ledger
 from schemas.manifest import Manifest
 from schemas.metrics import Metrics
+from tasks.drawing import data_uri
 from tasks.wording import as_text, fenced
 
 if TYPE_CHECKING:
@@ -179,8 +179,7 @@ def _count(count: int | None) -> str:
 
 
 def _pictured(heading: str, png: bytes, legend: str) -> str:
-    address = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-    return f"## {heading}\n\n![{heading}]({address})\n\n{legend}"
+    return f"## {heading}\n\n![{heading}]({data_uri(png)})\n\n{legend}"
 
 
 def _most_frequent_mistake(metrics: Metrics) -> str:

@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tasks.drawing import FIRST as _FIRST
-from tasks.drawing import MUTED as _MUTED
-from tasks.drawing import NO_NAMES as _NO_NAMES
-from tasks.drawing import RULE as _RULE
-from tasks.drawing import SECOND as _SECOND
-from tasks.drawing import as_png as _png
-from tasks.drawing import as_svg as _svg
-from tasks.drawing import data_uri
-from tasks.drawing import drawing as _drawing
-from tasks.drawing import new_figure as _figure
+from tasks.drawing import FIRST, MUTED, NO_NAMES, RULE, SECOND, as_png, as_svg, data_uri, drawing, new_figure
 from tasks.wording import visible
 
 if TYPE_CHECKING:
@@ -38,70 +29,64 @@ _LONGEST_NAME = 14
 
 def learning_curves(history: History) -> str:
     """Loss and accuracy by epoch, one SVG each, side by side where the page has room."""
-    with _drawing():
+    with drawing():
         return "".join(
-            _svg(_curve(history, measure), f"{measure}-curve", f"{measure} by epoch, training and validation")
+            as_svg(_curve(history, measure), f"{measure}-curve", f"{measure} by epoch, training and validation")
             for measure in ("loss", "accuracy")
         )
 
 
 def learning_curves_png(history: History) -> bytes:
     """Loss and accuracy by epoch, side by side, as PNG."""
-    with _drawing():
-        figure = _figure(820, 290)
+    with drawing():
+        figure = new_figure(820, 290)
         for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
             _draw_curve(axes, history, measure)
-        return _png(figure)
+        return as_png(figure)
 
 
 def confusion(metrics: Metrics) -> str:
     """The confusion matrix as SVG: rows are true classes, columns are answers."""
     names = [_short(measured.name) for measured in metrics.classes]
-    with _drawing():
+    with drawing():
         title = f"Confusion matrix of {len(names)} classes: rows are the true class, columns the answer"
         # fewer classes may shrink to the width of a phone; with more, the names would become too small to read
         least = 0.66 if len(names) <= MOST_CLASSES_WITH_NUMBERS else 0.9
-        return _svg(_confusion(metrics, names), "confusion", title, least)
+        return as_svg(_confusion(metrics, names), "confusion", title, least)
 
 
 def confusion_png(metrics: Metrics) -> bytes:
     """The confusion matrix as PNG; classes whose names the font cannot draw go by their labels."""
-    with _drawing():
+    with drawing():
         names = [_short(measured.name) for measured in metrics.classes]
         if not _drawable(names):
             names = [str(measured.label) for measured in metrics.classes]
-        return _png(_confusion(metrics, names))
+        return as_png(_confusion(metrics, names))
 
 
 def reliability(metrics: Metrics) -> str:
     """The reliability diagram as SVG, with the number of answers in every bin below it."""
-    with _drawing():
+    with drawing():
         title = f"Reliability diagram in {metrics.calibration.bins} bins: accuracy against confidence"
-        return _svg(_reliability(metrics), "reliability", title)
+        return as_svg(_reliability(metrics), "reliability", title)
 
 
-def reliability_png(metrics: Metrics) -> bytes:
-    """The reliability diagram as PNG."""
-    with _drawing():
-        return _png(_reliability(metrics))
-
-
-def steps(image: NDArray[Any], sequence: NDArray[Any], step_of_pixel: NDArray[np.integer] | None) -> str:
+def steps(image: NDArray[Any], sequence: NDArray[Any], step_of_pixel: NDArray[np.integer]) -> str:
     """One image beside the sequence that it became, as SVG.
 
     Args:
         image: (rows, columns), as people look at it.
         sequence: (T, F), as the network reads it.
-        step_of_pixel: (rows, columns), the step (from 0) that each pixel of `image` went to; None where unknown. The
-            step with the most ink is marked in both pictures, unless it is the only one.
+        step_of_pixel: (rows, columns), the step (from 0) that each pixel of `image` went to. The step with the
+            most ink is marked in both pictures, unless it is the only one.
     """
     shown = int(sequence.astype(np.float64).sum(axis=1).argmax())
-    with _drawing():
-        figure = _figure(640, 320)
+    with drawing():
+        figure = new_figure(640, 320)
         left, right = figure.subplots(1, 2, width_ratios=(1, 1))
         _draw_pixels(left, image, "equal")
         _draw_pixels(right, sequence, "auto")
-        if step_of_pixel is not None and len(sequence) > 1:
+        if len(sequence) > 1:
             _mark(left, step_of_pixel == shown, "equal")
             _mark(right, np.broadcast_to(np.arange(len(sequence))[:, None] == shown, sequence.shape), "auto")
         left.set_title(f"the image, {image.shape[0]} × {image.shape[1]}")
@@ -109,7 +94,7 @@ def steps(image: NDArray[Any], sequence: NDArray[Any], step_of_pixel: NDArray[np
         right.set_xlabel("feature")
         right.set_ylabel("step, read downwards" if len(sequence) > 1 else "the only step")
         title = f"An image and the steps it is read in, {sequence.shape[0]} of them"
-        return _svg(figure, "steps", title)
+        return as_svg(figure, "steps", title)
 
 
 def mistakes(pictures: NDArray[np.uint8]) -> list[str]:
@@ -119,21 +104,23 @@ def mistakes(pictures: NDArray[np.uint8]) -> list[str]:
     uris = []
     for picture in pictures:
         buffer = io.BytesIO()
-        imsave(buffer, picture, cmap="gray_r", vmin=0, vmax=255, format="png", metadata=_NO_NAMES)
+        imsave(buffer, picture, cmap="gray_r", vmin=0, vmax=255, format="png", metadata=NO_NAMES)
         uris.append(data_uri(buffer.getvalue()))
     return uris
 
 
-def grey(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """The values as uint8: bytes as they are, other types stretched from their least and greatest to 0..255."""
-    if values.dtype == np.uint8 or not values.size:
-        return values.astype(np.uint8)
-    low, high = float(values.min()), float(values.max())
-    return ((values.astype(np.float64) - low) * (255 / ((high - low) or 1))).astype(np.uint8)
+def grey(pictures: NDArray[Any]) -> NDArray[np.uint8]:
+    """Pictures (K, ...) as uint8: bytes as they are, other types stretched from each one's least and greatest value."""
+    if pictures.dtype == np.uint8 or not pictures.size:
+        return pictures.astype(np.uint8)
+    wide, each = pictures.astype(np.float64), tuple(range(1, pictures.ndim))
+    low, high = wide.min(each, keepdims=True), wide.max(each, keepdims=True)
+    shades: NDArray[np.uint8] = ((wide - low) / np.where(high > low, high - low, 1) * 255).astype(np.uint8)
+    return shades
 
 
 def _curve(history: History, measure: str) -> Figure:
-    figure = _figure(410, 270)
+    figure = new_figure(410, 270)
     _draw_curve(figure.subplots(), history, measure)
     return figure
 
@@ -141,11 +128,11 @@ def _curve(history: History, measure: str) -> Figure:
 def _draw_curve(axes: Axes, history: History, measure: str) -> None:
     epochs = history.epochs
     x = [epoch.epoch for epoch in epochs]
-    axes.plot(x, [getattr(epoch, measure) for epoch in epochs], "o-", color=_FIRST, label="training")
+    axes.plot(x, [getattr(epoch, measure) for epoch in epochs], "o-", color=FIRST, label="training")
     validation = [getattr(epoch, f"validation_{measure}") for epoch in epochs]
     if all(value is not None for value in validation):
-        axes.plot(x, validation, "s--", color=_SECOND, label="validation")
-    axes.axvline(history.kept, color=_MUTED, linewidth=1.4, linestyle=":", label=f"kept: epoch {history.kept}")
+        axes.plot(x, validation, "s--", color=SECOND, label="validation")
+    axes.axvline(history.kept, color=MUTED, linewidth=1.4, linestyle=":", label=f"kept: epoch {history.kept}")
     axes.set_xlabel("epoch")
     axes.set_ylabel(measure if measure == "loss" else "accuracy, %")
     axes.locator_params(axis="x", nbins=8, integer=True)
@@ -162,7 +149,7 @@ def _confusion(metrics: Metrics, names: Sequence[str]) -> Figure:
     with_numbers = len(names) <= MOST_CLASSES_WITH_NUMBERS
     side = 46 if with_numbers else 12
     margin = 40 + 6 * max(len(name) for name in names)
-    figure = _figure(max(side * len(names), 120) + margin, max(side * len(names), 120) + margin)
+    figure = new_figure(max(side * len(names), 120) + margin, max(side * len(names), 120) + margin)
     axes = figure.subplots()
     axes.imshow(_tints(counts, strongest=0.42 if with_numbers else 0.85), interpolation="none")
     axes.set_xlabel("answered")
@@ -177,7 +164,7 @@ def _confusion(metrics: Metrics, names: Sequence[str]) -> Figure:
     axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.tick_params(which="minor", length=0)
-    axes.grid(visible=True, which="minor", color=_RULE, linewidth=0.8 if with_numbers else 0.4)
+    axes.grid(visible=True, which="minor", color=RULE, linewidth=0.8 if with_numbers else 0.4)
     if with_numbers:
         for (row, column), count in np.ndenumerate(counts):
             if count:
@@ -200,20 +187,20 @@ def _tints(counts: NDArray[np.int64], strongest: float) -> NDArray[np.float64]:
 
 def _reliability(metrics: Metrics) -> Figure:
     bins = [b for b in metrics.calibration.reliability if b.count]
-    figure = _figure(500, 500)
+    figure = new_figure(500, 500)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, linestyle="--", label="as sure as right")
+    upper.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--", label="as sure as right")
     for b in bins:
-        upper.plot([b.confidence, b.confidence], [b.confidence, b.accuracy], color=_SECOND, linewidth=2.4, alpha=0.7)
+        upper.plot([b.confidence, b.confidence], [b.confidence, b.accuracy], color=SECOND, linewidth=2.4, alpha=0.7)
     points = ([b.confidence for b in bins], [b.accuracy for b in bins])
-    upper.plot(*points, "o", color=_FIRST, markersize=5.5, label="answers of one bin")
+    upper.plot(*points, "o", color=FIRST, markersize=5.5, label="answers of one bin")
     upper.set_xlim(0, 1.02)
     upper.set_ylim(0, 1.04)
     upper.set_ylabel("right, %")
     upper.grid(visible=True)
     upper.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, handlelength=1.6)
     widths = [b.upper - b.lower for b in bins]
-    lower.bar([b.lower for b in bins], [b.count for b in bins], widths, align="edge", color=_FIRST, alpha=0.55)
+    lower.bar([b.lower for b in bins], [b.count for b in bins], widths, align="edge", color=FIRST, alpha=0.55)
     lower.set_yscale("log")
     lower.set_ylim(0.7, metrics.samples * 2)
     lower.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -232,7 +219,7 @@ def _draw_pixels(axes: Axes, values: NDArray[Any], aspect: Literal["equal", "aut
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(True)
-    axes.spines[:].set_edgecolor(_RULE)
+    axes.spines[:].set_edgecolor(RULE)
 
 
 def _mark(axes: Axes, where: NDArray[np.bool_], aspect: Literal["equal", "auto"]) -> None:

@@ -52,7 +52,7 @@ class ReportContents:
     them, None where it read several images at once; `suspects` are the pictures of `metrics.suspects.worst`. `reviewed`
     are the test rows that people have found labelled wrong, and whether the model contradicts the label. `sequence` is
     the (T, F) array of the first test sequence, `sequence_picture` (rows, columns) its first image; pictures are
-    upright.
+    upright, and `orientation` says how the file holds them.
     `files` holds the SHA-256 of the run's files by name.
     """
 
@@ -72,7 +72,7 @@ class ReportContents:
     reused: frozenset[str]
     environment: dict[str, str]
     files: dict[str, str]
-    verdicts: tuple[str, ...] = ()
+    orientation: str = "upright"
     seen: NDArray[Any] | None = None
     suspects: NDArray[np.uint8] | None = None
     reviewed: Mapping[int, bool] = field(default_factory=dict)
@@ -171,20 +171,13 @@ def confusions(metrics: Metrics, most: int = _MOST_CONFUSIONS) -> tuple[Confusio
     )
 
 
-def step_of_pixel(contents: ReportContents) -> NDArray[np.intp] | None:
-    """(rows, columns): the step of every pixel of the shown image, or None where the two pictures cannot be related."""
+def step_of_pixel(contents: ReportContents) -> NDArray[np.intp]:
+    """(rows, columns): the step of every pixel of the shown image."""
     order = scan_order(contents.configuration.reshape, contents.receipt.image_shape)
-    picture = contents.sequence_picture
-    if order.size != contents.sequence.size or order.size != picture.size:
-        return None
-    values, places = np.empty(order.size, contents.sequence.dtype), np.empty(order.size, np.intp)
-    values[order] = contents.sequence.reshape(-1)
-    places[order] = np.arange(order.size) // contents.sequence.shape[1]
-    for shape, turned in ((picture.shape, False), (picture.shape[::-1], True)):
-        image, step = values.reshape(shape), places.reshape(shape)
-        if np.array_equal(figures.grey(image.T if turned else image), picture):
-            return step.T if turned else step
-    return None
+    steps = np.empty((1, order.size), np.intp)
+    steps[0, order] = np.arange(order.size) // contents.sequence.shape[1]
+    turned: NDArray[np.intp] = _upright(contents, steps)[0]
+    return turned
 
 
 def rerun_command(configuration: RunConfiguration) -> str:
@@ -204,6 +197,7 @@ def _view(contents: ReportContents) -> dict[str, Any]:
     """What the template is given, by name."""
     metrics, history = contents.metrics, contents.history
     present = [measured for measured in metrics.classes if measured.recall is not None]
+    suspects = _suspects(contents)
     defaults = _flat(type(contents.configuration)().model_dump(mode="json"))
     return {
         "it": contents,
@@ -226,8 +220,8 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "model_floor": _floor([metrics.interval, *(floor.interval for floor in metrics.floors)]),
         "confusions": confusions(metrics),
         "pictures": list(zip(metrics.worst, figures.mistakes(contents.pictures), _seen(contents), strict=True)),
-        "suspects": _suspects(contents),
-        "known_suspects": sum(suspect.index in contents.reviewed for suspect, _ in _suspects(contents)),
+        "suspects": suspects,
+        "known_suspects": sum(suspect.index in contents.reviewed for suspect, _ in suspects),
         "leaks": _leaks(contents),
         "caveats": caveats(contents),
         "pixel_type": np.dtype(contents.receipt.image_dtype).name,
@@ -258,12 +252,16 @@ def _frames(contents: ReportContents) -> list[str]:
         return []
     images = contents.sequence[:_MOST_FRAMES]
     order = scan_order(contents.configuration.reshape, contents.receipt.image_shape)
-    values = np.empty_like(images)
-    values[:, order] = images
-    upright = contents.sequence_picture.shape
-    as_stored, turned = values.reshape(-1, *upright), values.reshape(-1, *upright[::-1]).transpose(0, 2, 1)
-    is_turned = np.array_equal(figures.grey(turned[0]), contents.sequence_picture)
-    return figures.mistakes(figures.grey(turned if is_turned else as_stored))
+    stored = np.empty_like(images)
+    stored[:, order] = images
+    return figures.mistakes(figures.grey(_upright(contents, stored)))
+
+
+def _upright(contents: ReportContents, images: NDArray[Any]) -> NDArray[Any]:
+    """Images (K, pixels), pixels in the order of the file, as (K, rows, columns), turned as the pictures are."""
+    height, *rest = contents.receipt.image_shape
+    stored = images.reshape(len(images), height, math.prod(rest))
+    return stored.transpose(0, 2, 1) if contents.orientation == "transposed" else stored
 
 
 def _floor(intervals: list[Interval]) -> float:
