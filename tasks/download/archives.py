@@ -119,9 +119,9 @@ def take_from_zip(path: Path, member: str, errand: Errand) -> Path:
 
 
 def published(path: Path, containers: tuple[Container, ...]) -> Container | None:
-    """Which of the published containers a file is, by its digest; None where it is none of them."""
-    found = {name: _digest(path, name) for name in ("sha256", "md5")}
-    return next((c for c in containers if found["sha256"] == c.sha256 or found["md5"] == c.md5), None)
+    """Which of the published containers a file is, by the digest that is stated; None where it is none of them."""
+    found = {_digest(path, kind) for kind in {"md5" if c.md5 else "sha256" for c in containers}}
+    return next((c for c in containers if (c.md5 or c.sha256) in found), None)
 
 
 def require_published(path: Path, containers: tuple[Container, ...]) -> Container:

@@ -17,7 +17,7 @@ from prefect.states import Failed
 
 from schemas.catalog import Container, DrawnSource, FolderSource, NpmSource, SplitFiles, load_catalog
 from schemas.handles import ROLES, SPLITS
-from tasks.download import NoSourceError, _waiting_may_help, download, fetch
+from tasks.download import NoSourceError, _waiting_may_help, archives, download, fetch
 from tasks.download.errand import Hosts
 from tasks.idx import read_idx
 from tasks.store import Store
@@ -117,6 +117,20 @@ def only_container(container: Container) -> dict[str, SplitFiles]:
         )
         for split in SPLITS
     }
+
+
+@pytest.mark.parametrize("kinds", [["md5"], ["sha256"], ["md5", "sha256"]])
+def test_only_the_digests_that_are_stated_are_made(
+    tmp_path: Path, kinds: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, made, new = tmp_path / "archive", list[str](), hashlib.new
+    path.write_bytes(b"content")
+    monkeypatch.setattr(hashlib, "new", lambda name, **kwargs: made.append(name) or new(name, **kwargs))
+    others = [Container.model_validate({kind: "0" * len(new(kind).hexdigest())}) for kind in kinds]
+    known = Container.model_validate({kinds[-1]: new(kinds[-1], b"content").hexdigest()})
+    assert archives.published(path, (*others, known)) == known
+    assert sorted(made) == kinds
+    assert archives.published(path, tuple(others)) is None
 
 
 @pytest.mark.parametrize("kind", ["md5", "sha256"])
