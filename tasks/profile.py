@@ -65,7 +65,9 @@ def _edges(values: NDArray[Any]) -> tuple[float, float]:
     if values.dtype == np.uint8:
         return BYTES
     low, high = float(values.min()), float(values.max())
-    return low, max(high, np.nextafter(low, np.inf))
+    if high - low <= 2 * PIXEL_BINS * np.spacing(max(abs(low), abs(high))):  # one value, or nearly: no room for bins
+        high = low + (abs(low) or 1.0)
+    return low, high
 
 
 def _counted(values: NDArray[Any], edges: tuple[float, float]) -> tuple[NDArray[np.int64], float, float]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 FIRST_ROWS = 5
 MOST_CLASSES = 1000
 GAP_CHECK = "labels leave no gap"
+FINITE_CHECK = "every pixel is a finite number"
 ROW_CHECKS = (INDEX_CHECK, LABEL_CHECK, MISSING_CHECK)
 
 
@@ -90,15 +91,16 @@ class Findings:
     records: dict[Split, list[BadRecord]] = field(default_factory=dict)
 
     def check(self, name: str, table: Table, rows: int, detail: str, *, holds: bool, found: str = "") -> None:
-        """Record a check; where it does not hold, what was found, and in which file if it is about labels."""
+        """Record a check; where it does not hold, what was found, and in which file."""
         self.checks.append(Check(name=name, split=table.split, rows=rows, detail=detail))
         if not holds:
             self.wrong.append(f"{table.split}: {name}: {found} (expected {detail})")
-            self.files += [table.labels.name] if name in {LABEL_CHECK, GAP_CHECK} else []
+            file = _file_of(name, table)
+            self.files += [file] if file else []
 
     def keep_rows(self, name: str, table: Table, rows: list[tuple[int, str]], wrong: str) -> None:
         """Keep the first rows that fail a check, to be shown."""
-        file = table.labels.name if name in {LABEL_CHECK, GAP_CHECK} else f"table of the {table.split} split"
+        file = _file_of(name, table) or f"table of the {table.split} split"
         kept = self.records.setdefault(table.split, [])
         kept += [BadRecord(file, row, value, wrong) for row, value in rows]
 
@@ -127,9 +129,7 @@ def validated(store: Store, dataset: Dataset, tables: tuple[Table, Table], progr
         DataError: the findings, all at once.
     """
     findings = Findings()
-    labels = _labels(store, dataset, tables)
-    if dataset.classes is None:
-        _check_gaps(findings, store, labels, tables)
+    labels = _labels(findings, store, dataset, tables)
     ledger = Ledger()
     images = {table.split: Images() for table in tables}
     for table in tables:
@@ -151,6 +151,13 @@ def validated(store: Store, dataset: Dataset, tables: tuple[Table, Table], progr
     return keep_receipt(store, receipt.model_copy(update={"repeated": found}).signed())
 
 
+def _file_of(check: str, table: Table) -> str | None:
+    """The file that a check of rows is about; None: the table itself."""
+    if check in {LABEL_CHECK, GAP_CHECK}:
+        return table.labels.name
+    return table.images.name if check == FINITE_CHECK else None
+
+
 def _broken(ledger: Ledger) -> list[str]:
     try:
         ledger.verify()
@@ -169,6 +176,8 @@ class _Reading:
         self.label_counts = np.zeros(labels.classes, np.int64)
         self.bad: dict[str, list[tuple[int, str]]] = {}  # the first rows and what stands there, by check
         self.bad_rows: dict[str, int] = {}
+        self.dtype = np.dtype(table.table.dtype)
+        self.row_checks = (*ROW_CHECKS, FINITE_CHECK) if self.dtype.kind == "f" else ROW_CHECKS
 
     def read(self, store: Store, progress: Progress) -> dict[Station, int]:
         """Check every row and what is stated of the split; returns what was counted."""
@@ -181,11 +190,14 @@ class _Reading:
         return {"table rows": self.rows}
 
     def _check_rows(self, batch: Batch) -> None:
-        for name, failing in failing_rows(batch, self.labels, self.rows):
+        found = failing_rows(batch, self.labels, self.rows)
+        if FINITE_CHECK in self.row_checks:
+            found += unfinite_rows(batch, self.dtype)
+        for name, failing in found:
             self.bad_rows[name] = self.bad_rows.get(name, 0) + len(failing)
             kept = self.bad.setdefault(name, [])
             first = failing[: FIRST_ROWS - len(kept)].tolist()
-            kept += [(self.rows + row, _value(batch, name, row)) for row in first]
+            kept += [(self.rows + row, _value(batch, name, row, self.dtype)) for row in first]
 
     def _add(self, batch: Batch) -> None:
         self.rows += len(batch.labels)
@@ -202,7 +214,8 @@ class _Reading:
         self.findings.check(
             "the split has samples", table, self.rows, "at least one", holds=self.rows > 0, found="none"
         )
-        for name in (*ROW_CHECKS, *(self.bad_rows.keys() - {*ROW_CHECKS})):  # none is passed over for its name
+        others = self.bad_rows.keys() - {*self.row_checks}  # none is passed over for its name
+        for name in (*self.row_checks, *others):
             bad = self.bad.get(name, [])
             found = f"{self.bad_rows.get(name, 0):,} rows, the first: {_rows_told(bad)}"
             detail = f"{self.labels.first} to {last}" if name == LABEL_CHECK else "every row"
@@ -253,10 +266,20 @@ def failing_rows(batch: Batch, labels: Labels, offset: int) -> list[tuple[str, N
     return []
 
 
+def unfinite_rows(batch: Batch, dtype: np.dtype[Any]) -> list[tuple[str, NDArray[np.int64]]]:
+    """The same of rows with a pixel that is infinite or no number, since pandera sees bytes."""
+    failing = np.flatnonzero(~np.isfinite(batch.pixels.view(dtype)).all(axis=1)).astype(np.int64)
+    return [(FINITE_CHECK, failing)] if len(failing) else []
+
+
 _PANDERA_NAMES = {"not_nullable": MISSING_CHECK}
 
 
-def _value(batch: Batch, check: str, row: int) -> str:
+def _value(batch: Batch, check: str, row: int, dtype: np.dtype[Any]) -> str:
+    if check == FINITE_CHECK:
+        pixels = batch.pixels[row].view(dtype)
+        place = int(np.isfinite(pixels).argmin())
+        return f"{pixels[place]} at pixel {place}"
     column = {INDEX_CHECK: "index", LABEL_CHECK: "label"}.get(check)
     return f"{column} {batch.arrow.column(column)[row]}" if column else ""
 
@@ -279,23 +302,28 @@ def _pictured(store: Store, table: Table, records: list[BadRecord], orientation:
     return [replace(record, picture=upright.get(record.row)) for record in records]
 
 
-def _labels(store: Store, dataset: Dataset, tables: tuple[Table, Table]) -> Labels:
+def _labels(findings: Findings, store: Store, dataset: Dataset, tables: tuple[Table, Table]) -> Labels:
     """The dataset's labels; where the catalog states no classes, from the smallest to the largest label seen."""
-    first, classes = dataset.first_label, dataset.classes
-    if classes is None:
-        ranges = [_label_range(store, table) for table in tables]
-        first = min(low for low, _ in ranges)
-        classes = max(high for _, high in ranges) - first + 1
+    if dataset.classes is not None:
+        return _named(dataset, dataset.first_label, dataset.classes)
+    stored = [_label_column(store, table) for table in tables]
+    ranges = [_label_range(table, column) for table, column in zip(tables, stored, strict=True)]
+    first = min(low for low, _ in ranges)
+    labels = _named(dataset, first, max(high for _, high in ranges) - first + 1)
+    _check_gaps(findings, labels, tables, stored)
+    return labels
+
+
+def _named(dataset: Dataset, first: int, classes: int) -> Labels:
     names = dataset.class_names or tuple(str(label) for label in range(first, first + classes))
     return Labels(first=first, classes=classes, names=names)
 
 
-def _check_gaps(findings: Findings, store: Store, labels: Labels, tables: tuple[Table, Table]) -> None:
+def _check_gaps(findings: Findings, labels: Labels, tables: tuple[Table, Table], stored: list[Any]) -> None:
     """Where nobody stated the classes, a number that no sample has, between two labels, is a sign of wrong labels.
 
     The rows that are named are those on the rarer side of the first gap.
     """
-    stored: list[Any] = [_label_column(store, table) for table in tables]
     columns = [column.fill_null(labels.first).to_numpy() for column in stored]
     seen = np.unique(np.concatenate(columns))
     gaps = np.flatnonzero(np.diff(seen) > 1)
@@ -323,10 +351,10 @@ def _label_column(store: Store, table: Table) -> pa.ChunkedArray[Any]:
     return pq.read_table(store.open(table.table, FILE_NAME), columns=["label"]).column("label")
 
 
-def _label_range(store: Store, table: Table) -> tuple[int, int]:
+def _label_range(table: Table, column: pa.ChunkedArray[Any]) -> tuple[int, int]:
     import pyarrow.compute as pc
 
-    low, high = (value.as_py() for value in pc.min_max(_label_column(store, table)).values())
+    low, high = (value.as_py() for value in pc.min_max(column).values())
     if low is None:
         raise DataError(f"the {table.split} split has no samples", "at least one", "Give files that hold data")
     if low < 0 or high - low > MOST_CLASSES:
@@ -342,9 +370,6 @@ def _label_range(store: Store, table: Table) -> tuple[int, int]:
 def _receipt(
     dataset: Dataset, tables: tuple[Table, Table], labels: Labels, ledger: Ledger, findings: Findings
 ) -> Receipt:
-    files = [
-        (table, role, file) for table in tables for role, file in (("images", table.images), ("labels", table.labels))
-    ]
     return Receipt(
         dataset=dataset.name,
         mode=dataset.mode,
@@ -359,7 +384,8 @@ def _receipt(
                 payload_sha256=file.idx.digest,
                 verified=file.verified,
             )
-            for table, _, file in files
+            for table in tables
+            for file in (table.images, table.labels)
         ),
         tables=tuple(
             TableStatement(split=table.split, digest=table.table.digest, rows=table.table.rows) for table in tables

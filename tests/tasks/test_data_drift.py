@@ -57,6 +57,20 @@ def published(store: Store, table: Table, receipt: Receipt, name: str = "then", 
     return record_of(store, name)
 
 
+@pytest.mark.parametrize("value", [0.0, 7.0, -2.5, 1e30])
+@pytest.mark.parametrize("wobble", [0, 1])
+def test_a_profile_of_pixels_that_hardly_differ(store: Store, value: float, wobble: int) -> None:
+    """There is no room for bins between the least and the greatest: all pixels are in the first."""
+    images = np.full((120, 4, 6), value, "f8")
+    images[3, 2, 1] += wobble * np.spacing(abs(value))
+    tables, receipt = tables_of(store, images, labels_of(120))
+    profile = profile_of(store, tables[0], receipt.labels)
+    assert profile.pixels == (images.size, *[0] * 31)
+    assert profile.low == value < profile.high
+    found = drift_of(store, tables[0], receipt, published(store, tables[0], receipt), LIMITS)
+    assert found.worst == "none"
+
+
 @pytest.mark.parametrize("dtype", ["u1", "i2", "f4"])
 def test_a_profile_counts_what_is_there(store: Store, dtype: str) -> None:
     images, labels = drawn(500, (4, 6), dtype), labels_of(500)

@@ -437,3 +437,42 @@ def test_sum_of_wide_pixels_is_not_compared(store: Store) -> None:
     """A sum is stated for unsigned bytes only."""
     tables = both(store, N, dtype="f4")
     assert receipt_of(store, tables, train={"images": {"sum": 1}}).image_dtype == ">f4"
+
+
+BAD_PIXELS = [("f4", np.nan, "nan"), ("f8", np.inf, "inf"), ("f8", -np.inf, "-inf")]
+
+
+@pytest.mark.parametrize(("dtype", "value", "told"), BAD_PIXELS)
+def test_pixels_that_are_no_finite_numbers_are_found_with_their_rows(
+    store: Store, dtype: str, value: float, told: str
+) -> None:
+    """Drift, training and the report would each fail on them, or not."""
+    images = drawn(60, (4, 6), dtype, 7)
+    images[[9, 31], 2, 5] = value
+    images[31, 3, 0] = value
+    tables = both(store, N, dtype=dtype)[0], parsed(store, images, labels_of(60, 7), "test")
+    error = refused(store, tables)
+    assert error.found == (
+        "1 finding in the data of 'small': test: every pixel is a finite number: 2 rows, the first: "
+        f"row 9 has {told} at pixel 17; row 31 has {told} at pixel 17 (expected every row)"
+    )
+    assert error.file == "test-images"
+    wrong = "not kept: every pixel is a finite number (every row)"
+    assert error.records == tuple(BadRecord("test-images", row, f"{told} at pixel 17", wrong) for row in (9, 31))
+
+
+@pytest.mark.parametrize(("dtype", "checked"), [("f4", True), ("u1", False), ("i2", False)])
+def test_finite_pixels_are_checked_where_they_might_be_none(store: Store, dtype: str, *, checked: bool) -> None:
+    checks = receipt_of(store, both(store, N, dtype=dtype)).checks
+    assert ("every pixel is a finite number" in {check.name for check in checks}) == checked
+
+
+@pytest.mark.parametrize("classes", [CLASSES, None])
+def test_labels_are_read_once_before_the_pass_where_they_have_to_tell_the_classes(
+    store: Store, classes: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables, read = both(store, N), list[object]()
+    read_table = pq.read_table
+    monkeypatch.setattr(pq, "read_table", lambda path, **kwargs: read.append(path) or read_table(path, **kwargs))
+    signed(store, tables, classes=classes)
+    assert len(read) == (0 if classes else 2)
