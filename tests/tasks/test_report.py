@@ -237,6 +237,14 @@ def test_what_the_network_saw_stands_beside_each_mistake(contents: ReportContent
     assert "16 steps downwards, 49 pixels across" in words.words
 
 
+def test_pictures_of_wide_pixels_that_the_network_saw_as_they_are_stand_alone(contents: ReportContents) -> None:
+    """Both are stretched each by itself, so that they are equal where the network read rows."""
+    stored = np.array([stored_as(picture, ">i2") for picture in contents.pictures])
+    stored[0] //= 7
+    words = Page(render(dataclasses.replace(contents, pictures=grey(stored), seen=stored))).words
+    assert "The network saw these very pictures, a row at a step" in words
+
+
 def test_what_earlier_versions_did_not_measure_is_left_out(contents: ReportContents) -> None:
     metrics = contents.metrics.model_copy(update={"slices": (), "suspects": None, "floors": ()})
     receipt = contents.receipt.model_copy(update={"repeated": None, "schema_version": 1})
