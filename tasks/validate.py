@@ -48,7 +48,10 @@ def key_of(
     """
     stated = dataset.model_dump(
         mode="json",
-        exclude={"sources": True, "homepage": True, "title": True, "splits": {"__all__": {"wrong_labels": True}}},
+        exclude={
+            **dict.fromkeys(("sources", "homepage", "licence", "title"), True),
+            "splits": {"__all__": {"wrong_labels": True}},
+        },
     )
     files = [file for table in tables for file in (table.images, table.labels)]
     return Key(

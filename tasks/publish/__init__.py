@@ -96,6 +96,8 @@ class Subject(Frozen):
     run: str
     created: datetime.datetime
     title: str
+    homepage: str = ""
+    licence: str = ""
     orientation: str
     configuration: RunConfiguration
     wrong_labels: tuple[int, ...] = ()  # rows of the test split that people have found labelled wrong
@@ -117,6 +119,8 @@ class Subject(Frozen):
             run=run,
             created=created,
             title=dataset.title,
+            homepage=dataset.homepage,
+            licence=dataset.licence,
             orientation=dataset.orientation,
             wrong_labels=dataset.splits["test"].wrong_labels,
             configuration=configuration,
@@ -303,6 +307,8 @@ def _write_report(draft: Draft) -> None:
         run=subject.run,
         created=subject.created,
         title=subject.title,
+        homepage=subject.homepage,
+        licence=subject.licence,
         mode=receipt.mode,
         configuration=subject.configuration,
         receipt=receipt,

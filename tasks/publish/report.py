@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from schemas.catalog import load_catalog
 from schemas.errors import ConfigurationError
 from schemas.ledger import EQUATIONS, MEANING
 from schemas.presets import configured
@@ -73,6 +74,8 @@ class ReportContents:
     environment: dict[str, str]
     files: dict[str, str]
     orientation: str = "upright"
+    homepage: str = ""
+    licence: str = ""
     seen: NDArray[Any] | None = None
     suspects: NDArray[np.uint8] | None = None
     reviewed: Mapping[int, bool] = field(default_factory=dict)
@@ -181,8 +184,12 @@ def step_of_pixel(contents: ReportContents) -> NDArray[np.intp]:
 
 
 def rerun_command(configuration: RunConfiguration) -> str:
-    """The command that runs this configuration again: its preset, and every value that differs from it."""
-    parts = ["stepwise", "run", "--dataset", configuration.dataset, "--preset", configuration.preset]
+    """The command that runs this configuration again: its preset, and every value that differs from it.
+
+    Whoever gives it has to name the catalog where the dataset is one of their own.
+    """
+    own = [] if configuration.dataset in load_catalog().datasets else ["--catalog", "CATALOG.toml"]
+    parts = ["stepwise", "run", *own, "--dataset", configuration.dataset, "--preset", configuration.preset]
     try:
         base = _flat(configured(configuration.preset, dataset=configuration.dataset).model_dump(mode="json"))
     except ConfigurationError:  # a preset of another version: nothing is known to be left out

@@ -551,6 +551,16 @@ def test_the_rerun_command_gives_the_same_configuration() -> None:
     assert configured(named["--preset"], settings=settings, dataset=named["--dataset"]) == configuration
 
 
+def test_whoever_repeats_a_run_on_a_catalog_of_their_own_has_to_name_it() -> None:
+    own = RunConfiguration(dataset="my-digits")
+    assert rerun_command(own).startswith("stepwise run --catalog CATALOG.toml --dataset my-digits ")
+
+
+def test_the_card_says_whose_data_they_are() -> None:
+    words = Page(render(contents_of(licence="CC BY <4.0>", homepage="https://example.org/digits"))).words
+    assert "of MNIST handwritten digits (licence: CC BY <4.0> ), described at https://example.org/digits" in words
+
+
 @pytest.mark.slow
 def test_the_module_is_cheap_to_import() -> None:
     program = "import sys, tasks.publish.report, json; print(json.dumps(sorted(sys.modules)))"
