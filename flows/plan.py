@@ -77,14 +77,14 @@ class Foresight:
             return Unknown(step, _split_of(given))
         policy = task.cache_policy
         assert isinstance(policy, Mirror), f"{task.name} does not mirror the store"  # noqa: S101 - a mistake of ours
-        key = policy.key_of(**given)
+        key = policy.key(given)
         if key is None:
             self._note(step, "run", policy.always)
-            foreseen = policy.foreseen(**given)
-            if foreseen is None:
+            told = policy.told(given)
+            if told is None:
                 return Unknown(step, _split_of(given))
-            self._coming |= {handle.place for handle in handles_in(foreseen.model_dump(mode="json"))}
-            return foreseen
+            self._coming |= {handle.place for handle in handles_in(told.model_dump(mode="json"))}
+            return told
         return self._judged(Store(given["artifacts"]), key, given["anew"]) or Unknown(step, _split_of(given))
 
     def _judged(self, store: Store, key: Key[Any], anew: str | None) -> Any:  # noqa: ANN401 - the stage's form

@@ -237,7 +237,7 @@ def run_points(artifacts: Path, sequences: dict[Scan, Sequences], points: tuple[
     try:
         for done, future in enumerate(as_completed(list(futures)), 1):
             point, which = futures[future], f"point {done} of {len(futures)}"
-            key = key_of(artifacts, sequences[point.scan], point)
+            key = key_of(sequences[point.scan], point)
             failures.append(_failure_of(future, store, which, key))
     except KeyboardInterrupt:  # here, for closing the cluster may take longer than this process has left
         log.warning("Stopped. Every point that was finished is kept; the same command goes on.")
@@ -292,7 +292,7 @@ def workers_of_this_machine() -> int:
 
 
 def _known(store: Store, sequences: dict[Scan, Sequences], point: Point) -> PointResult | None:
-    return remembered(store, key_of(store.root, sequences[point.scan], point))
+    return remembered(store, key_of(sequences[point.scan], point))
 
 
 def _now() -> datetime.datetime:

@@ -180,11 +180,12 @@ def probable_cause(equation: Equation, left: int, right: int) -> str:
     """What most often makes these two counts differ, in one sentence that ends with what to do."""
     small, large = sorted((left, right))
     counterparts = {*equation.left, *equation.right}
-    if counterparts == {"sequences", "targets"} and small and large % small == 0:
-        k = large // small
+    k = large // small if small else 0
+    if counterparts == {"sequences", "targets"} and k > 1 and large // k == small:
         one, other = ("images", "labels") if left < right else ("labels", "images")
+        rest = f", the last {large - k * small:,} left out," if large % k else ""
         return (
-            f"Probably {k} consecutive {one} were grouped into one sequence while the {other} stayed one by one: "
+            f"Probably {k} consecutive {one} were grouped into one sequence{rest} while the {other} stayed one by one: "
             "group both (layout 'frames' gives every frame its label) or neither (layout 'pixels' keeps one image a "
             "sequence and splits its pixels into steps)"
         )

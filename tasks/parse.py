@@ -31,12 +31,10 @@ ZSTD_LEVEL: Final = 1
 
 
 def key_of(
-    artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
     split: Split,
     images: SourceFile,
     labels: SourceFile,
     label_column: int | None,
-    anew: str | None = None,  # noqa: ARG001
 ) -> Key[Table]:
     """What the table of one split depends on; the same bytes under other names are the same table."""
     return Key(
@@ -70,7 +68,7 @@ def parse(
 ) -> Table:
     """Parse one split, or reuse the table of the same bytes."""
     store = Store(artifacts)
-    key = key_of(artifacts, split, images, labels, label_column)
+    key = key_of(split, images, labels, label_column)
     return once(store, key, lambda: to_table(store, split, images, labels, label_column, progress_of(key.step)), anew)
 
 

@@ -33,11 +33,9 @@ if TYPE_CHECKING:
 
 
 def key_of(
-    artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
     table: Table,
     receipt: Handle,
     settings: Reshape,
-    anew: str | None = None,  # noqa: ARG001
 ) -> Key[Sequences]:
     """What the sequences of one split depend on: its table and raw files, the receipt, the layout."""
     return Key(
@@ -72,7 +70,7 @@ def key_of(
 def reshape(artifacts: Path, table: Table, receipt: Handle, settings: Reshape, anew: str | None = None) -> Sequences:
     """Reshape one split, or reuse the sequences of the same table."""
     store = Store(artifacts)
-    key = key_of(artifacts, table, receipt, settings)
+    key = key_of(table, receipt, settings)
     return once(store, key, lambda: sealed(store, table, receipt, settings, progress_of(key.step)), anew)
 
 

@@ -37,10 +37,8 @@ ROW_CHECKS = (INDEX_CHECK, LABEL_CHECK, MISSING_CHECK)
 
 
 def key_of(
-    artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
     dataset: Dataset,
     tables: tuple[Table, Table],
-    anew: str | None = None,  # noqa: ARG001
 ) -> Key[Handle]:
     """What the receipt depends on: the tables, what the catalog states, and how far each file is vouched for.
 
@@ -80,7 +78,7 @@ def key_of(
 def validate(artifacts: Path, dataset: Dataset, tables: tuple[Table, Table], anew: str | None = None) -> Handle:
     """Validate both splits; returns the handle of the signed receipt."""
     store = Store(artifacts)
-    key = key_of(artifacts, dataset, tables)
+    key = key_of(dataset, tables)
     return once(store, key, lambda: validated(store, dataset, tables, progress_of(key.step)), anew)
 
 

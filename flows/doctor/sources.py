@@ -11,7 +11,7 @@ from schemas.catalog import DrawnSource, FolderSource, HttpSource, load_catalog
 from schemas.errors import StepwiseError
 from schemas.handles import ROLES, SPLITS
 from tasks.audit import damage_of
-from tasks.download import file_key
+from tasks.download import key_of
 from tasks.download.probe import probe_all
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _remedy(sources: list[Source]) -> str:
 
 def _is_here(dataset: Dataset, split: Split, role: Role, store: Store | None) -> bool:
     """Whether a file is in the store, so that a run would not fetch it; a tracked one is looked at anew each time."""
-    key = file_key(dataset, split, role)
+    key = key_of(dataset, split, role)
     record = store.record("download", key.digest) if store and key else None
     if record is None or store is None:
         return False

@@ -72,7 +72,6 @@ def key_of(
     artifacts: Path,
     contest: Contest,
     demands: Demands,
-    anew: str | None = None,  # noqa: ARG001
 ) -> Key[Judged]:
     """What a verdict depends on: both models, the test samples and what is demanded, not what follows from it.
 

@@ -106,7 +106,7 @@ def fetch(
     def make() -> SourceFile:
         return _from_sources(dataset, split, role, store, progress, hosts)
 
-    key = file_key(dataset, split, role)
+    key = key_of(dataset, split, role)
     if key is None:
         with timed(step_of(split, role)):
             return _compared(make(), dataset, store)
@@ -128,7 +128,7 @@ def step_of(split: Split, role: Role) -> str:
     return f"download {split} {role}"
 
 
-def file_key(dataset: Dataset, split: Split, role: Role) -> Key[SourceFile] | None:
+def key_of(dataset: Dataset, split: Split, role: Role) -> Key[SourceFile] | None:
     """The key of a file whose digest is known; None for a tracked one, which is looked at anew each time.
 
     Its bytes are the same whatever code fetched them.
@@ -151,17 +151,6 @@ def _identity(file: DataFile) -> dict[str, str]:
         return {"payload": file.payload_sha256}
     containers = sorted(container.sha256 or container.md5 or "" for container in file.containers)
     return {"containers": " ".join(containers), "member": file.member or ""}
-
-
-def key_of(
-    artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
-    dataset: Dataset,
-    split: Split,
-    role: Role,
-    anew: str | None = None,  # noqa: ARG001
-) -> Key[SourceFile] | None:
-    """As `file_key`."""
-    return file_key(dataset, split, role)
 
 
 def _from_sources(
@@ -278,7 +267,6 @@ def foreseen(
     dataset: Dataset,
     split: Split,
     role: Role,
-    anew: str | None = None,  # noqa: ARG001 - as the task
 ) -> SourceFile | None:
     """What a tracked file on this machine is now, without keeping it; None for one that has to be fetched first."""
     file = dataset.file(split, role)

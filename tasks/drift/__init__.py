@@ -39,7 +39,6 @@ def key_of(
     receipt: Handle,
     champion: Champion | None,
     limits: DriftLimits,
-    anew: str | None = None,  # noqa: ARG001
 ) -> Key[Drifted]:
     """What the comparison depends on: the training data, and the champion with those it was trained on."""
     other = of_other_data(artifacts, champion, table)

@@ -42,13 +42,11 @@ ROW_GROUP_BYTES: Final = 4 * 2**20  # of predictions before they are compressed
 
 
 def key_of(
-    artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
     sequences: Sequences,
     trained: TrainedModel,
     settings: Evaluating,
     loss: LossName,
     training: Sequences | None = None,
-    anew: str | None = None,  # noqa: ARG001
 ) -> Key[Evaluation]:
     """What the measures depend on: the weights, the sequences of both splits, what is reported."""
     floors = (
@@ -112,7 +110,7 @@ def evaluate(
         anew: A demand to evaluate again.
     """
     store = Store(artifacts)
-    key = key_of(artifacts, sequences, trained, settings, loss, training)
+    key = key_of(sequences, trained, settings, loss, training)
     progress = progress_of(key.step)
     return once(store, key, lambda: evaluated(store, sequences, trained, settings, loss, progress, training), anew)
 

@@ -132,8 +132,6 @@ def key_of(
     artifacts: Path,
     subject: Subject,
     outcome: Outcome,
-    timings: tuple[StageTiming, ...] = (),  # noqa: ARG001 - keys take what their tasks take
-    anew: str | None = None,  # noqa: ARG001
 ) -> Key[PublishedRun]:
     """What a published run depends on: the outputs it shows and the configuration, not its name, hour or timings.
 

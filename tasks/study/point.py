@@ -42,7 +42,7 @@ LOOKED_AT: Final = 256  # images for the gates before training
 GRADIENTS: Final = 64  # images for the gradient, which keeps every step of them in float64
 
 
-def key_of(artifacts: Path, sequences: Sequences, point: Point) -> Key[PointResult]:  # noqa: ARG001 - as its task takes
+def key_of(sequences: Sequences, point: Point) -> Key[PointResult]:
     """What a point's numbers depend on; not the machine, for they are measurements and each says where it was made."""
     network, training = recipe_of(point)
     return Key(
@@ -76,7 +76,7 @@ def key_of(artifacts: Path, sequences: Sequences, point: Point) -> Key[PointResu
 def measure_point(artifacts: Path, sequences: Sequences, point: Point) -> PointResult:
     """Measure one point, or take what was measured before; an interrupted training goes on from its checkpoint."""
     store = Store(artifacts)
-    key = key_of(artifacts, sequences, point)
+    key = key_of(sequences, point)
     checkpoints = Checkpoints(store.partial(f"study-{key.digest}"), key.digest)
     progress = progress_of(key.step)
     continuity = Continuity(checkpoints)

@@ -58,12 +58,10 @@ class Terms:
 
 
 def key_of(
-    artifacts: Path,  # noqa: ARG001 - keys take what their tasks take
     sequences: Sequences,
     recipe: Recipe,
     processors: int,
     terms: Terms = Terms(),
-    anew: str | None = None,  # noqa: ARG001
 ) -> Key[TrainedModel]:
     """What the weights depend on: the sequences, the recipe, what they begin with, and the machine, to the byte."""
     moved = recipe.training.augmentation
@@ -120,7 +118,7 @@ def train(
         anew: A demand to train again even though the model is there.
     """
     store = Store(artifacts)
-    key = key_of(artifacts, sequences, recipe, processors, terms)
+    key = key_of(sequences, recipe, processors, terms)
     progress = progress_of(key.step)
     checkpoints = Checkpoints(store.partial(f"train-{key.digest}"), key.digest)
 

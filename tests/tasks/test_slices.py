@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from tasks.repeats import MOST_PAIRS, Images, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -352,7 +352,7 @@ def test_the_training_images_are_part_of_what_an_evaluation_depends_on() -> None
         sequences("train", "a", "d", 8, 2, 3),
         sequences("train", "a", "b", 4, 4, 3),
     ]
-    keys = [key_of(Path(), test, trained, Evaluating(), "cross-entropy", training).digest for training in trainings]
+    keys = [key_of(test, trained, Evaluating(), "cross-entropy", training).digest for training in trainings]
     assert len(set(keys)) == len(trainings)
     renamed = test.model_copy(update={"labels": Labels(first=0, classes=2, names=("a", "c"))})
-    assert key_of(Path(), renamed, trained, Evaluating(), "cross-entropy").digest not in keys
+    assert key_of(renamed, trained, Evaluating(), "cross-entropy").digest not in keys

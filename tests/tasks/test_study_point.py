@@ -80,9 +80,9 @@ def test_batches_hold_every_point_once_and_each_one_seed_and_scan() -> None:
 
 def test_keys_hang_on_the_point_and_the_sequences(store: Store, sequences: Sequences) -> None:
     asked = points(2)
-    digests = {key_of(store.root, sequences, point).digest for point in asked}
+    digests = {key_of(sequences, point).digest for point in asked}
     assert len(digests) == len(asked) == 4
-    components = key_of(store.root, sequences, asked[0]).components
+    components = key_of(sequences, asked[0]).components
     assert not components["machine"]  # another machine's measurement is one
     assert not any(name.startswith("tasks.study.") and name.endswith(("page", "words")) for name in components["code"])
 
