@@ -28,7 +28,7 @@ soak: dev-environment  ## full disks, servers that go, 100 kills at random momen
 	@STEPWISE_KILLS="$${STEPWISE_KILLS:-100}" $(bin)/python -m pytest -m soak -s \
 		tests/flows/test_full_disk.py tests/flows/test_up.py tests/flows/test_kills.py tests/flows/test_together.py \
 		tests/flows/test_postgres.py tests/flows/test_study.py tests/flows/test_pages.py \
-		tests/flows/test_command.py tests/flows/test_start.py tests/flows/test_rerun.py \
+		tests/flows/test_command.py tests/flows/test_warm_start.py tests/flows/test_rerun.py \
 		tests/tasks/test_engine_over_steps.py tests/tasks/test_resume.py tests/benchmarks $(ARGS)
 
 lint: dev-environment  ## check style, format, types and the import layers

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 import httpx
 
 from benchmarks.workers import ROOT
-from flows.bound import guarded
+from flows.child_guard import guarded
 from flows.server import address_of, server_command, settings_of
 
 if TYPE_CHECKING:

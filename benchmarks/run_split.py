@@ -21,8 +21,8 @@ from benchmarks.workers import ROOT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-IMPORTS = ("prefect", "tensorflow", "pandera.polars", "flows.running")
-COMMAND_IMPORTS = "flows.running"
+IMPORTS = ("prefect", "tensorflow", "pandera.polars", "flows.run_command")
+COMMAND_IMPORTS = "flows.run_command"
 FRESH_PROCESSES = 3
 
 
@@ -68,7 +68,7 @@ def main(options: Options) -> None:
         f"run-{options.preset}",
         times | imports,
         "whole process",
-        imports="cumulative, of python -X importtime in fresh processes; flows.running has prefect's in it",
+        imports="cumulative, of python -X importtime in fresh processes; flows.run_command has prefect's in it",
     )
 
 

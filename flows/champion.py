@@ -15,7 +15,7 @@ from rich.table import Table
 from flows.attempts import UPKEEP
 from flows.index import index_renewed
 from flows.runs import find_run, print_json
-from flows.verdict import said
+from flows.verdict_card import said
 from schemas.errors import ConfigurationError, PromotionRefusedError, StorageError
 from schemas.files import MANIFEST_FILE, RUNS
 from tasks.champions import Champions, all_champions, entered, record_of

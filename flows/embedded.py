@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from flows.bound import guarded
+from flows.child_guard import guarded
 from flows.settings import OF_RUNS, problem_of_home
 from schemas.errors import SourceError
 

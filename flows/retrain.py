@@ -1,6 +1,6 @@
 """The retraining flow: its parameters, and what it does with the DAG.
 
-Not here: the steps and their order (dag), how each is done and told (going), what it would do (plan).
+Not here: the steps and their order (dag), how each is done and told (execution), what it would do (plan).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from flows.attempts import Attempt, Attempts, mark_of
 from flows.dag import chain
 from flows.datasets import resolved
 from flows.dossier import journal_kept
-from flows.ending import end_in_time
-from flows.going import Going, require_promotion
+from flows.execution import Execution, require_promotion
 from flows.index import index_renewed
 from flows.plan import foreseen, plan_in_short
+from flows.prefect_log import make_log_readable
 from flows.revision import form_filled_in, revised
-from flows.start import weights_of
-from flows.story import tell_the_story
+from flows.shutdown import end_in_time
 from flows.unchanged import NothingChangedError, require_change
+from flows.warm_start import weights_of
 from schemas.catalog import as_name, name_of_folder
 from schemas.configuration import RunConfiguration
 from schemas.plan import STAGES, Stage
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from schemas.catalog import Dataset
 
 logging.getLogger("stepwise").setLevel(logging.INFO)  # Prefect forwards it to the server
-tell_the_story()
+make_log_readable()
 
 
 def _flow_run_name() -> str:
@@ -103,15 +103,15 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
     # The run is tagged, its tasks are not: for each tag of a task, Prefect asks the server for leave to begin.
     untagged = TagsContext(current_tags=set())
     with Attempts(artifacts).held(attempt) as attempt, journal_kept() as journal, untagged:
-        going = Going(attempt, journal, Attempts(artifacts), _demands(rerun, attempt.flow_run, only=rerun_only))
-        with going.ended_well_or_told():
+        execution = Execution(attempt, journal, Attempts(artifacts), _demands(rerun, attempt.flow_run, only=rerun_only))
+        with execution.ended_well_or_told():
             dataset, configuration = resolved(configuration, data, catalogs)
             if of is None:  # a run of before keeps its settings, whatever has become of its preset
                 require_settings_of_preset(configuration)
-            policy = going.decided(configuration)
+            policy = execution.decided(configuration)
             parent = revised(Attempts(artifacts), artifacts, of, parameters) if of else None
-            subject = _subject(going.attempt, configuration, dataset, policy, parent)
-            return _gone_through(going, dataset, configuration, policy, subject, plan_only=plan_only)
+            subject = _subject(execution.attempt, configuration, dataset, policy, parent)
+            return _gone_through(execution, dataset, configuration, policy, subject, plan_only=plan_only)
 
 
 # `serve` hands the flow to another process by value, where the names in its annotations mean nothing.
@@ -119,7 +119,7 @@ retrain.fn.__annotations__ = get_type_hints(retrain.fn)
 
 
 def _gone_through(
-    going: Going,
+    execution: Execution,
     dataset: Dataset,
     configuration: RunConfiguration,
     policy: Policy,
@@ -128,22 +128,22 @@ def _gone_through(
     plan_only: bool,
 ) -> Promoted | None:
     """Foresee all steps, then do them; None where only the plan was asked for, or nothing changed."""
-    artifacts = going.artifacts
+    artifacts = execution.artifacts
     terms = Terms(weights_of(policy, artifacts, configuration), policy.budget_minutes)
-    plan = foreseen(artifacts, dataset, configuration, subject, terms, going.demands)
+    plan = foreseen(artifacts, dataset, configuration, subject, terms, execution.demands)
     log.info("plan: %s", plan_in_short(plan))
     if plan_only:
-        going.planned(plan)
+        execution.planned(plan)
         return None
-    if policy.when_unchanged == "skip" and not any(map(going.demands, STAGES)):
-        going.before_parsing = partial(require_change, artifacts, configuration)
+    if policy.when_unchanged == "skip" and not any(map(execution.demands, STAGES)):
+        execution.before_parsing = partial(require_change, artifacts, configuration)
     try:
-        promoted: Promoted = chain(going, artifacts, dataset, configuration, subject, going.timings, terms)
+        promoted: Promoted = chain(execution, artifacts, dataset, configuration, subject, execution.timings, terms)
     except NothingChangedError as nothing:
-        going.skipped(nothing.run, dataset.name)
+        execution.skipped(nothing.run, dataset.name)
         index_renewed(artifacts)
         return None
-    going.published(promoted, plan)
+    execution.published(promoted, plan)
     index_renewed(artifacts)
     require_promotion(promoted.entry, configuration)
     return promoted

@@ -1,6 +1,6 @@
 """Running a run again: which published run the new one revises, and the form of the Prefect UI filled in for it.
 
-Not here: what is done again (retrain), the command that does the same (running).
+Not here: what is done again (retrain), the command that does the same (run_command).
 """
 
 from __future__ import annotations

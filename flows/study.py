@@ -2,7 +2,7 @@
 
 Each point is a task with a key of its own in the store; the store is asked first, so that a study that was stopped
 goes on where it was, and one more seed costs one more seed. Not here: what a point is (schemas/study) and measures
-(tasks/study), the command's own words (studying).
+(tasks/study), the command's own words (study_command).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flows.dag import checked, processors
 from flows.datasets import dataset_for
 from flows.embedded import bind_embedded_server
 from flows.index import index_renewed
-from flows.story import tell_the_story
+from flows.prefect_log import make_log_readable
 from schemas.catalog import name_of_folder
 from schemas.configuration import Reshape, RunConfiguration, Scan
 from schemas.design import PublishedStudy, StudySettings, StudySubject, designed, seconds_of
@@ -51,7 +51,7 @@ WORKER_BYTES: Final = 2 * 2**30  # TensorFlow, the images, and what the gradient
 ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 logging.getLogger("stepwise").setLevel(logging.INFO)  # Prefect forwards it to the server
-tell_the_story()
+make_log_readable()
 
 
 def _flow_run_name() -> str:
@@ -276,7 +276,7 @@ def dask_runner(address: str | None, workers: int) -> TaskRunner[Any]:
         "dashboard_address": "127.0.0.1:0",  # any free port, for this machine alone
         "memory_limit": 0,
         "env": ONE_THREAD,
-        "preload": ["flows.worker"],
+        "preload": ["flows.dask_preload"],
     }
     return DaskTaskRunner(cluster_kwargs=local)
 

@@ -12,7 +12,7 @@ import numpy as np
 from schemas.drift import CONFIDENCE_BINS, PIXEL_BINS, Profile
 from schemas.files import MODEL_FILE
 from schemas.tables import FILE_NAME
-from tasks.questions import sequences_of
+from tasks.model_input import sequences_of
 from tasks.table import TableReader
 
 if TYPE_CHECKING:

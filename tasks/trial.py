@@ -2,7 +2,7 @@
 
 When a run is published, it begins before there is anything to try: its imports take as long as the model's export,
 which goes on beside them. What was asked stays in the run, so that it can be asked again at any time. Not here: what is
-compared (fresh).
+compared (trial_process).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from schemas.errors import StorageError
 from schemas.files import TRIAL
 from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
-from tasks.fresh import IMAGES_FILE, SEQUENCES_FILE
 from tasks.table import TableReader
+from tasks.trial_process import IMAGES_FILE, SEQUENCES_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,7 @@ class Trial:
 @contextlib.contextmanager
 def in_a_fresh_process(folder: Path, tolerance: float = TOLERANCE) -> Iterator[Trial]:
     """A trial of the run in a folder, whose verdict is awaited at the end."""
-    command = [sys.executable, "-m", "tasks.fresh", str(folder), str(tolerance)]
+    command = [sys.executable, "-m", "tasks.trial_process", str(folder), str(tolerance)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         try:

@@ -25,7 +25,7 @@ def ui(
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
 ) -> None:
     """Serve the Prefect UI with all runs made so far, until Ctrl-C; those of the artifacts that died are marked so."""
-    from flows.pages import serve_ui
+    from flows.ui import serve_ui
 
     require_home()
     serve_ui(host, port, artifacts)

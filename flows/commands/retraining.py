@@ -61,7 +61,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     configuration, data = with_folder(configuration, dataset, data)
     require_home()
     begin_embedded_server()
-    from flows.running import Request, run_and_tell
+    from flows.run_command import Request, run_and_tell
 
     # Absolute, so that the run can be run again from any folder.
     catalogs = tuple(path.absolute() for path in catalog or ())
@@ -91,7 +91,7 @@ def plan(  # noqa: PLR0913 - one parameter an option
     configuration = configured(preset, config, settings or (), dataset)
     policy = policy_of(start=start, start_from=start_from)
     configuration, data = with_folder(configuration, dataset, data)
-    from flows.planning import tell_plan
+    from flows.plan_command import tell_plan
 
     tell_plan(configuration, data, tuple(catalog or ()), artifacts, policy, as_json=as_json)
 
@@ -124,6 +124,6 @@ def rerun(
     Attempts(artifacts).find(run_name)  # a name that nobody knows is told before Prefect starts
     require_home()
     begin_embedded_server()
-    from flows.running import rerun_and_tell
+    from flows.run_command import rerun_and_tell
 
     rerun_and_tell(artifacts, run_name, stages, only=only, as_json=as_json)

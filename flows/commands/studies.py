@@ -70,7 +70,7 @@ def timesteps(  # noqa: PLR0913 - one parameter an option
     configuration, data = with_folder(RunConfiguration(dataset=dataset), None, data)
     require_home()
     begin_embedded_server()
-    from flows.studying import StudyRequest, study_and_tell
+    from flows.study_command import StudyRequest, study_and_tell
 
     catalogs = tuple(path.absolute() for path in catalog or ())
     request = StudyRequest(configuration.dataset, settings, data, catalogs, artifacts, dask, workers)

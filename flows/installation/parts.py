@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from flows.bound import guarded
+from flows.child_guard import guarded
 from flows.installation.processes import stop
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Part:
     def start(self) -> None:
         """Start it, bound to this process; signals of the terminal do not reach it."""
         self._let_guard_go()
-        bound = [sys.executable, "-m", "flows.bound", *self.command]
+        bound = [sys.executable, "-m", "flows.child_guard", *self.command]
         self._process = subprocess.Popen(
             bound, env=dict(self.environment), stdin=subprocess.DEVNULL, start_new_session=True
         )

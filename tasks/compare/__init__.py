@@ -18,8 +18,8 @@ from tasks.compare.answers import (
     Answers,
     Incomparable,
     answers_in,
+    answers_of_champion,
     calibration_error,
-    champion_s,
     metrics_in,
     require_same_classes,
 )
@@ -130,7 +130,7 @@ def verdict_on(store: Store, contest: Contest, demands: Demands) -> Verdict:
         if contest.opponent is None:
             require_same_classes(store, champion, receipt)
             return _verdict("promote", champion, [SAME, *findings], demands)
-        old = champion_s(store, champion, receipt, contest.table)
+        old = answers_of_champion(store, champion, receipt, contest.table)
         new = answers_in(store, contest.evaluation)
         new.require_same_samples(old.answers)
     except Incomparable as objection:

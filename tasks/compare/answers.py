@@ -18,8 +18,8 @@ from schemas.files import CONFIGURATION_FILE, METRICS_FILE, MODEL_FILE, PREDICTI
 from schemas.metrics import Metrics
 from schemas.receipt import Receipt
 from tasks.measures import Tally
+from tasks.model_input import sequences_of
 from tasks.published import damages
-from tasks.questions import sequences_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,7 +142,7 @@ def require_same_classes(store: Store, champion: Champion, receipt: Receipt) -> 
         _require_same_form(Receipt.model_validate_json(path.read_bytes()), receipt)
 
 
-def champion_s(store: Store, champion: Champion, receipt: Receipt, table: Table) -> Opponent:
+def answers_of_champion(store: Store, champion: Champion, receipt: Receipt, table: Table) -> Opponent:
     """How the champion answers the samples of a test table.
 
     Raises:

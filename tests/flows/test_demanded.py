@@ -6,7 +6,7 @@ import datetime
 
 import pytest
 
-from flows.going import require_promotion
+from flows.execution import require_promotion
 from schemas.champion import Demands, Entry, Event, Finding, Verdict
 from schemas.configuration import RunConfiguration
 from schemas.errors import PromotionRefusedError

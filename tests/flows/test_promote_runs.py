@@ -15,7 +15,7 @@ import pytest
 from flows import champion
 from flows.champion import answering_run, before_champion, promote_by_hand, roll_back
 from flows.unchanged import NothingChangedError, require_change
-from flows.verdict import said, verdict_card
+from flows.verdict_card import said, verdict_card
 from schemas.champion import Demands, Entry, Finding, Judged, Verdict
 from schemas.configuration import RunConfiguration
 from schemas.errors import PromotionRefusedError, StorageError

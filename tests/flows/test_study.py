@@ -176,7 +176,7 @@ def test_where_nothing_at_all_can_be_measured_no_later_batch_begins(
 
 
 def test_a_run_does_not_wait_for_dask() -> None:
-    imported = "import sys, flows.running; print({'dask', 'distributed', 'prefect_dask'} & set(sys.modules))"
+    imported = "import sys, flows.run_command; print({'dask', 'distributed', 'prefect_dask'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True, check=True)
     assert answer.stdout == "set()\n"
 

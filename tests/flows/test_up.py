@@ -181,7 +181,7 @@ def test_everything_from_one_command_and_what_dies_goes_on(place: Place, hook: R
         up.close()
 
 
-@pytest.mark.soak  # `make test` has the orders and what they leave in test_ending.py
+@pytest.mark.soak  # `make test` has the orders and what they leave in test_shutdown.py
 def test_stopped_in_the_midst_it_goes_on_at_the_next_start_and_killed_it_leaves_nobody(place: Place) -> None:
     up = Up(place)
     try:

@@ -2,7 +2,7 @@
 
 A run says of each step that it is done, so Prefect need not say it again; an error for people is told once, in its own
 words; any other exception is shown with one traceback, not with one at each level that it passes. Not here: what the
-steps say (tasks), the command's own lines (running).
+steps say (tasks), the command's own lines (run_command).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Story(logging.Filter):
         return not again and not isinstance(error, StepwiseError)
 
 
-def tell_the_story() -> None:
+def make_log_readable() -> None:
     """Have this process's runs logged so; once for all of them."""
     for name in LOGGERS:
         logger = logging.getLogger(name)

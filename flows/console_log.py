@@ -1,4 +1,4 @@
-"""What the steps log, in the terminal as plain lines. Not here: bars and summaries (running), the UI's log (story)."""
+"""What the steps log, in the terminal as plain lines. Not here: bars (run_command), the UI's log (prefect_log)."""
 
 from __future__ import annotations
 

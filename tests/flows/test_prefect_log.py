@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from flows.story import LOGGERS, Story, tell_the_story
+from flows.prefect_log import LOGGERS, Story, make_log_readable
 from schemas.errors import DataError
 
 
@@ -54,7 +54,7 @@ def test_an_error_for_people_has_no_traceback_and_any_other_has_one(logger: logg
 
 
 def test_it_is_told_once_however_often_it_is_asked_for() -> None:
-    tell_the_story()
-    tell_the_story()
+    make_log_readable()
+    make_log_readable()
     for name in LOGGERS:
         assert sum(isinstance(each, Story) for each in logging.getLogger(name).filters) == 1

@@ -15,14 +15,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from flows.attempts import Attempts
+from flows.console_log import logged
 from flows.datasets import resolved
 from flows.embedded import bind_embedded_server
-from flows.ending import end_in_time
 from flows.installation.watchdog import reconcile
 from flows.retrain import retrain
 from flows.runs import ledger_table, print_json
-from flows.telling import logged
-from flows.verdict import said
+from flows.shutdown import end_in_time
+from flows.verdict_card import said
 from schemas.configuration import RunConfiguration
 from schemas.files import LEDGER_FILE, METRICS_FILE
 from schemas.ledger import Ledger

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from prefect import tags
 from rich.console import Console
 
+from flows.console_log import logged
 from flows.datasets import dataset_for
 from flows.embedded import bind_embedded_server
-from flows.ending import end_in_time
 from flows.runs import print_json
+from flows.shutdown import end_in_time
 from flows.study import study_timesteps
-from flows.telling import logged
 from schemas.configuration import RunConfiguration
 
 if TYPE_CHECKING:

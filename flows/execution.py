@@ -15,13 +15,13 @@ from prefect.logging import get_run_logger
 
 from flows.attempts import Attempt, Attempts, Problem
 from flows.dossier import Journal, as_error, dossier
-from flows.drifted import drift_card, drift_in_short
+from flows.drift_card import drift_card, drift_in_short
 from flows.events import tell
 from flows.index import index_renewed
 from flows.plan import plan_card, plan_in_short
 from flows.revision import form_filled_in
-from flows.start import decided
-from flows.verdict import verdict_card
+from flows.verdict_card import verdict_card
+from flows.warm_start import decided
 from schemas.drift import Drift, DriftedError, DriftLimits
 from schemas.errors import PromotionRefusedError, StorageError
 from schemas.files import DRIFT_FILE
@@ -52,7 +52,7 @@ SIDE_BY_SIDE: Final = ("download", "parse", "reshape")
 DOWNLOADS: Final = len(SPLITS) * len(ROLES)
 
 
-class Going:
+class Execution:
     """A run that goes on: does each step, and tells how it ended."""
 
     def __init__(

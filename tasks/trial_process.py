@@ -1,7 +1,7 @@
 """A fresh process that loads both forms of a run's model and compares their answers with the written predictions.
 
-Run as `python -m tasks.fresh FOLDER TOLERANCE`: imports what it needs, waits for a line on its standard input, says
-what differs by more than the tolerance and exits with 1, or exits with 0.
+Run as `python -m tasks.trial_process FOLDER TOLERANCE`: imports what it needs, waits for a line on its standard input,
+says what differs by more than the tolerance and exits with 1, or exits with 0.
 """
 
 from __future__ import annotations

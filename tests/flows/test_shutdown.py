@@ -14,7 +14,7 @@ import pytest
 # TensorFlow's compiler does for seconds.
 BLOCKED = """
 import hashlib, signal, sys
-from flows.ending import end_in_time
+from flows.shutdown import end_in_time
 def politely(number, frame):
     raise KeyboardInterrupt
 signal.signal(signal.SIGTERM, politely)
@@ -71,7 +71,7 @@ def test_who_goes_politely_is_not_hurried() -> None:
 # As the kernel now and then decides by itself: the main thread waits, and another one takes the signal.
 TAKEN_BY_ANOTHER = """
 import signal, threading
-from flows.ending import end_in_time
+from flows.shutdown import end_in_time
 end_in_time(60.0)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 print("waits", flush=True)

@@ -11,7 +11,7 @@ import pytest
 from flow_support import run_command
 from manifests import manifest_in
 
-from flows.start import decided, weights_of
+from flows.warm_start import decided, weights_of
 from schemas.configuration import LstmLayer, Network, RunConfiguration
 from schemas.errors import ConfigurationError
 from schemas.history import History

@@ -11,7 +11,7 @@ from rich.table import Table
 from flows.datasets import resolved
 from flows.plan import foreseen, plan_in_short
 from flows.runs import print_json
-from flows.start import decided, weights_of
+from flows.warm_start import decided, weights_of
 from tasks.publish import Subject
 from tasks.train import Terms
 
