@@ -126,7 +126,7 @@ def epoch(place: Place) -> float:
 
 def predict(place: Place) -> float:
     """All training images, as `stepwise predict` answers them; the small test split to warm up."""
-    from flows.predict import write_answers
+    from tasks.predict import write_answers
 
     run = as_published(place)
     write_answers(run, place.data / TEST_IMAGES, place.folder / "answers.parquet")

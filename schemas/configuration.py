@@ -46,6 +46,11 @@ class Reshape(Frozen):
         "failure can be seen (preset question-3750).",
     )
 
+    @property
+    def images_per_sequence(self) -> int:
+        """1 under layout pixels, T under layout frames."""
+        return self.timesteps if self.layout == "frames" else 1
+
     def features(self, pixels: int) -> int:
         """F, the features of one time step, for images of so many pixels.
 

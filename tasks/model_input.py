@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from schemas.tables import FILE_NAME
-from tasks.scan import scan_order
+from tasks.scan import as_sequences, scan_order
 from tasks.table import TableReader
 
 if TYPE_CHECKING:
@@ -35,8 +35,5 @@ def sequences_of(
         batch: Sequences in a batch; the last one may have fewer.
     """
     order = scan_order(reshape, table.table.shape[1:])
-    images = batch * (reshape.timesteps if reshape.layout == "frames" else 1)
-    for part in TableReader(store.open(table.table, FILE_NAME)).batches(images):
-        pixels = part.pixels.view(np.dtype(table.table.dtype)).reshape(len(part.labels), -1)
-        x = np.ascontiguousarray(pixels[:, order]).reshape(-1, reshape.timesteps, reshape.features(order.size))
-        yield x, part.labels
+    for part in TableReader(store.open(table.table, FILE_NAME)).batches(batch * reshape.images_per_sequence):
+        yield as_sequences(part.pixels.view(np.dtype(table.table.dtype)), order, reshape), part.labels

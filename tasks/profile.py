@@ -93,7 +93,7 @@ def confidence_on(store: Store, table: Table, reshape: Reshape, run: Path) -> tu
     """
     from tasks.network import ANSWER_BATCH, Answerer, load
 
-    group = reshape.timesteps if reshape.layout == "frames" else 1
+    group = reshape.images_per_sequence
     sequences, rest = divmod(table.table.rows, group)
     if rest:
         return None

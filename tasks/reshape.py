@@ -158,7 +158,7 @@ def form_of(settings: Reshape, table: Table, receipt: Receipt) -> Form:
     rows, item = table.table.rows, table.table.shape[1:]
     pixels = int(np.prod(item))
     features = settings.features(pixels)
-    group = settings.timesteps if settings.layout == "frames" else 1
+    group = settings.images_per_sequence
     if rows % group and settings.remainder == "error":
         raise DataError(
             f"reshape, {table.split} split: {rows:,} images are no multiple of T = {group}: {rows % group} would be "

@@ -5,7 +5,7 @@ The witness does not: it writes the order out for itself.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,3 +28,9 @@ def scan_order(settings: Reshape, item: tuple[int, ...]) -> NDArray[np.intp]:
         draws = np.random.PCG64(settings.scan_seed).random_raw(positions.size)
         return np.argsort(draws, kind="stable")
     return positions
+
+
+def as_sequences(images: NDArray[Any], order: NDArray[np.intp], settings: Reshape) -> NDArray[Any]:
+    """Sequences (n, T, F) of images (m, …), their pixels in scan order; m = n · `images_per_sequence`."""
+    pixels = np.ascontiguousarray(images.reshape(len(images), -1)[:, order])
+    return pixels.reshape(-1, settings.timesteps, settings.features(order.size))

@@ -33,8 +33,9 @@ def differences(folder: Path, tolerance: float) -> list[str]:
         MODEL_FILE: load(folder / MODEL_FILE)(sequences.astype(np.float32)).numpy(),
         "saved_model": served(images=tf.constant(native))["probabilities"].numpy(),
     }
-    answered = pq.read_table(folder / PREDICTIONS_FILE, columns=["probabilities"])
-    written = np.array(answered.column(0).slice(0, len(images)).to_pylist(), np.float32)
+    with pq.ParquetFile(folder / PREDICTIONS_FILE) as file:
+        first = next(file.iter_batches(len(images), columns=["probabilities"]))
+    written = np.array(first.column(0).to_pylist(), np.float32)
     gaps = {name: float(np.abs(answer.reshape(written.shape) - written).max()) for name, answer in answers.items()}
     return [f"{name} answers up to {gap:.2g} apart" for name, gap in gaps.items() if not gap <= tolerance]
 

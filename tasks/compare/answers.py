@@ -19,6 +19,7 @@ from schemas.metrics import Metrics
 from schemas.receipt import Receipt
 from tasks.measures import Tally
 from tasks.model_input import sequences_of
+from tasks.predictions import answers_in_batches
 from tasks.published import damages
 
 if TYPE_CHECKING:
@@ -125,13 +126,9 @@ def written_answers(path: Path) -> Answers:
 
 def calibration_error(predictions: Path, labels: Labels) -> float:
     """The expected calibration error of written predictions in `BINS` bins, however many a run's report shows."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
     tally = Tally(labels.names, bins=BINS)
-    for batch in pq.ParquetFile(predictions).iter_batches(columns=["label", "probabilities"]):
-        p = pc.list_flatten(batch["probabilities"]).to_numpy().reshape(-1, labels.classes)
-        tally.add(np.arange(tally.samples, tally.samples + len(p)), batch["label"].to_numpy() - labels.first, p)
+    for index, true, p in answers_in_batches(predictions, labels.first):
+        tally.add(index, true, p)
     return tally.metrics().calibration.ece
 
 
@@ -182,10 +179,10 @@ def _rescored(store: Store, folder: Path, receipt: Receipt, table: Table) -> Opp
     from tasks.network import ANSWER_BATCH, Answerer
 
     configuration = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
-    steps = configuration.reshape.timesteps
-    if configuration.reshape.layout == "frames" and table.table.rows % steps:
+    group = configuration.reshape.images_per_sequence
+    if table.table.rows % group:
         raise Incomparable(
-            f"the champion reads {steps} images at a time, and there are {table.table.rows:,} test images"
+            f"the champion reads {group} images at a time, and there are {table.table.rows:,} test images"
         )
     labels = receipt.labels
     tally = Tally(labels.names, bins=BINS)

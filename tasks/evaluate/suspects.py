@@ -6,7 +6,7 @@ second over what was written. Memory does not grow with their number. Not here: 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -14,12 +14,10 @@ from schemas.metrics import Suspect, Suspects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
 _ONE: Final = 2**32  # fixed point, so that the order of the samples shows in no digit
-_BATCH: Final = 8192
 
 
 class SelfConfidence:
@@ -86,14 +84,3 @@ def _doubted(
 
 def _doubt(suspect: Suspect) -> tuple[float, int]:
     return suspect.probability_of_label - suspect.probability_of_suggested, suspect.index
-
-
-def answers_in(path: Path, first: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]]:
-    """The batches of a written predictions.parquet: rows, class indices, answers."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(_BATCH, columns=["index", "label", "probabilities"]):
-            answers: Any = batch.column("probabilities")
-            p = answers.flatten().to_numpy().reshape(len(answers), -1)
-            yield batch.column("index").to_numpy(), batch.column("label").to_numpy() - np.int32(first), p

@@ -21,6 +21,7 @@ from flow_support import environment_of
 
 from flows.command import main
 from flows.runs import damaged_files
+from schemas.manifest import Manifest
 from schemas.metrics import Metrics
 from schemas.plan import STAGES
 from schemas.presets import presets
@@ -184,11 +185,11 @@ def test_convert_of_a_broken_file_leaves_nothing(command: Command, tmp_path: Pat
 
 @pytest.mark.slow
 def test_a_run_is_published_whole(smoke_run: SmokeRun) -> None:
-    manifest = json.loads((smoke_run.folder / "manifest.json").read_bytes())
+    manifest = Manifest.model_validate_json((smoke_run.folder / "manifest.json").read_bytes())
     assert damaged_files(smoke_run.folder, manifest) == []
     written = {path.relative_to(smoke_run.folder).as_posix() for path in smoke_run.folder.rglob("*") if path.is_file()}
-    assert written == {*manifest["files"], "manifest.json"}
-    assert manifest["accuracy"] > 0.9
+    assert written == {*manifest.files, "manifest.json"}
+    assert manifest.accuracy > 0.9
     assert [path.name for path in (smoke_run.artifacts / "runs").iterdir()] == [smoke_run.folder.name]
     assert list((smoke_run.artifacts / "store" / "staging").iterdir()) == []
     for secret in ("HOME", str(smoke_run.home)):

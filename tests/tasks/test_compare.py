@@ -17,8 +17,8 @@ from schemas.handles import Evaluation, FileSeal, Handle, Sequences, Table, Trai
 from tasks.champions import record_of
 from tasks.compare import Contest, key_of, paired, verdict_on
 from tasks.compare.answers import Answers, calibration_error
-from tasks.evaluate import PredictionWriter
 from tasks.measures import measure
+from tasks.predictions import PredictionWriter
 from tasks.reshape import sealed
 from tasks.seals import sha256_file
 from tasks.store import Store

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.handles import Labels
-from tasks.evaluate import ROW_GROUP_BYTES, PredictionWriter, rows_written
+from tasks.predictions import ROW_GROUP_BYTES, PredictionWriter, rows_written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def probabilities(rows: int) -> NDArray[np.float32]:
 def test_rows_come_back_in_order_whatever_the_batches(sizes: list[int], tmp_path: Path) -> None:
     p = probabilities(sum(sizes))
     with pytest.MonkeyPatch.context() as patch, PredictionWriter(tmp_path / "answers.parquet", DIGITS) as writer:
-        patch.setattr("tasks.evaluate.ROW_GROUP_BYTES", 1_000 * ROW_BYTES)
+        patch.setattr("tasks.predictions.ROW_GROUP_BYTES", 1_000 * ROW_BYTES)
         for batch in np.split(p, np.cumsum(sizes)[:-1]) if sizes else []:
             writer.write(None, batch)
 
@@ -61,7 +61,7 @@ from pathlib import Path
 import numpy as np
 from schemas.errors import StorageError
 from schemas.handles import Labels
-from tasks.evaluate import PredictionWriter
+from tasks.predictions import PredictionWriter
 from tasks.store import writing
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 p, path = np.random.default_rng(0).dirichlet(np.ones(10), 50_000).astype(np.float32), Path(sys.argv[1])

@@ -24,9 +24,9 @@ from schemas.handles import Labels
 from schemas.ledger import EQUATIONS, CountsBrokenError, Ledger
 from schemas.presets import configured
 from schemas.receipt import Pair, Repeated
-from tasks.evaluate import PredictionWriter
 from tasks.evaluate.suspects import suspects_among
 from tasks.measures import measure
+from tasks.predictions import PredictionWriter
 from tasks.publish import contradicted, figures, pictures
 from tasks.publish.cards import _most_frequent_mistake
 from tasks.publish.figures import grey

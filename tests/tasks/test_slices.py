@@ -20,8 +20,9 @@ from schemas.metrics import Metrics
 from tasks.evaluate import floors, key_of
 from tasks.evaluate.floors import Samples, Scale, centroid_map, floors_of, logistic_map, spread_rows
 from tasks.evaluate.slices import MOST_BINS, Quarters, Slices, blank_tail_of
-from tasks.evaluate.suspects import SelfConfidence, answers_in, suspects_among
+from tasks.evaluate.suspects import SelfConfidence, suspects_among
 from tasks.measures import measure
+from tasks.predictions import answers_in_batches
 from tasks.proportions import wilson
 from tasks.repeats import MOST_PAIRS, Images, repeated
 
@@ -165,7 +166,9 @@ def test_answers_are_read_back_as_they_were_written(tmp_path: Path) -> None:
         "probabilities": pa.FixedSizeListArray.from_arrays(pa.array(p.reshape(-1)), 3),
     }
     pq.write_table(pa.table(columns), tmp_path / "p.parquet")
-    index, labels, answers = (np.concatenate(part) for part in zip(*answers_in(tmp_path / "p.parquet", 5), strict=True))
+    index, labels, answers = (
+        np.concatenate(part) for part in zip(*answers_in_batches(tmp_path / "p.parquet", 5), strict=True)
+    )
     assert (index == np.arange(9_000)).all()
     assert (labels == np.arange(9_000) % 3).all()
     assert (answers == p).all()

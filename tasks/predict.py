@@ -1,0 +1,67 @@
+"""Predict: a published model answers every image of an IDX file. Not here: which model (flows/champion)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schemas.configuration import RunConfiguration
+from schemas.errors import DataError
+from schemas.files import CONFIGURATION_FILE, MODEL_FILE, RECEIPT_FILE
+from schemas.receipt import Receipt
+from tasks.idx import open_idx
+from tasks.predictions import PredictionWriter, rows_written
+from tasks.scan import as_sequences, scan_order
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from schemas.configuration import Reshape
+    from tasks.idx import IdxReader
+
+
+def write_answers(folder: Path, images: Path, target: Path, answered_by: Mapping[str, str] | None = None) -> int:
+    """Answer all images of an IDX file with a run's model, which the file then names; returns the rows written.
+
+    Raises:
+        DataError: the images have another shape or type than the model was trained on, or their number is no multiple
+            of T under layout frames.
+    """
+    from tasks.network import ANSWER_BATCH, Answerer, load
+
+    configuration = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
+    receipt = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
+    receipt.verify_signature()
+    reshape, order = configuration.reshape, scan_order(configuration.reshape, receipt.image_shape)
+    with open_idx(images, expect="images") as reader:
+        require_same_form(reader, receipt, reshape)
+        answerer = Answerer(load(folder / MODEL_FILE))
+        with PredictionWriter(target, receipt.labels, answered_by) as writer:
+            for batch in reader.batches(ANSWER_BATCH * reshape.images_per_sequence):
+                for probabilities in answerer.answers(as_sequences(batch, order, reshape)):
+                    writer.write(None, probabilities.reshape(-1, receipt.labels.classes))
+        items = reader.header.items
+    if rows_written(target) != items:
+        raise DataError(
+            f"{rows_written(target):,} answers for {items:,} images", "one each", "Report this", str(images)
+        )
+    return items
+
+
+def require_same_form(reader: IdxReader, receipt: Receipt, reshape: Reshape) -> None:
+    """Raise DataError unless the images are of the form that the model was trained on."""
+    header = reader.header
+    if (header.item_shape, header.dtype.str) != (receipt.image_shape, receipt.image_dtype):
+        raise DataError(
+            f"images of shape {header.item_shape} and type {header.dtype.str}",
+            f"shape {receipt.image_shape} and type {receipt.image_dtype}, as the model was trained on",
+            "Give images of that form, or choose another run with --run",
+            reader.name,
+        )
+    if header.items % reshape.images_per_sequence:
+        raise DataError(
+            f"{header.items:,} images, which is no multiple of T = {reshape.timesteps}",
+            "a multiple of T, since this model reads T images as one sequence",
+            "Add or remove images",
+            reader.name,
+        )
