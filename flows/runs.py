@@ -120,16 +120,18 @@ def show_one(artifacts: Path, name: str, *, as_json: bool) -> None:
     """Print one run: result, ledger, files, and which files are no longer what was published."""
     folder, manifest = find_run(artifacts, name)
     damaged = damaged_files(folder, manifest)
-    ledger = Ledger.model_validate_json((folder / LEDGER_FILE).read_bytes())
+    whole = LEDGER_FILE not in damaged
+    ledger = Ledger.model_validate_json((folder / LEDGER_FILE).read_bytes()) if whole else None
     if as_json:
-        entries = ledger.model_dump(mode="json")["entries"]
+        entries = ledger.model_dump(mode="json")["entries"] if ledger else None
         print_json({**manifest.model_dump(mode="json"), "damaged": damaged, "ledger": entries})
         return
     console = Console()
     low, high = manifest.interval
     console.print(f"[bold]{folder.name}[/bold]", highlight=False)
     console.print(f"accuracy {manifest.accuracy:.2%}, 95 % interval {low:.2%} to {high:.2%}")
-    console.print(ledger_table(ledger))
+    if ledger:
+        console.print(ledger_table(ledger))
     console.print("files: " + (f"[red]damaged: {', '.join(damaged)}[/red]" if damaged else "all as published"))
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
