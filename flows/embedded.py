@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from flows.child_guard import guarded
-from flows.settings import OF_RUNS, problem_of_home
+from flows.settings import OF_RUNS, prefect_home, problem_of_home
 from schemas.errors import SourceError
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _end_begun() -> None:
 def _in_sight() -> Iterator[str]:
     """What may name a server; Prefect reads more, but it takes two seconds to import, and is asked afterwards."""
     yield from os.environ
-    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    home = prefect_home()
     for path in (Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml"), Path(".env")):
         with contextlib.suppress(OSError, UnicodeError):
             yield path.read_text(encoding="utf-8")

@@ -63,7 +63,7 @@ def require_home(*, database: bool = True) -> None:
     from flows.database import begin
 
     try:
-        begin(_home(), os.environ)
+        begin(prefect_home(), os.environ)
     except OSError as error:
         raise _no_place(error) from error
 
@@ -73,8 +73,8 @@ def problem_of_home() -> StorageError | None:
     import tempfile
 
     try:
-        _home().mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=_home()) as probe:
+        prefect_home().mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=prefect_home()) as probe:
             probe.write(bytes(HOME_ROOM))
             probe.flush()
     except OSError as error:
@@ -82,7 +82,8 @@ def problem_of_home() -> StorageError | None:
     return None
 
 
-def _home() -> Path:
+def prefect_home() -> Path:
+    """The folder of Prefect's records, without importing Prefect, which makes it."""
     return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
 
 
@@ -94,5 +95,5 @@ def _no_place(error: OSError) -> StorageError:
         "Free some space and rerun: what was finished is kept"
         if full
         else "Name another with the variable PREFECT_HOME",
-        str(_home()),
+        str(prefect_home()),
     )

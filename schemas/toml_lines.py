@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
 def line_of(text: str, path: Sequence[str | int]) -> int:
@@ -23,7 +23,7 @@ def line_of(text: str, path: Sequence[str | int]) -> int:
         text: The whole file.
         path: Keys and array indices from the top, as pydantic states a location.
     """
-    lines: dict[Path, int] = {}
+    lines: dict[KeyPath, int] = {}
     for found, line in _places(text):
         lines.setdefault(found, line)
     wanted = tuple(path)
@@ -36,9 +36,9 @@ def line_of_syntax_error(error: tomllib.TOMLDecodeError) -> int | None:
     return int(found[1]) if found else None
 
 
-def _places(text: str) -> Iterator[tuple[Path, int]]:
-    table: Path = ()
-    arrays: Counter[Path] = Counter()
+def _places(text: str) -> Iterator[tuple[KeyPath, int]]:
+    table: KeyPath = ()
+    arrays: Counter[KeyPath] = Counter()
     for start, statement in _statements(text):
         content = tomllib.loads("\n".join(statement))
         header = statement[0].lstrip().startswith("[")
@@ -67,7 +67,7 @@ def _statements(text: str) -> Iterator[tuple[int, list[str]]]:
             pending = []
 
 
-def _offset(statement: list[str], path: Path) -> int:
+def _offset(statement: list[str], path: KeyPath) -> int:
     """Lines from an assignment's start to the element of its array that a path leads into."""
     index = next((part for part in path if isinstance(part, int)), None)
     for lines in range(1, len(statement)) if index is not None else ():
@@ -80,7 +80,7 @@ def _offset(statement: list[str], path: Path) -> int:
     return len(statement) - 1 if index is not None else 0
 
 
-def _paths(value: object, before: Path = ()) -> Iterator[Path]:
+def _paths(value: object, before: KeyPath = ()) -> Iterator[KeyPath]:
     if before:
         yield before
     if isinstance(value, dict):

@@ -10,7 +10,6 @@ import importlib.metadata
 import os
 import platform
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
@@ -19,11 +18,13 @@ from rich.markup import escape
 from flows.doctor import machine, outputs
 from flows.doctor.finding import Finding, bad, counted, examined, well
 from flows.runs import print_json
+from flows.settings import prefect_home
 from schemas.errors import ConfigurationError, StepwiseError
 from schemas.installation import Installation, load_installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tasks.store import Store
 
@@ -135,7 +136,7 @@ def _tell(console: Console, finding: Finding) -> None:
 @contextlib.contextmanager
 def _home_as_it_was() -> Iterator[Path]:
     """The folder of Prefect's records. Importing Prefect makes it: where it was not there, it is taken away again."""
-    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    home = prefect_home()
     was_there = home.exists()
     try:
         with warnings.catch_warnings():
