@@ -29,6 +29,7 @@ from schemas.handles import ROLES, SPLITS
 from schemas.ledger import CountsBrokenError
 from schemas.plan import Planned, Stage, stages_named
 from schemas.policy import Policy
+from tasks.documents import open_document
 from tasks.promote import re_verified
 from tasks.publish import StageTiming
 from tasks.publish.cards import show_standing, verdict_of
@@ -90,8 +91,7 @@ class Execution:
 
     def _drifted(self, drifted: Drifted) -> None:
         """Show how the training data compare with the champion's."""
-        path = Store(self.artifacts).open(drifted.drift, DRIFT_FILE)
-        self._drift_shown(Drift.model_validate_json(path.read_bytes()))
+        self._drift_shown(open_document(Store(self.artifacts), drifted.drift, DRIFT_FILE, Drift))
 
     def _drift_shown(self, drift: Drift) -> None:
         for shift in drift.shifts:

@@ -16,6 +16,7 @@ from schemas.files import RECEIPT_FILE, RUNS, VERDICT_FILE
 from schemas.handles import Frozen, PublishedRun
 from schemas.receipt import Receipt
 from tasks.champions import Champions, entered, record_of
+from tasks.documents import open_document
 from tasks.mirror import Mirror
 from tasks.published import damages, stands, unsound
 from tasks.stage import log, timed
@@ -53,7 +54,7 @@ def promote(
     """Put on record what the verdict means for the champion's place."""
     store = Store(artifacts)
     with timed("promote"):
-        verdict = Verdict.model_validate_json(store.open(judged.verdict, VERDICT_FILE).read_bytes())
+        verdict = open_document(store, judged.verdict, VERDICT_FILE, Verdict)
         place = Champions(store.root, dataset)
         entry = entered(place, lambda newest: _entry(store, place, published, verdict, newest))
     log.info("%s: %s", entry.decision, "; ".join(entry.reasons))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from schemas.files import RECEIPT_FILE
 from schemas.receipt import Receipt
+from tasks.documents import keep_document, open_document
 
 if TYPE_CHECKING:
     from schemas.handles import Handle, Sequences
@@ -14,10 +15,8 @@ if TYPE_CHECKING:
 
 def keep_receipt(store: Store, receipt: Receipt) -> Handle:
     """Commit a signed receipt."""
-    with store.staging() as folder:
-        (folder / RECEIPT_FILE).write_text(receipt.model_dump_json(indent=1), encoding="utf-8")
-        rows = sum(table.rows for table in receipt.tables)
-        return store.commit(folder, kind="receipt", digest=receipt.signature, rows=rows, shape=(rows,), dtype="receipt")
+    rows = sum(table.rows for table in receipt.tables)
+    return keep_document(store, "receipt", RECEIPT_FILE, receipt, rows, digest=receipt.signature)
 
 
 def open_receipt(store: Store, handle: Handle) -> Receipt:
@@ -27,7 +26,7 @@ def open_receipt(store: Store, handle: Handle) -> Receipt:
         StorageError: its bytes are damaged.
         DataError: its content is not what was signed.
     """
-    receipt = Receipt.model_validate_json(store.open(handle, RECEIPT_FILE).read_bytes())
+    receipt = open_document(store, handle, RECEIPT_FILE, Receipt)
     receipt.verify_signature()
     return receipt
 

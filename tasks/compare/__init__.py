@@ -5,7 +5,6 @@ Not here: how either answered (answers), the statistics (tasks/proportions), who
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +22,7 @@ from tasks.compare.answers import (
     metrics_in,
     require_same_classes,
 )
+from tasks.documents import keep_document
 from tasks.mirror import Mirror
 from tasks.proportions import mcnemar_exact, newcombe_paired
 from tasks.published import state
@@ -260,10 +260,6 @@ def _verdict(
 
 
 def _kept(store: Store, verdict: Verdict) -> Judged:
-    content = verdict.model_dump_json(indent=1)
-    with store.staging() as folder:
-        (folder / VERDICT_FILE).write_text(content, encoding="utf-8")
-        digest = hashlib.sha256(content.encode()).hexdigest()
-        rows = verdict.comparison.samples if verdict.comparison else 0
-        handle = store.commit(folder, kind="verdict", digest=digest, rows=rows, shape=(rows,), dtype="verdict")
+    rows = verdict.comparison.samples if verdict.comparison else 0
+    handle = keep_document(store, "verdict", VERDICT_FILE, verdict, rows)
     return Judged(verdict=handle, decision=verdict.decision, champion=verdict.champion)

@@ -17,6 +17,7 @@ from schemas.errors import DataError
 from schemas.files import CONFIGURATION_FILE, METRICS_FILE, MODEL_FILE, PREDICTIONS_FILE, RECEIPT_FILE, RUNS
 from schemas.metrics import Metrics
 from schemas.receipt import Receipt
+from tasks.documents import open_document
 from tasks.measures import Tally
 from tasks.model_input import sequences_of
 from tasks.predictions import answers_in_batches
@@ -96,7 +97,7 @@ class Opponent:
 
 def metrics_in(store: Store, evaluation: Evaluation) -> Metrics:
     """The measures of an evaluation."""
-    return Metrics.model_validate_json(store.open(evaluation.evaluation, METRICS_FILE).read_bytes())
+    return open_document(store, evaluation.evaluation, METRICS_FILE, Metrics)
 
 
 def answers_in(store: Store, evaluation: Evaluation) -> Answers:

@@ -5,7 +5,6 @@ Not here: what a profile counts (profile), the verdict on the model (compare).
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,6 +19,7 @@ from schemas.errors import DataError
 from schemas.files import CONFIGURATION_FILE, DRIFT_FILE, PROFILE_FILE, RECEIPT_FILE, RUNS
 from schemas.handles import Handle, Table
 from schemas.receipt import Receipt
+from tasks.documents import keep_document
 from tasks.mirror import Mirror
 from tasks.profile import confidence_on, profile_of
 from tasks.published import damages, state
@@ -228,10 +228,4 @@ def _shares(counts: Sequence[int]) -> list[float]:
 
 
 def _kept(store: Store, found: Drift) -> Drifted:
-    content = found.model_dump_json(indent=1)
-    with store.staging() as folder:
-        (folder / DRIFT_FILE).write_text(content, encoding="utf-8")
-        digest = hashlib.sha256(content.encode()).hexdigest()
-        rows = found.profile.rows
-        handle = store.commit(folder, kind="drift", digest=digest, rows=rows, shape=(rows,), dtype="drift")
-    return Drifted(drift=handle, worst=found.worst)
+    return Drifted(drift=keep_document(store, "drift", DRIFT_FILE, found, found.profile.rows), worst=found.worst)

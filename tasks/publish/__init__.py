@@ -47,6 +47,7 @@ from schemas.metrics import Metrics
 from schemas.steps import place
 from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
+from tasks.documents import open_document
 from tasks.mirror import Mirror
 from tasks.pages import STYLES
 from tasks.profile import confidence_on
@@ -269,7 +270,7 @@ def _write_model_and_evidence(draft: Draft) -> None:
     model_path = store.open(model, MODEL_FILE)
     shutil.copyfile(model_path, folder / MODEL_FILE)
     export(load(model_path), configuration.reshape, draft.receipt, folder / "saved_model")
-    drift = Drift.model_validate_json(store.open(draft.outcome.drifted.drift, DRIFT_FILE).read_bytes())
+    drift = open_document(store, draft.outcome.drifted.drift, DRIFT_FILE, Drift)
     _write_json(folder / DRIFT_FILE, drift)
     # On images that it did not learn, as the images will be on which it is asked again.
     asked = confidence_on(store, draft.outcome.tables[1], configuration.reshape, folder)

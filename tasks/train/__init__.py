@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from schemas.files import HISTORY_FILE, MODEL_FILE
 from schemas.handles import Handle, Sequences, TrainedModel
 from schemas.history import History
 from tasks.arrays import open_arrays
+from tasks.documents import keep_document, open_document
 from tasks.mirror import Mirror
 from tasks.receipts import demand_seal
 from tasks.stage import Key, Progress, once, progress_of
@@ -237,17 +237,10 @@ def _kept(store: Store, model: keras.Model, history: History, counts: dict[Stati
             shape=(history.parameters,),
             dtype="<f4",
         )
-    return TrainedModel(model=handle, history=_history_kept(store, history), counts=counts)
-
-
-def _history_kept(store: Store, history: History) -> Handle:
-    content, epochs = history.model_dump_json(indent=1), len(history.epochs)
-    digest = hashlib.sha256(content.encode()).hexdigest()
-    with store.staging() as folder:
-        (folder / HISTORY_FILE).write_text(content, encoding="utf-8")
-        return store.commit(folder, kind="history", digest=digest, rows=epochs, shape=(epochs,), dtype="epoch")
+    kept = keep_document(store, "history", HISTORY_FILE, history, len(history.epochs))
+    return TrainedModel(model=handle, history=kept, counts=counts)
 
 
 def history_of(store: Store, trained: TrainedModel) -> History:
     """How a model came to be, epoch by epoch."""
-    return History.model_validate_json(store.open(trained.history, HISTORY_FILE).read_bytes())
+    return open_document(store, trained.history, HISTORY_FILE, History)
