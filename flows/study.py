@@ -160,16 +160,9 @@ def measured_points(
     if missing:
         bind_embedded_server()  # else each of the workers starts one of its own
         run_batches(artifacts, sequences, points, dask, workers)
-    results = [_known(store, sequences, point) for point in points]
-    lost = [point.label for point, result in zip(points, results, strict=True) if result is None]
-    if lost:
-        raise StorageError(
-            f"{len(lost)} points are not in the store although they were measured: {lost[0]}, …",
-            "the workers' results in the store of this machine",
-            "Give Dask's workers the same artifacts folder under the same path, and run the study again",
-            str(artifacts),
-        )
-    return tuple(result for result in results if result)
+    results = {point: _known(store, sequences, point) for point in points}
+    require_kept(artifacts, [point for point, result in results.items() if result is None])
+    return tuple(result for result in results.values() if result)
 
 
 def run_batches(
@@ -198,8 +191,22 @@ def run_batches(
             wanted = whole[_batch_of(batch[0])]
             if missing_points(store, sequences, wanted) == wanted:
                 raise
+        else:
+            require_kept(artifacts, missing_points(store, sequences, batch))
     if failures:
         raise failures[0]
+
+
+def require_kept(artifacts: Path, lost: Sequence[Point]) -> None:
+    """Raise StorageError where points were measured and are not there: what follows would be lost as well."""
+    if lost:
+        raise StorageError(
+            f"{len(lost)} points are not in the store although they were measured: {lost[0].label}, …",
+            "the workers' results in the store of this machine, under the keys of this command's code",
+            "Give Dask's workers the same artifacts folder under the same path, and leave the code alone meanwhile; "
+            "then run the study again",
+            str(artifacts),
+        )
 
 
 def missing_points(store: Store, sequences: dict[Scan, Sequences], points: Sequence[Point]) -> tuple[Point, ...]:

@@ -19,6 +19,7 @@ from install_support import free_port
 from flows import study
 from flows.study import run_batches
 from schemas.design import designed, settings_of
+from schemas.errors import StorageError
 from schemas.handles import Sequences
 from tasks.store import Store
 from tasks.study.point import key_of
@@ -159,6 +160,17 @@ def batches_begun(tmp_path: Path, patch: pytest.MonkeyPatch, failing: Sequence[P
     with pytest.raises(RuntimeError, match="failed"):
         run_batches(tmp_path, {}, POINTS, None, 1)
     return len(fake.begun)
+
+
+def test_what_is_measured_and_not_there_ends_the_study_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the code was edited meanwhile: workers keep their points under other keys than those looked for."""
+    fake = FakeMeasuring([], [])
+    monkeypatch.setattr(study, "run_points", fake)
+    monkeypatch.setattr(study, "missing_points", lambda _store, _sequences, points: tuple(points))
+    monkeypatch.setattr(study, "dask_runner", lambda *_: None)
+    with pytest.raises(StorageError, match="4 points are not in the store although they were measured: 56 × 14 rows"):
+        run_batches(tmp_path, {}, POINTS, None, 1)
+    assert len(fake.begun) == 1
 
 
 @pytest.mark.parametrize("failing", [1, 2])
