@@ -205,19 +205,13 @@ class Execution:
 
 def require_promotion(entry: Entry, configuration: RunConfiguration) -> None:
     """Raise PromotionRefusedError where promotion was demanded and the run's model is not the champion's."""
-    if configuration.promotion.demanded and entry.decision in {"kept", "undecided"} and not _of_itself(entry):
+    if configuration.promotion.demanded and entry.refused:
         raise PromotionRefusedError(
             f"{entry.run} is published and was not promoted: {'; '.join(entry.reasons)}",
             "a champion, since promotion.demanded is set",
             f"Look at its report, then leave {entry.champion or 'the place empty'} as it is, or promote it by hand: "
             f"stepwise champion promote {entry.run} --reason '…'",
         )
-
-
-def _of_itself(entry: Entry) -> bool:
-    """Whether all that speaks against a model is that it is the champion's, of test images that are others."""
-    against = [finding for finding in entry.verdict.findings if not finding.holds] if entry.verdict else []
-    return bool(against) and all(finding.of_itself for finding in against)
 
 
 class Timings(list[StageTiming]):

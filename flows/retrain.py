@@ -106,7 +106,7 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
         execution = Execution(attempt, journal, Attempts(artifacts), _demands(rerun, attempt.flow_run, only=rerun_only))
         with execution.ended_well_or_told():
             dataset, configuration = resolved(configuration, data, catalogs)
-            if of is None:  # a run of before keeps its settings, whatever has become of its preset
+            if of is None:  # the run that is run again has its settings, whatever has become of its preset
                 require_settings_of_preset(configuration)
             policy = execution.decided(configuration)
             parent = revised(Attempts(artifacts), artifacts, of, parameters) if of else None

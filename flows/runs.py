@@ -37,6 +37,12 @@ def manifests(artifacts: Path) -> list[tuple[Path, Manifest]]:
     return sorted(found, key=lambda entry: (entry[1].created, entry[0].name), reverse=True)
 
 
+def unreadable(artifacts: Path) -> set[str]:
+    """Names of published runs whose manifest cannot be read."""
+    published = {path.parent.name for path in (artifacts / RUNS).glob(f"[!.]*/{MANIFEST_FILE}")}
+    return published - {folder.name for folder, _ in manifests(artifacts)}
+
+
 def find_run(artifacts: Path, name: str) -> tuple[Path, Manifest]:
     """The run of a name, of a part that only one run has, or the latest.
 
@@ -45,13 +51,12 @@ def find_run(artifacts: Path, name: str) -> tuple[Path, Manifest]:
         StorageError: its manifest cannot be read.
     """
     known = manifests(artifacts)
-    damaged = artifacts / RUNS / name / MANIFEST_FILE
-    if damaged.is_file() and name not in {folder.name for folder, _ in known}:
+    if name in unreadable(artifacts):
         raise StorageError(
             "the manifest of this run cannot be read",
             "a manifest as it was published",
             "Put it back from a copy, or choose another run: see `stepwise runs`",
-            str(damaged),
+            str(artifacts / RUNS / name / MANIFEST_FILE),
         )
     exact = [entry for entry in known if entry[0].name == name]
     fitting = exact or (known[:1] if name == "latest" else [entry for entry in known if name in entry[0].name])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
-from flows.runs import manifests
+from flows.runs import manifests, unreadable
 from schemas.configuration import RunConfiguration
 from schemas.files import CONFIGURATION_FILE, RECEIPT_FILE, RUNS
 from schemas.receipt import Receipt
@@ -40,6 +40,8 @@ def require_change(artifacts: Path, configuration: RunConfiguration, files: Iter
     Raises:
         NothingChangedError: every digest and every setting is as it was then.
     """
+    if unreadable(artifacts):  # one of them may be the last
+        return
     kind = (configuration.dataset, configuration.preset)
     for folder, manifest in manifests(artifacts):
         if (manifest.dataset, manifest.preset) != kind:
@@ -75,8 +77,7 @@ def _judged(artifacts: Path, folder: Path, configuration: RunConfiguration) -> b
     record = history[-1].record
     if record and record.run == folder.name and record.manifest != manifest_digest(folder):
         return False
-    refused = about[-1].decision in {"kept", "undecided"}
-    if refused and configuration.promotion.demanded:
+    if about[-1].refused and configuration.promotion.demanded:
         return False
-    verdict = about[-1].verdict
-    return not (refused and verdict and verdict.champion != about[-1].was)
+    kept, verdict = about[-1].decision in {"kept", "undecided"}, about[-1].verdict
+    return not (kept and verdict and verdict.champion != about[-1].was)

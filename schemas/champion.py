@@ -153,3 +153,10 @@ class Entry(Frozen):
     by_hand: bool = False
     record: Champion | None = None
     verdict: Verdict | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether a model did not get the place; not where all that speaks against it is that it is the champion's."""
+        against = [finding for finding in self.verdict.findings if not finding.holds] if self.verdict else []
+        of_itself = bool(against) and all(finding.of_itself for finding in against)
+        return self.decision in {"kept", "undecided"} and not of_itself

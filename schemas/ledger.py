@@ -183,11 +183,13 @@ def probable_cause(equation: Equation, left: int, right: int) -> str:
     k = large // small if small else 0
     if counterparts == {"sequences", "targets"} and k > 1 and large // k == small:
         one, other = ("images", "labels") if left < right else ("labels", "images")
-        rest = f", the last {large - k * small:,} left out," if large % k else ""
+        least = k if large % small == 0 else large // (small + 1) + 1  # fewer to a sequence give as many sequences
+        many = f"{k}" if least == k else f"{least} to {k}"
+        rest = f", the last {large - k * small:,} left out," if least == k and large % k else ""
         return (
-            f"Probably {k} consecutive {one} were grouped into one sequence{rest} while the {other} stayed one by one: "
-            "group both (layout 'frames' gives every frame its label) or neither (layout 'pixels' keeps one image a "
-            "sequence and splits its pixels into steps)"
+            f"Probably {many} consecutive {one} were grouped into one sequence{rest} while the {other} stayed one by "
+            "one: group both (layout 'frames' gives every frame its label) or neither (layout 'pixels' keeps one image "
+            "a sequence and splits its pixels into steps)"
         )
     if equation.stage == "reshape" and (left < right or counterparts == {"sequences", "targets"}):
         return (

@@ -262,7 +262,7 @@ class Store:
                 f"the store has format {found}",
                 f"format {FORMAT}, the one this version reads and writes",
                 "Use the version of stepwise that made it, or delete this folder store/: published runs and champions "
-                "stay, and the next run makes its outputs again",
+                "stay, the next run makes its outputs again, and records of runs and points of studies are lost",
                 str(path),
             )
 

@@ -26,7 +26,7 @@ from tasks.documents import keep_document
 from tasks.mirror import Mirror
 from tasks.proportions import mcnemar_exact, newcombe_paired
 from tasks.published import state
-from tasks.receipts import demand_seal
+from tasks.receipts import demand_seal, open_receipt
 from tasks.stage import Key, once
 from tasks.store import Store
 
@@ -78,7 +78,7 @@ def key_of(
     The champion is compared with nobody, so who held the place before is no part of its key. The receipt states the
     dataset and its classes' names: equal bytes under others are judged by themselves.
     """
-    opponent = contest.opponent
+    opponent, store = contest.opponent, Store(artifacts)
     return Key(
         step="compare",
         stage="compare",
@@ -89,11 +89,22 @@ def key_of(
             "weights": contest.trained.model.digest,
             "evaluation": contest.evaluation.evaluation.digest,
             "receipt": contest.sequences.receipt.digest,
-            "champion": state(Store(artifacts), opponent) if opponent else "none",
+            "champion": state(store, opponent) if opponent else _other_form(store, contest) or "none",
         },
         settings={"promotion": demands.model_dump(mode="json", exclude={"demanded"})},
         libraries=("tensorflow", "keras", "numpy"),
     )
+
+
+def _other_form(store: Store, contest: Contest) -> str:
+    """What of the champion's own weights speaks against calling them so: that they meant other classes."""
+    receipt = open_receipt(store, contest.sequences.receipt)
+    try:
+        if contest.champion:
+            require_same_classes(store, contest.champion, receipt)
+    except Incomparable as objection:
+        return str(objection)
+    return ""
 
 
 @task(

@@ -156,6 +156,8 @@ def key_of(
         settings={
             **subject.configuration.model_dump(mode="json", exclude={"promotion", "drift"}),
             "title": subject.title,
+            "homepage": subject.homepage,
+            "licence": subject.licence,
             "orientation": subject.orientation,
             "wrong_labels": subject.wrong_labels,
         },

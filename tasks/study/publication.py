@@ -107,7 +107,7 @@ def first_samples(
     images = np.empty((min(len(x), ASKED_T), order.size), x.dtype)
     images[:, order] = x[: len(images)].reshape(len(images), -1)
     names = tuple(sealed.labels.names[label] for label in y[: len(images)])
-    return np.stack([grey(image).reshape(item) for image in images]), names
+    return grey(images).reshape(-1, *item), names
 
 
 def show(

@@ -50,6 +50,7 @@ def test_a_model_that_was_not_promoted_is_not(decision: Event) -> None:
 
 
 def test_the_champions_own_weights_on_other_test_images_are_what_was_demanded() -> None:
+    assert not entry("kept", "old", ITSELF).refused
     require_promotion(entry("kept", "old", ITSELF), ASKED)
     with pytest.raises(PromotionRefusedError):
         require_promotion(entry("kept", "old", ITSELF, LOW), ASKED)

@@ -282,6 +282,8 @@ def test_a_run_is_skipped_only_where_the_one_that_stands_was_judged(place: Place
 
 @pytest.mark.parametrize("file", ["receipt.json", "configuration.json", "manifest.json", "model.keras"])
 def test_where_the_run_that_stands_is_damaged_nothing_is_skipped(place: Place, file: str) -> None:
+    place.promoted(place.run("before", created="2001-01-01T00:00:00+00:00"), "keep", "first", WORSE)
+    assert nothing_changed(place) == "first"
     path = place.root / "runs" / "first" / file
     path.write_bytes(path.read_bytes()[:-9])
     assert nothing_changed(place) is None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from manifests import manifest_in
 
+from flows.attempts import Attempt, Attempts
+from flows.clean import Keeping, cleaned
 from flows.runs import find_run, manifests, show_one
 from schemas.errors import ConfigurationError, StorageError
 
@@ -35,8 +38,25 @@ def test_a_manifest_that_cannot_be_read_costs_that_run_alone(
     with pytest.raises(StorageError, match="the manifest of this run cannot be read") as caught:
         find_run(tmp_path, "b")
     assert (caught.value.file, caught.value.exit_code) == (str(damaged), 5)
-    with pytest.raises(ConfigurationError, match="no published run by the name 'd'"):
-        find_run(tmp_path, "d")
+    for unknown in ("d", "a/", f"{tmp_path}/runs/a"):
+        with pytest.raises(ConfigurationError, match=f"no published run by the name '{unknown}'"):
+            find_run(tmp_path, unknown)
+
+
+def test_what_cannot_be_read_is_not_removed_nor_what_it_needs(tmp_path: Path) -> None:
+    for day, name in enumerate("abc", 1):
+        run_in(tmp_path, name, created=f"2026-11-0{day}T00:00:00Z")
+    attempts = Attempts(tmp_path)
+    for name in "abc":
+        now = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
+        attempts.keep(
+            Attempt(run=name, flow_run=name, created=now, dataset="d", preset="p", parameters={}, published=name)
+        )
+    keeping = Keeping(runs=1, days=None)
+    assert cleaned(tmp_path, keeping, really=False).runs == ("b", "a")
+    (tmp_path / "runs" / "b" / "manifest.json").write_text("{")
+    cleaning = cleaned(tmp_path, keeping, really=False)
+    assert (cleaning.runs, cleaning.attempts) == (("a",), 1)
 
 
 @pytest.mark.parametrize("content", [None, "cut"])

@@ -109,6 +109,10 @@ def test_3750_sequences_against_60000_targets() -> None:
             {"sequences": 2_142, "targets": 60_000},
             "Probably 28 consecutive images were grouped into one sequence, the last 24 left out, while the labels",
         ),
+        (
+            {"sequences": 76, "targets": 60_000},
+            "Probably 780 to 789 consecutive images were grouped into one sequence while the labels",
+        ),
         ({"sequences": 3_749, "targets": 3_750}, "the last 1 were cut off because T does not divide"),
         (
             {"images in sequences": 59_990, "dropped": 0, "table rows": 60_000},

@@ -190,7 +190,7 @@ def test_a_store_of_another_format_is_refused(store: Store, content: bytes, foun
         f"{store.place}/format.json: the store has format {found}. "
         f"Expected: format {FORMAT}, the one this version reads and writes. "
         "Use the version of stepwise that made it, or delete this folder store/: published runs and champions stay, "
-        "and the next run makes its outputs again."
+        "the next run makes its outputs again, and records of runs and points of studies are lost."
     )
     assert names(store.root) == before
 

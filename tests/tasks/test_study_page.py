@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
+from samples import both, signed, silent
 from study_results import contents_of, falling
 
 from schemas.configuration import Reshape
 from schemas.design import PublishedStudy
+from tasks.reshape import sealed
 from tasks.scan import scan_order
+from tasks.store import Store
 from tasks.study import publication
 from tasks.study.figures import _accuracy as accuracy_figure
 from tasks.study.figures import gradient, output_gradient, spread, time
 from tasks.study.grouping import grouping_of, regrouping_of
 from tasks.study.page import render, step_map
+from tasks.study.publication import first_samples
 from tasks.study.summary import summary_of
 from tasks.study.words import FIGURES, followed, power_told, row_width, why_accuracy_changes, why_so_many_features
 
@@ -551,3 +555,15 @@ def test_labels_of_an_axis_do_not_touch_and_the_last_is_there() -> None:
 )
 def test_small_shares_are_powers_of_ten(value: float | None, told: str) -> None:
     assert power_told(value) == told
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<i2", "<f4"])
+def test_first_images_have_shades_whatever_their_type(tmp_path: Path, dtype: str) -> None:
+    store = Store(tmp_path)
+    tables = both(store, 40, (4, 6), dtype)
+    sequences = sealed(store, tables[0], signed(store, tables), Reshape(timesteps=1, scan="columns"), silent)
+    images, names = first_samples(store, {"columns": sequences}, (4, 6))
+    assert (images.shape, len(names)) == ((16, 4, 6), 16)
+    assert all(len(np.unique(image)) > 5 for image in images)
+    if dtype != "u1":
+        assert {(int(image.min()), int(image.max())) for image in images} == {(0, 255)}
