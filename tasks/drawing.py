@@ -14,10 +14,13 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 PIXELS = 72  # an inch of a figure is so many CSS pixels of the page
 INK, MUTED, RULE, FIRST, SECOND = "#1c2127", "#59636e", "#dfe3e7", "#0d6f78", "#b5500b"
@@ -116,3 +119,25 @@ def _own_ids(svg: str, name: str) -> str:
 def data_uri(png: bytes) -> str:
     """A PNG as a data URI, for an image in HTML or markdown."""
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def picture_uris(pictures: NDArray[np.uint8]) -> list[str]:
+    """(K, rows, columns) pictures as PNG data URIs, ink on paper."""
+    from matplotlib.image import imsave  # nobody who draws nothing waits for matplotlib
+
+    uris = []
+    for picture in pictures:
+        buffer = io.BytesIO()
+        imsave(buffer, picture, cmap="gray_r", vmin=0, vmax=255, format="png", metadata=NO_NAMES)
+        uris.append(data_uri(buffer.getvalue()))
+    return uris
+
+
+def grey(pictures: NDArray[Any]) -> NDArray[np.uint8]:
+    """Pictures (K, ...) as uint8: bytes as they are, other types stretched from each one's least and greatest value."""
+    if pictures.dtype == np.uint8 or not pictures.size:
+        return pictures.astype(np.uint8)
+    wide, each = pictures.astype(np.float64), tuple(range(1, pictures.ndim))
+    low, high = wide.min(each, keepdims=True), wide.max(each, keepdims=True)
+    shades: NDArray[np.uint8] = ((wide - low) / np.where(high > low, high - low, 1) * 255).astype(np.uint8)
+    return shades

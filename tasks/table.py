@@ -14,7 +14,7 @@ from schemas.tables import TABLE_FORMAT, TableFacts, arrow_schema, facts_of, tab
 from tasks.idx import IdxHeader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     import pyarrow as pa
@@ -79,6 +79,14 @@ class TableReader:
                 self.rows += len(batch.labels)
                 yield batch
                 hashing.result()
+
+    def pixels_of(self, rows: Collection[int]) -> dict[int, NDArray[np.uint8]]:
+        """The bytes of some rows' images, by row; the whole table is read."""
+        found: dict[int, NDArray[np.uint8]] = {}
+        for batch in self.batches():
+            start = self.rows - len(batch.pixels)
+            found |= {row: batch.pixels[row - start].copy() for row in rows if start <= row < self.rows}
+        return found
 
     @property
     def digest(self) -> str:

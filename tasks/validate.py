@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from prefect import task
 
 from schemas.catalog import Dataset
@@ -28,6 +27,7 @@ from tasks.table import Batch, TableReader
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 FIRST_ROWS = 5
 MOST_CLASSES = 1000
@@ -291,14 +291,11 @@ def _rows_told(rows: list[tuple[int, str]]) -> str:
 
 def _pictured(store: Store, table: Table, records: list[BadRecord], orientation: str) -> list[BadRecord]:
     """The records with their images, upright, where an image is two-dimensional and of bytes."""
-    shape, pictures, start = table.table.shape[1:], dict[int, NDArray[np.uint8]](), 0
+    shape = table.table.shape[1:]
     if not records or len(shape) != 2 or table.table.dtype != "|u1":
         return records
-    wanted = {record.row for record in records}
-    for batch in TableReader(store.open(table.table, FILE_NAME)).batches():
-        inside = (row for row in wanted if start <= row < start + len(batch.pixels))
-        pictures |= {row: batch.pixels[row - start].reshape(shape).copy() for row in inside}
-        start += len(batch.pixels)
+    found = TableReader(store.open(table.table, FILE_NAME)).pixels_of({record.row for record in records})
+    pictures = {row: pixels.reshape(shape) for row, pixels in found.items()}
     upright = {row: image.T if orientation == "transposed" else image for row, image in pictures.items()}
     return [replace(record, picture=upright.get(record.row)) for record in records]
 

@@ -15,7 +15,7 @@ import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from prefect import task
@@ -48,6 +48,7 @@ from schemas.steps import place
 from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
 from tasks.documents import open_document
+from tasks.drawing import grey
 from tasks.mirror import Mirror
 from tasks.pages import STYLES
 from tasks.profile import confidence_on
@@ -347,17 +348,10 @@ def contradicted(predictions: Path, rows: tuple[int, ...]) -> dict[int, bool]:
 
 def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> NDArray[np.uint8]:
     """Images (K, rows, columns) uint8 of the given rows of a table, upright, other types stretched to 0..255."""
-    from tasks.publish.figures import grey
-
-    wanted = dict.fromkeys(rows)
-    found: dict[int, NDArray[Any]] = {}
-    start = 0
-    for batch in TableReader(store.open(table.table, FILE_NAME)).batches():
-        values = batch.pixels.view(np.dtype(table.table.dtype))
-        found |= {row: values[row - start] for row in wanted if start <= row < start + len(values)}
-        start += len(values)
+    found = TableReader(store.open(table.table, FILE_NAME)).pixels_of(set(rows))
     _, height, *rest = table.table.shape
-    images = np.array([found[row] for row in rows], table.table.dtype).reshape(len(rows), height, math.prod(rest))
+    stored = b"".join(found[row].tobytes() for row in rows)
+    images = np.frombuffer(stored, table.table.dtype).reshape(len(rows), height, math.prod(rest))
     return grey(images.transpose(0, 2, 1) if orientation == "transposed" else images)
 
 

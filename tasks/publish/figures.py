@@ -5,12 +5,11 @@ Not here: the page, its words and tables; how every figure is drawn (drawing).
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tasks.drawing import FIRST, MUTED, NO_NAMES, RULE, SECOND, as_png, as_svg, data_uri, drawing, new_figure
+from tasks.drawing import FIRST, MUTED, RULE, SECOND, as_png, as_svg, drawing, new_figure
 from tasks.wording import visible
 
 if TYPE_CHECKING:
@@ -95,28 +94,6 @@ def steps(image: NDArray[Any], sequence: NDArray[Any], step_of_pixel: NDArray[np
         right.set_ylabel("step, read downwards" if len(sequence) > 1 else "the only step")
         title = f"An image and the steps it is read in, {sequence.shape[0]} of them"
         return as_svg(figure, "steps", title)
-
-
-def mistakes(pictures: NDArray[np.uint8]) -> list[str]:
-    """(K, rows, columns) pictures as PNG data URIs, ink on paper."""
-    from matplotlib.image import imsave  # nobody who draws nothing waits for matplotlib
-
-    uris = []
-    for picture in pictures:
-        buffer = io.BytesIO()
-        imsave(buffer, picture, cmap="gray_r", vmin=0, vmax=255, format="png", metadata=NO_NAMES)
-        uris.append(data_uri(buffer.getvalue()))
-    return uris
-
-
-def grey(pictures: NDArray[Any]) -> NDArray[np.uint8]:
-    """Pictures (K, ...) as uint8: bytes as they are, other types stretched from each one's least and greatest value."""
-    if pictures.dtype == np.uint8 or not pictures.size:
-        return pictures.astype(np.uint8)
-    wide, each = pictures.astype(np.float64), tuple(range(1, pictures.ndim))
-    low, high = wide.min(each, keepdims=True), wide.max(each, keepdims=True)
-    shades: NDArray[np.uint8] = ((wide - low) / np.where(high > low, high - low, 1) * 255).astype(np.uint8)
-    return shades
 
 
 def _curve(history: History, measure: str) -> Figure:

@@ -19,6 +19,7 @@ from schemas.catalog import load_catalog
 from schemas.errors import ConfigurationError
 from schemas.ledger import EQUATIONS, MEANING
 from schemas.presets import configured
+from tasks.drawing import grey, picture_uris
 from tasks.pages import template
 from tasks.publish import figures
 from tasks.scan import scan_order
@@ -226,7 +227,7 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "slice_floor": _floor([piece.interval for slicing in metrics.slices for piece in slicing.slices]),
         "model_floor": _floor([metrics.interval, *(floor.interval for floor in metrics.floors)]),
         "confusions": confusions(metrics),
-        "pictures": list(zip(metrics.worst, figures.mistakes(contents.pictures), _seen(contents), strict=True)),
+        "pictures": list(zip(metrics.worst, picture_uris(contents.pictures), _seen(contents), strict=True)),
         "suspects": suspects,
         "known_suspects": sum(suspect.index in contents.reviewed for suspect, _ in suspects),
         "leaks": _leaks(contents),
@@ -261,7 +262,7 @@ def _frames(contents: ReportContents) -> list[str]:
     order = scan_order(contents.configuration.reshape, contents.receipt.image_shape)
     stored = np.empty_like(images)
     stored[:, order] = images
-    return figures.mistakes(figures.grey(_upright(contents, stored)))
+    return picture_uris(grey(_upright(contents, stored)))
 
 
 def _upright(contents: ReportContents, images: NDArray[Any]) -> NDArray[Any]:
@@ -284,17 +285,17 @@ def _seen(contents: ReportContents) -> list[str | None]:
     pictures, seen = contents.pictures, contents.seen
     if seen is None:
         return [None] * len(pictures)
-    drawn = figures.grey(seen)
+    drawn = grey(seen)
     if drawn.shape == pictures.shape and np.array_equal(drawn, pictures):
         return [None] * len(pictures)
-    return list(figures.mistakes(drawn))
+    return list(picture_uris(drawn))
 
 
 def _suspects(contents: ReportContents) -> list[tuple[Suspect, str]]:
     found, pictures = contents.metrics.suspects, contents.suspects
     if found is None or pictures is None:
         return []
-    return list(zip(found.worst, figures.mistakes(pictures), strict=True))
+    return list(zip(found.worst, picture_uris(pictures), strict=True))
 
 
 def _leaks(contents: ReportContents) -> int:

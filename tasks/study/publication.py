@@ -17,7 +17,7 @@ from schemas.files import RESULTS_FILE, STUDIES, STUDY_FILE
 from schemas.handles import Sequences, Table
 from schemas.study import PointResult
 from tasks.arrays import open_arrays
-from tasks.drawing import data_uri
+from tasks.drawing import data_uri, grey
 from tasks.publish import environment
 from tasks.published import write_manifest
 from tasks.receipts import demand_seal
@@ -97,7 +97,6 @@ def first_samples(
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """The first training images as stored and their classes, put together again from whichever scan there is."""
     from schemas.configuration import Reshape
-    from tasks.publish.figures import grey
     from tasks.scan import scan_order
     from tasks.study.words import ASKED_T
 

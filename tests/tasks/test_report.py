@@ -24,12 +24,12 @@ from schemas.handles import Labels
 from schemas.ledger import EQUATIONS, CountsBrokenError, Ledger
 from schemas.presets import configured
 from schemas.receipt import Pair, Repeated
+from tasks.drawing import grey
 from tasks.evaluate.suspects import suspects_among
 from tasks.measures import measure
 from tasks.predictions import PredictionWriter
 from tasks.publish import contradicted, figures, pictures
 from tasks.publish.cards import _most_frequent_mistake
-from tasks.publish.figures import grey
 from tasks.publish.report import (
     ReportContents,
     caveats,

@@ -13,6 +13,7 @@ import pytest
 from matplotlib.image import imread
 from report_contents import digit, history_of, metrics_of
 
+from tasks import drawing
 from tasks.publish import figures
 
 DIGITS = tuple("0123456789")
@@ -94,7 +95,7 @@ def test_equal_input_gives_equal_bytes(curves: str, reliability: str) -> None:
 
 def test_pictures_keep_every_pixel() -> None:
     pictures = np.array([digit(3), digit(8)])
-    uris = figures.mistakes(pictures)
+    uris = drawing.picture_uris(pictures)
     for uri, picture in zip(uris, pictures, strict=True):
         png = base64.b64decode(uri.removeprefix("data:image/png;base64,"), validate=True)
         shown = imread(io.BytesIO(png), format="png")[..., 0]
@@ -103,10 +104,10 @@ def test_pictures_keep_every_pixel() -> None:
 
 
 def test_other_types_are_stretched_to_grey() -> None:
-    assert figures.grey(np.array([[-2.0, 0.0, 2.0]])).tolist() == [[0, 127, 255]]
-    assert figures.grey(np.full((1, 2), 7, np.int32)).tolist() == [[0, 0]]
-    assert figures.grey(np.array([[3, 9]], np.uint8)).tolist() == [[3, 9]]
-    assert figures.grey(np.array([[0, 4], [100, 300]], ">i2")).tolist() == [[0, 255], [0, 255]], "each by itself"
+    assert drawing.grey(np.array([[-2.0, 0.0, 2.0]])).tolist() == [[0, 127, 255]]
+    assert drawing.grey(np.full((1, 2), 7, np.int32)).tolist() == [[0, 0]]
+    assert drawing.grey(np.array([[3, 9]], np.uint8)).tolist() == [[3, 9]]
+    assert drawing.grey(np.array([[0, 4], [100, 300]], ">i2")).tolist() == [[0, 255], [0, 255]], "each by itself"
 
 
 def test_step_pictures_mark_a_step_only_where_there_are_several() -> None:
