@@ -28,7 +28,7 @@ from tasks.drawing import grey
 from tasks.evaluate.suspects import suspects_among
 from tasks.measures import measure
 from tasks.predictions import PredictionWriter
-from tasks.publish import contradicted, figures, pictures
+from tasks.publish import contradicted, pictures, report
 from tasks.publish.cards import _most_frequent_mistake
 from tasks.publish.report import (
     ReportContents,
@@ -484,7 +484,7 @@ def test_a_suspected_class_need_not_be_the_answer() -> None:
 
 def test_each_picture_is_drawn_once(contents: ReportContents, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = list[int]()
-    monkeypatch.setattr(figures, "mistakes", lambda pictures: calls.append(len(pictures)) or [""] * len(pictures))
+    monkeypatch.setattr(report, "picture_uris", lambda pictures: calls.append(len(pictures)) or [""] * len(pictures))
     render(contents)
     assert contents.suspects is not None
     assert sorted(calls) == sorted([len(contents.pictures), len(contents.suspects)])
