@@ -19,7 +19,7 @@ from flows.attempts import Attempt, Attempts
 from flows.champion import champions_kept
 from flows.embedded import bind_embedded_server
 from flows.index import index_renewed
-from flows.runs import manifests, print_json, unreadable
+from flows.runs import print_json, published
 from schemas.errors import ConfigurationError
 from schemas.files import RUNS
 from tasks.retention import Waste, size_of, waste_of
@@ -112,9 +112,9 @@ def cleaned(artifacts: Path, keeping: Keeping, *, really: bool) -> Cleaning:
             "Give one of them, or both",
         )
     with Attempts(artifacts).none_running():
-        known, store = manifests(artifacts), Store(artifacts)
+        (known, unreadable), store = published(artifacts), Store(artifacts)
         kept = keeping.kept(known, datetime.datetime.now(datetime.UTC)) | champions_kept(artifacts)
-        kept |= unreadable(artifacts)  # what nobody can judge stays, with all that it needs
+        kept |= unreadable  # what nobody can judge stays, with all that it needs
         runs = [folder for folder, _ in known if folder.name not in kept]
         waste = waste_of(store, kept, time.time() - YOUNG_SECONDS)
         attempts = _old_attempts(artifacts, kept, {folder.name for folder in runs})

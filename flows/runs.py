@@ -28,19 +28,19 @@ def manifests(artifacts: Path) -> list[tuple[Path, Manifest]]:
 
     A manifest that cannot be read is passed over with a warning: one damaged run is no reason to lose the others.
     """
-    found = []
+    return published(artifacts)[0]
+
+
+def published(artifacts: Path) -> tuple[list[tuple[Path, Manifest]], set[str]]:
+    """The same, and the names of the runs whose manifest cannot be read."""
+    found, unreadable = [], set()
     for path in sorted((artifacts / RUNS).glob(f"[!.]*/{MANIFEST_FILE}")):
         try:
             found.append((path.parent, Manifest.model_validate_json(path.read_bytes())))
         except (OSError, ValidationError):
             log.warning("%s is passed over: its %s cannot be read", path.parent, path.name)
-    return sorted(found, key=lambda entry: (entry[1].created, entry[0].name), reverse=True)
-
-
-def unreadable(artifacts: Path) -> set[str]:
-    """Names of published runs whose manifest cannot be read."""
-    published = {path.parent.name for path in (artifacts / RUNS).glob(f"[!.]*/{MANIFEST_FILE}")}
-    return published - {folder.name for folder, _ in manifests(artifacts)}
+            unreadable.add(path.parent.name)
+    return sorted(found, key=lambda entry: (entry[1].created, entry[0].name), reverse=True), unreadable
 
 
 def find_run(artifacts: Path, name: str) -> tuple[Path, Manifest]:
@@ -50,8 +50,8 @@ def find_run(artifacts: Path, name: str) -> tuple[Path, Manifest]:
         ConfigurationError: there is none, or more than one.
         StorageError: its manifest cannot be read.
     """
-    known = manifests(artifacts)
-    if name in unreadable(artifacts):
+    known, unreadable = published(artifacts)
+    if name in unreadable:
         raise StorageError(
             "the manifest of this run cannot be read",
             "a manifest as it was published",

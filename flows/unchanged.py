@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
-from flows.runs import manifests, unreadable
+from flows.runs import published
 from schemas.configuration import RunConfiguration
 from schemas.files import CONFIGURATION_FILE, RECEIPT_FILE, RUNS
 from schemas.receipt import Receipt
@@ -40,10 +40,11 @@ def require_change(artifacts: Path, configuration: RunConfiguration, files: Iter
     Raises:
         NothingChangedError: every digest and every setting is as it was then.
     """
-    if unreadable(artifacts):  # one of them may be the last
+    known, unreadable = published(artifacts)
+    if unreadable:  # one of them may be the last
         return
     kind = (configuration.dataset, configuration.preset)
-    for folder, manifest in manifests(artifacts):
+    for folder, manifest in known:
         if (manifest.dataset, manifest.preset) != kind:
             continue
         whole = not unsound(Store(artifacts), f"{RUNS}/{folder.name}", manifest_digest(folder))
