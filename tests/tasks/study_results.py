@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +11,14 @@ import numpy as np
 from schemas.design import StudySettings, StudySubject, designed
 from schemas.study import Point, PointCounts, PointResult, lstm_parameters
 from tasks.study.page import StudyContents
+from tasks.study.summary import summary_of
+from tasks.study.words import why_accuracy_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from tasks.study.summary import Summary
+    from tasks.study.words import Sentence
 
 ROWS = 60_000
 
@@ -76,3 +82,21 @@ def contents_of(
         tuple("5041921314353617"),
         tuple(result_of(point, accuracy) for point in designed(asked, 784, ROWS)),
     )
+
+
+def reasons(summary: Summary) -> list[Sentence]:
+    """All that is said of accuracy."""
+    return list(itertools.chain.from_iterable(why_accuracy_changes(summary, 28).values()))
+
+
+def told_of(results: Iterable[PointResult], about: str) -> str:
+    """What the page says of these results under a heading."""
+    return " ".join(sentence.text for sentence in why_accuracy_changes(summary_of(results), 28)[about])
+
+
+def changed(**changes: Callable[[PointResult], float]) -> list[PointResult]:
+    """Results of which some values are others."""
+    return [
+        result.model_copy(update={name: value(result) for name, value in changes.items()})
+        for result in contents_of(scans=("rows",)).results
+    ]
