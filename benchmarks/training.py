@@ -59,6 +59,7 @@ ARMS: dict[str, tuple[str | None, str]] = {
     "JAX lax.scan": ("jax", "jax"),
     "JAX lax.scan, 2 devices": ("jax", "jax-devices"),
 }
+POOLED = {"TF_CPU_ALLOCATOR_USE_BFC": "1"}  # the engine's own choice, which is anybody's who looks for it
 MATMULS: dict[str, dict[str, str]] = {MATMUL: {}, f"{MATMUL}, oneDNN off": {"TF_ENABLE_ONEDNN_OPTS": "0"}}
 
 
@@ -182,7 +183,8 @@ def _started(
         except WorkerError as error:
             absent[name] = str(error)
             continue
-        worker = Worker(f"training-{problem.name}-{arm}", [python, *ALONE, PEERS, arm, *given])
+        changes = POOLED if arm == "keras-tuned" else {}
+        worker = Worker(f"training-{problem.name}-{arm}", [python, *ALONE, PEERS, arm, *given], changes)
         arms[name] = stack.enter_context(worker).ask
     for number, (name, changes) in enumerate(MATMULS.items()):
         worker = Worker(f"matmul-{number}", [sys.executable, *ALONE, MATMUL_ARM, "rate"], changes)

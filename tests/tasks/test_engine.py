@@ -368,6 +368,33 @@ assert not {"flows", "tasks", "schemas"} & {name.partition(".")[0] for name in s
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model(x).numpy(), atol=1e-7)
 
 
+def test_the_memory_of_a_step_is_kept_for_the_next_one() -> None:
+    """50 MB of states a step: given back and cleared anew they would be 12,000 pages a step."""
+    alone = """
+import resource
+import numpy as np
+from schemas.configuration import LstmLayer, Network, Reshape, Training
+from tasks.network import Moments, build
+from tasks.train.engine import Examples
+from tasks.train.learner import Learner
+
+training = Training(batch_size=32, validation_share=0.0)
+layers = (LstmLayer(units=64),)
+model = build(Network(layers=layers), Reshape(timesteps=784), training, (784, 1), 10, Moments(1 / 255, -0.5))
+rows = np.arange(320)
+examples = Examples(np.zeros((320, 784, 1), np.uint8), rows.astype(np.int32) % 10, rows, rows[:0], 10)
+learner = Learner(model, examples, training, replicas=1)
+learned = learner.epoch(1, 0, (0.0, 0.0, 0.0))
+while next(learned)[0] < 3:
+    learner._segment_steps = 1
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+list(learned)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = int(subprocess.run([sys.executable, "-c", alone], check=True, capture_output=True, text=True).stdout)
+    assert faults < 12_000, "of seven steps"
+
+
 @pytest.mark.parametrize("arrangement", ["stacked", "bidirectional, mean"])
 def test_long_memories_are_biases_and_nothing_else(arrangement: str, tmp_path) -> None:  # noqa: ANN001
     """Tallec and Ollivier 2018: forget biases the log of 1 to T - 1, input biases their negatives, others 0."""
