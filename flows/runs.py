@@ -16,7 +16,7 @@ from schemas.errors import ConfigurationError, StorageError
 from schemas.files import LEDGER_FILE, MANIFEST_FILE, RUNS
 from schemas.ledger import Ledger
 from schemas.manifest import Manifest
-from tasks.seals import sha256_file
+from tasks.audit import damage_of
 from tasks.stage import log
 
 if TYPE_CHECKING:
@@ -143,11 +143,7 @@ def show_one(artifacts: Path, name: str, *, as_json: bool) -> None:
 
 def damaged_files(folder: Path, manifest: Manifest) -> list[str]:
     """Names of a run's files that are missing or have other bytes than its manifest states."""
-    return [
-        name
-        for name, seal in manifest.files.items()
-        if not (folder / name).is_file() or sha256_file(folder / name) != seal.sha256
-    ]
+    return [name for name, seal in manifest.files.items() if damage_of(folder / name, seal, deep=True)]
 
 
 def ledger_table(ledger: Ledger) -> Table:

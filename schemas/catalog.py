@@ -6,7 +6,6 @@ themselves are data (datasets.toml). Not here: fetching (tasks/download) and che
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads annotations at run time
@@ -17,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from schemas.errors import ConfigurationError
 from schemas.handles import ROLES, SPLITS, Frozen, Role, Sha256, Split
+from schemas.nearest import did_you_mean
 from schemas.toml_lines import line_of, line_of_syntax_error
 
 SHIPPED: Final = Path(__file__).with_name("datasets.toml")
@@ -227,8 +227,7 @@ class Catalog(Frozen):
         """
         if name in self.datasets:
             return self.datasets[name]
-        near = difflib.get_close_matches(name, self.datasets, n=3, cutoff=0.5)
-        meant = f"Did you mean {' or '.join(near)}?" if near else "Or give a folder of IDX files with --data"
+        meant = did_you_mean(name, self.datasets, "Or give a folder of IDX files with --data", most=3)
         raise ConfigurationError(f"there is no dataset '{name}'", f"one of {', '.join(self.datasets)}", meant)
 
 
@@ -325,8 +324,8 @@ def _nearest(problem: str, keys: Sequence[str | int]) -> str:
     if problem != "extra_forbidden":
         return ""
     forms = (Dataset, SplitFiles, DataFile, Container, HttpSource, NpmSource, DebianSource, FolderSource, DrawnSource)
-    near = difflib.get_close_matches(str(keys[-1]), {field for form in forms for field in form.model_fields}, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    known = dict.fromkeys(field for form in forms for field in form.model_fields)
+    return f". {did_you_mean(str(keys[-1]), known)}".rstrip(". ")
 
 
 def _filled(source: Source, name: str) -> Source:

@@ -5,7 +5,6 @@ Not here: putting it onto a server, starting it, watching it (flows/installation
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 import zoneinfo
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from schemas.cron import require_cron
 from schemas.errors import ConfigurationError
 from schemas.handles import Frozen
+from schemas.nearest import did_you_mean
 from schemas.policy import Policy
 from schemas.presets import DEFAULT_PRESET, configured, problem_told
 from schemas.toml_lines import line_of, line_of_syntax_error
@@ -29,8 +29,7 @@ POOL: Final = "stepwise"
 def _require_zone(name: str) -> str:
     zones = zoneinfo.available_timezones()
     if name not in zones:
-        near = difflib.get_close_matches(name, zones, n=1, cutoff=0.4)
-        raise ValueError("there is no such time zone" + (f"; did you mean '{near[0]}'?" if near else ""))
+        raise ValueError(f"there is no such time zone. {did_you_mean(name, zones)}".rstrip(". "))
     return name
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import Field
 
 from schemas.errors import ConfigurationError
 from schemas.handles import Frozen
+from schemas.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,13 +43,12 @@ def stages_named(names: Sequence[str]) -> tuple[Stage, ...]:
     known: dict[str, Stage] = {stage: stage for stage in STAGES}
     for name in names:
         if name not in known:
-            raise ConfigurationError(f"there is no stage '{name}'", f"one of {', '.join(STAGES)}", _nearest(name))
+            raise ConfigurationError(
+                f"there is no stage '{name}'",
+                f"one of {', '.join(STAGES)}",
+                did_you_mean(name, STAGES, "Name one of them"),
+            )
     return tuple(known[name] for name in names)
-
-
-def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, STAGES, n=1, cutoff=0.4)
-    return f"Did you mean '{near[0]}'?" if near else "Name one of them"
 
 
 def differences(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> list[str]:

@@ -5,7 +5,6 @@ Whatever is unknown is refused with the nearest right name.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from schemas.configuration import RunConfiguration
 from schemas.errors import ConfigurationError
+from schemas.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -182,5 +182,4 @@ def _fields(location: tuple[int | str, ...], form: type[BaseModel]) -> list[str]
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}"
+    return did_you_mean(name, known, f"Known: {', '.join(known)}")

@@ -40,8 +40,8 @@ def quiet_tensorflow() -> None:
     """
     if "tensorflow" in sys.modules:
         return
-    # The only way TensorFlow takes these. oneDNN's choice of kernels would let equal runs differ. A pool keeps the memory
-    # of a step for the next one, where malloc gives large pieces back and the kernel has to find and clear them again.
+    # The only way TensorFlow takes these. oneDNN's choice of kernels would let equal runs differ. A pool keeps a step's
+    # memory for the next one, where malloc gives large pieces back and the kernel has to find and clear them again.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # noqa: TID251
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")  # noqa: TID251
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # noqa: TID251

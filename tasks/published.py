@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from schemas.errors import StepwiseError
 from schemas.files import MANIFEST_FILE, RECEIPT_FILE, RUNS
@@ -66,11 +66,24 @@ def damages(store: Store, place: str, manifest: Sha256) -> list[str]:
         content = (folder / MANIFEST_FILE).read_bytes()
         if hashlib.sha256(content).hexdigest() != manifest:
             return [f"{MANIFEST_FILE} is another one"]
-        seals = {name: FileSeal(**seal) for name, seal in json.loads(content)["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError):
+        seals = seals_in(content)
+    except (OSError, ValueError):
         return [f"{MANIFEST_FILE} is missing or cannot be read"]
     found = {name: store.checked.damage_of(folder / name, seal) for name, seal in seals.items()}
     return [f"{name}: {damage}" for name, damage in found.items() if damage]
+
+
+def seals_in(content: bytes) -> dict[str, FileSeal]:
+    """The files that a manifest seals, by name, whatever else it states: those of other versions are read too.
+
+    Raises:
+        ValueError: it is no manifest.
+    """
+    return _Sealed.model_validate_json(content).files
+
+
+class _Sealed(BaseModel):
+    files: dict[str, FileSeal]
 
 
 def unsound(store: Store, place: str, manifest: Sha256) -> list[str]:

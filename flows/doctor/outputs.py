@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Final
 
 from flows.attempts import Attempts
 from flows.doctor.finding import bad, counted, size, some, warn, well
 from schemas.files import MANIFEST_FILE, RUNS
-from schemas.handles import FileSeal
 from tasks.audit import audit, damage_of, left_over, locks_work
 from tasks.champions import all_champions
-from tasks.published import unsound
+from tasks.published import seals_in, unsound
 from tasks.retention import size_of
 from tasks.store import Store
 
@@ -123,8 +121,8 @@ def champions(artifacts: Path) -> Iterator[Finding]:
 def _damages(folder: Path, *, deep: bool) -> Iterator[str]:
     path = folder / MANIFEST_FILE
     try:
-        files = {name: FileSeal.model_validate(seal) for name, seal in json.loads(path.read_bytes())["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        files = seals_in(path.read_bytes())
+    except (OSError, ValueError):
         yield f"{path}: it is missing or cannot be read"
         return
     for name, seal in files.items():

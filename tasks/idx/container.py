@@ -6,7 +6,6 @@ failure turned into a `DataError`. Not here: what the bytes mean.
 
 from __future__ import annotations
 
-import difflib
 import io
 import lzma
 import os
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol, cast
 from isal import igzip_lib
 
 from schemas.errors import DataError
+from schemas.nearest import did_you_mean
 from tasks.idx.diagnosis import likeness
 
 if TYPE_CHECKING:
@@ -364,10 +364,9 @@ def _choose(archive: zipfile.ZipFile, member: str | None, label: str) -> zipfile
         raise DataError(found, "a plain relative name", "Do not trust this archive; get it from its publisher", label)
     chosen = [info for info in files if info.filename == wanted]
     if len(chosen) != 1:
-        near = difflib.get_close_matches(wanted, names[:1000], 1)
+        meant = did_you_mean(wanted, names[:1000] if not chosen else (), "Check the member's name and the archive")
         found = f"{len(chosen) or 'no'} member{'s' if chosen else ''} named {wanted!r} in {_listing(names)}"
-        remedy = f"Did you mean {near[0]!r}?" if near and not chosen else "Check the member's name and the archive"
-        raise DataError(found, "one member of that name", remedy, label)
+        raise DataError(found, "one member of that name", meant, label)
     return chosen[0]
 
 

@@ -109,7 +109,7 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigurationError) as raised:
         load_catalog().dataset("fashon-mnist")
     assert raised.value.found == "there is no dataset 'fashon-mnist'"
-    assert raised.value.remedy.startswith("Did you mean fashion-mnist")
+    assert raised.value.remedy.startswith("Did you mean 'fashion-mnist'")
     with pytest.raises(ConfigurationError, match="give a folder of IDX files with --data"):
         load_catalog().dataset("zzzzzz")
 
@@ -129,8 +129,8 @@ def test_a_file_of_ones_own_is_added(tmp_path: Path) -> None:
     [
         ('mode = "tracked"', 'mode = "trackd"', 3, "mode: Input should be 'pinned' or 'tracked'"),
         ('title = "Digits"', "", 1, "title: Field required"),
-        ('title = "Digits"', 'title = "Digits"\ntitel = "x"', 3, "titel: Extra inputs are not permitted (did you"),
-        ('path = "here/{name}"', "pth = 3", 6, "sources[1].pth: Extra inputs are not permitted (did you mean path?)"),
+        ('title = "Digits"', 'title = "Digits"\ntitel = "x"', 3, "titel: Extra inputs are not permitted. Did you"),
+        ('path = "here/{name}"', "pth = 3", 6, "sources[1].pth: Extra inputs are not permitted. Did you mean 'path'?"),
         ('"https://data', '"ftp://data', 5, "sources[0].url: String should match pattern"),
         ("rows = 10", "rows = -1", 10, "splits.train.rows: Input should be greater than 0"),
         ('{ name = "train-labels" }', "{ }", 12, "splits.train.labels.name: Field required"),

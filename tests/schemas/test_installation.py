@@ -75,7 +75,7 @@ def test_a_whole_file_and_paths_relative_to_it(tmp_path: Path) -> None:
         ("\n[deployments.weekly]\ncrn = '0 3 * * 1'", 3, "no key 'deployments.weekly.crn'. Did you mean 'cron'?"),
         ("[deployments.weekly]\ncron = '0 25 * * 1'", 2, "'25' is no hour, which goes from 0 to 23"),
         ("[deployments.weekly]\ncron = '0 3 * *'", 2, "five fields (minute hour day month weekday), this has 4"),
-        ("[deployments.w]\n\ntimezone = 'Europe/Berln'", 3, "no such time zone; did you mean 'Europe/Berlin'?"),
+        ("[deployments.w]\n\ntimezone = 'Europe/Berln'", 3, "no such time zone. Did you mean 'Europe/Berlin'?"),
         ("[deployments.w.policy]\nwhen_unchanged = 'skp'", 2, "Did you mean 'skip'?"),
         ("retries = -1", 1, "retries = -1: Input should be greater than or equal to 0"),
         ("alerts = { webhook = 'https://a/b', block = 'slack-webhook/x' }", 1, "either webhook or block, not both"),
