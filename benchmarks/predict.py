@@ -63,11 +63,11 @@ def _configuration(home: Path) -> RunConfiguration:
     return RunConfiguration.model_validate_json(file.read_bytes())
 
 
-def problem_of(configuration: RunConfiguration, pixels: int = 28 * 28) -> dict[str, int]:
+def problem_of(configuration: RunConfiguration, item: tuple[int, int] = (28, 28)) -> dict[str, int]:
     """The sizes of a network's matrix products; it has one layer that reads in one direction."""
     (layer,) = configuration.network.layers
-    steps = configuration.reshape.timesteps
-    return {"steps": steps, "features": pixels // steps, "units": layer.units, "classes": CLASSES}
+    steps, features = configuration.reshape.sequence_shape(item)
+    return {"steps": steps, "features": features, "units": layer.units, "classes": CLASSES}
 
 
 def compared(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tasks.train.learner import Learner
 
 STEPS = 20
-PIXELS = 784
+IMAGE = (28, 28)
 OTHERS = 6  # kinds of operations without a name here that are told
 WHOLE = "a step"
 KINDS = {
@@ -71,9 +71,9 @@ def _matmul_rates(repeat: int) -> list[float]:
 
 
 def _learner(configuration: RunConfiguration) -> Learner:
-    steps, batch = configuration.reshape.timesteps, configuration.training.batch_size
+    shape, batch = configuration.reshape.sequence_shape(IMAGE), configuration.training.batch_size
     random = np.random.default_rng(0)
-    x = random.integers(0, 256, (STEPS * batch, steps, PIXELS // steps), dtype=np.uint8)
+    x = random.integers(0, 256, (STEPS * batch, *shape), dtype=np.uint8)
     y = random.integers(0, CLASSES, len(x)).astype(np.int32)
     return learner_of(configuration.network, configuration.training, x, y)
 
@@ -111,8 +111,8 @@ def _events(space: Any) -> Iterator[tuple[str, float]]:  # noqa: ANN401
 
 
 def _tell(configuration: RunConfiguration, spent: dict[str, float], seconds: list[float], rates: list[float]) -> None:
-    steps, batch = configuration.reshape.timesteps, configuration.training.batch_size
-    gflop = batch * flop(configuration.network, steps, PIXELS // steps) / 1e9
+    shape, batch = configuration.reshape.sequence_shape(IMAGE), configuration.training.batch_size
+    gflop = batch * flop(configuration.network, *shape) / 1e9
     others = sorted((kind for kind in spent if kind not in KINDS), key=lambda kind: -spent[kind])[:OTHERS]
     times = {
         WHOLE: seconds,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from schemas.catalog import dataset_of_folder, load_catalog
@@ -29,5 +28,5 @@ def resolved(
     """
     dataset = dataset_for(configuration, data, catalogs)
     if shape := dataset.file("train", "images").shape:
-        configuration.reshape.features(math.prod(shape))
+        configuration.reshape.sequence_shape(shape)
     return dataset, configuration.model_copy(update={"dataset": dataset.name})

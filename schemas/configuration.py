@@ -5,7 +5,8 @@ An invalid configuration cannot be constructed. Every field's description is wha
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import math
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +15,8 @@ from schemas.drift import DriftLimits
 from schemas.errors import ConfigurationError
 from schemas.handles import Frozen
 
+EPOCHS: Final = 8
+LEAST_STEPS: Final = 1_000  # a small set that is gone through eight times has hardly been learned: docs/LOG.md
 Layout = Literal["pixels", "frames"]
 Scan = Literal["rows", "columns", "permuted"]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -28,11 +31,11 @@ class Reshape(Frozen):
         description="pixels: one image is one sequence and its pixels are split into T steps, N never changes. "
         "frames: T consecutive images are one sequence, with a label for every frame.",
     )
-    timesteps: int = Field(
-        default=28,
+    timesteps: int | None = Field(
+        default=None,
         ge=1,
-        description="T. Layout pixels: must divide the pixels of an image, F = pixels / T. "
-        "Layout frames: images in one sequence.",
+        description="T. Layout pixels: must divide the pixels of an image, F = pixels / T; unless it is given, each "
+        "line of the image is a step: 28 where images are 28 × 28. Layout frames: images in one sequence.",
     )
     scan: Scan = Field(default="rows", description="The order in which pixels become steps.")
     scan_seed: int = Field(default=0, ge=0, description="Seed of the permuted scan.")
@@ -49,24 +52,35 @@ class Reshape(Frozen):
     @property
     def images_per_sequence(self) -> int:
         """1 under layout pixels, T under layout frames."""
-        return self.timesteps if self.layout == "frames" else 1
+        return (self.timesteps or 1) if self.layout == "frames" else 1
 
-    def features(self, pixels: int) -> int:
-        """F, the features of one time step, for images of so many pixels.
+    def sequence_shape(self, item: tuple[int, ...]) -> tuple[int, int]:
+        """(T, F), steps and features of one, of a sequence of images of this shape.
+
+        Where T is not given, a step is one row, or one column where the scan goes by columns.
 
         Raises:
             ConfigurationError: T does not divide the pixels; the divisors are listed.
         """
+        pixels = math.prod(item)
+        lines = pixels // item[0] if self.scan == "columns" else item[0]
+        steps = self.timesteps or lines
         if self.layout == "frames":
-            return pixels
-        if pixels % self.timesteps:
+            return steps, pixels
+        if pixels % steps:
             divisors = ", ".join(str(t) for t in range(1, pixels + 1) if pixels % t == 0)
             raise ConfigurationError(
-                f"reshape.timesteps = {self.timesteps} does not divide the {pixels} pixels of an image",
+                f"reshape.timesteps = {steps} does not divide the {pixels} pixels of an image",
                 f"one of {divisors}",
-                "Set reshape.timesteps to one of them",
+                "Set reshape.timesteps to one of them, or leave it out: one line of the image a step",
             )
-        return pixels // self.timesteps
+        return steps, pixels // steps
+
+    @model_validator(mode="after")
+    def _frames_are_so_many(self) -> Self:
+        if self.layout == "frames" and self.timesteps is None:
+            raise ValueError("layout frames needs timesteps, the images in one sequence")
+        return self
 
 
 class LstmLayer(Frozen):
@@ -119,7 +133,12 @@ class EarlyStopping(Frozen):
 class Training(Frozen):
     """How the network is trained."""
 
-    epochs: int = Field(default=8, ge=1, description="How often the training sequences are gone through.")
+    epochs: int | None = Field(
+        default=None,
+        ge=1,
+        description="How often the training sequences are gone through. Unless it is given: 8 times, or as often as it "
+        "takes for 1,000 steps of the optimizer where there are few.",
+    )
     batch_size: int = Field(default=128, ge=1, description="Sequences in one step of the optimizer.")
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = Field(
         default="adamw", description="How a gradient becomes a step."
@@ -161,6 +180,11 @@ class Training(Frozen):
     seed: int = Field(
         default=20, ge=0, lt=2**32, description="Seed of weights, split, order, dropout and the moving of images."
     )
+
+    def epochs_over(self, sequences: int) -> int:
+        """The epochs that are given; else 8, or enough for 1,000 steps of the optimizer on so many sequences."""
+        steps = math.ceil(sequences / self.batch_size)
+        return self.epochs or max(EPOCHS, math.ceil(LEAST_STEPS / steps))
 
     @model_validator(mode="after")
     def _early_stopping_has_something_to_watch(self) -> Self:

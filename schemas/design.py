@@ -153,8 +153,8 @@ def _asked(settings: StudySettings, every: tuple[tuple[int, int], ...]) -> tuple
 
 
 def _epochs(settings: StudySettings) -> int:
-    asked = configured("question-16x49").training.epochs
-    return settings.epochs or (asked if settings.everything else EPOCHS)
+    asked = configured("question-16x49").training.epochs if settings.everything else None
+    return settings.epochs or asked or EPOCHS
 
 
 def _images(

@@ -34,6 +34,7 @@ def sequences_of(
         reshape: How the model reads images.
         batch: Sequences in a batch; the last one may have fewer.
     """
-    order = scan_order(reshape, table.table.shape[1:])
+    item = table.table.shape[1:]
+    order, shape = scan_order(reshape, item), reshape.sequence_shape(item)
     for part in TableReader(store.open(table.table, FILE_NAME)).batches(batch * reshape.images_per_sequence):
-        yield as_sequences(part.pixels.view(np.dtype(table.table.dtype)), order, reshape), part.labels
+        yield as_sequences(part.pixels.view(np.dtype(table.table.dtype)), order, shape), part.labels

@@ -32,13 +32,14 @@ def write_answers(folder: Path, images: Path, target: Path, answered_by: Mapping
     configuration = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
     receipt = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
     receipt.verify_signature()
-    reshape, order = configuration.reshape, scan_order(configuration.reshape, receipt.image_shape)
+    reshape = configuration.reshape
+    order, shape = scan_order(reshape, receipt.image_shape), reshape.sequence_shape(receipt.image_shape)
     with open_idx(images, expect="images") as reader:
         require_same_form(reader, receipt, reshape)
         answerer = Answerer(load(folder / MODEL_FILE))
         with PredictionWriter(target, receipt.labels, answered_by) as writer:
             for batch in reader.batches(ANSWER_BATCH * reshape.images_per_sequence):
-                for probabilities in answerer.answers(as_sequences(batch, order, reshape)):
+                for probabilities in answerer.answers(as_sequences(batch, order, shape)):
                     writer.write(None, probabilities.reshape(-1, receipt.labels.classes))
         items = reader.header.items
     if rows_written(target) != items:
@@ -60,7 +61,7 @@ def require_same_form(reader: IdxReader, receipt: Receipt, reshape: Reshape) -> 
         )
     if header.items % reshape.images_per_sequence:
         raise DataError(
-            f"{header.items:,} images, which is no multiple of T = {reshape.timesteps}",
+            f"{header.items:,} images, which is no multiple of T = {reshape.images_per_sequence}",
             "a multiple of T, since this model reads T images as one sequence",
             "Add or remove images",
             reader.name,

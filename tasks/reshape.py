@@ -156,8 +156,7 @@ def form_of(settings: Reshape, table: Table, receipt: Receipt) -> Form:
         DataError: T does not divide the number of images and the rest may not be dropped, or the rest is all there is.
     """
     rows, item = table.table.rows, table.table.shape[1:]
-    pixels = int(np.prod(item))
-    features = settings.features(pixels)
+    shape = settings.sequence_shape(item)
     group = settings.images_per_sequence
     if rows % group and settings.remainder == "error":
         raise DataError(
@@ -177,7 +176,7 @@ def form_of(settings: Reshape, table: Table, receipt: Receipt) -> Form:
     return Form(
         rows=rows,
         group=group,
-        shape=(n, settings.timesteps, features),
+        shape=(n, *shape),
         target_shape=(n, group) if grouped else (rows // group * group if settings.layout == "frames" else rows,),
         order=scan_order(settings, item),
         dtype=np.dtype(table.table.dtype),

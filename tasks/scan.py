@@ -30,7 +30,6 @@ def scan_order(settings: Reshape, item: tuple[int, ...]) -> NDArray[np.intp]:
     return positions
 
 
-def as_sequences(images: NDArray[Any], order: NDArray[np.intp], settings: Reshape) -> NDArray[Any]:
-    """Sequences (n, T, F) of images (m, …), their pixels in scan order; m = n · `images_per_sequence`."""
-    pixels = np.ascontiguousarray(images.reshape(len(images), -1)[:, order])
-    return pixels.reshape(-1, settings.timesteps, settings.features(order.size))
+def as_sequences(images: NDArray[Any], order: NDArray[np.intp], shape: tuple[int, int]) -> NDArray[Any]:
+    """Sequences (n, T, F) of images (m, …), their pixels in scan order; shape is (T, F), m = n · T · F / pixels."""
+    return np.ascontiguousarray(images.reshape(len(images), -1)[:, order]).reshape(-1, *shape)

@@ -138,7 +138,7 @@ def _expected_targets(path: Path, settings: Reshape, first: int, column: int | N
 
 def _kept(settings: Reshape, items: int) -> int:
     """Items that fill whole sequences."""
-    return items if settings.layout == "pixels" else items - items % settings.timesteps
+    return items - items % settings.images_per_sequence
 
 
 def _first(batches: Iterator[NDArray[Any]], keep: int) -> Iterator[NDArray[Any]]:

@@ -56,7 +56,7 @@ def fit(
     answerer = Answerer(model)
     standing = keeper.resumed()
     first_step = 0.0
-    while not standing.ended(training):
+    while not standing.ended(training, learner.epochs):
         epoch_began = time.monotonic() - standing.seconds
         for done, sums in learner.epoch(standing.epoch, standing.step, standing.sums):
             now = time.monotonic()
@@ -64,9 +64,9 @@ def fit(
             standing = standing.model_copy(update={"step": done, "sums": sums, "seconds": now - epoch_began})
             if done < learner.steps:
                 keeper.visit(standing)
-            progress((standing.epoch - 1) * learner.steps + done, training.epochs * learner.steps, _note(standing))
+            progress((standing.epoch - 1) * learner.steps + done, learner.epochs * learner.steps, _note(standing))
         standing = _closed(standing, learner, _validate(answerer, examples, training), epoch_began)
-        log.info(told(standing.epochs[-1], training.epochs))
+        log.info(told(standing.epochs[-1], learner.epochs))
         if training.early_stopping and standing.improved:
             learner.keep_weights()
         keeper.visit(standing)

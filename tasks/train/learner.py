@@ -66,6 +66,7 @@ class Learner:
         self.fitted, self.replicas = examples.fitted, 1 if self.on_gpu else replicas
         self.part = math.ceil(training.batch_size / self.replicas)
         self.steps = math.ceil(len(examples.fitted) / training.batch_size)
+        self.epochs = training.epochs_over(len(examples.fitted))
         self.labels_each = int(np.prod(examples.y.shape[1:]))
         self.classes, self.augmenter = examples.classes, examples.augmenter
         self._x, self._y = in_place(examples.x), tf.constant(np.asarray(examples.y).astype(np.int32))
@@ -165,7 +166,7 @@ class Learner:
         peak = self.training.learning_rate
         if self.training.schedule == "constant":
             return tf.constant(peak, tf.float32)
-        last = max(1, self.training.epochs * self.steps - 1)
+        last = max(1, self.epochs * self.steps - 1)
         share, up = tf.cast(step, tf.float32) / float(last), self.training.warm_up
         rise = 0.04 + 0.96 * (1 - tf.cos(math.pi * share / up)) / 2
         fall = 1e-4 + (1 - 1e-4) * (1 + tf.cos(math.pi * (share - up) / (1 - up))) / 2

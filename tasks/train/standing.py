@@ -49,9 +49,9 @@ class Standing(Frozen):
         losses = self._losses()
         return losses[-1] < min(losses[:-1], default=math.inf)
 
-    def ended(self, training: Training) -> bool:
+    def ended(self, training: Training, epochs: int) -> bool:
         """Whether there is nothing more to learn: all epochs are done, or the loss held out no longer improves."""
-        if self.epoch > training.epochs:
+        if self.epoch > epochs:
             return True
         if training.early_stopping is None or not self.epochs or self.epochs[-1].validation_loss is None:
             return False
@@ -106,7 +106,7 @@ class Keeper:
         Raises:
             BudgetSpentError: the deadline has passed, more is to be learned, and the state is kept.
         """
-        ended = standing.ended(self._training)
+        ended = standing.ended(self._training, self._learner.epochs)
         if self._deadline is not None and time.monotonic() > self._deadline and not ended:
             self._save(standing)
             raise self._spent(standing)
@@ -139,12 +139,12 @@ class Keeper:
         return self._learner.objection(state.arrays)
 
     def _place(self, standing: Standing) -> str:
-        return standing.place(self._training.epochs, self._learner.steps)
+        return standing.place(self._learner.epochs, self._learner.steps)
 
     def _spent(self, standing: Standing) -> BudgetSpentError:
         kept = self._checkpoints is not None
         return BudgetSpentError(
             f"training stopped by its budget of wall time after {self._place(standing)}",
-            f"the end of epoch {self._training.epochs} within the budget",
+            f"the end of epoch {self._learner.epochs} within the budget",
             "Rerun: it goes on from there" if kept else "Rerun with more time: nothing was kept",
         )

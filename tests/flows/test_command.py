@@ -126,7 +126,7 @@ def command(
         (["run", "--set", "training.epochs=0"], "training.epochs = 0"),
         (["run", "--set", "reshape.scan=row"], "Did you mean 'rows'?"),
         (["run", "--set", "reshape.timesteps=15"], "one of 1, 2, 4, 7, 8, 14, 16, 28, 49, 56, 98, 112, 196, 392, 784"),
-        (["run", "--dataset", "mnits"], "Did you mean mnist"),
+        (["run", "--dataset", "mnits"], "Did you mean 'mnist'"),
         (["run", "--config", "none.toml"], "none.toml: the file cannot be read"),
         (["run", "--data", "nowhere"], "this is not a folder"),
         (["show", "latest"], "no published run"),

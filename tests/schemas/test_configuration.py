@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from schemas.configuration import Reshape, RunConfiguration
+from schemas.configuration import Reshape, RunConfiguration, Training
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def test_layout_pixels_takes_the_divisors_and_lists_them_otherwise(pixels: int, timesteps: int) -> None:
     settings = Reshape(timesteps=timesteps)
     if pixels % timesteps == 0:
-        assert settings.features(pixels) * timesteps == pixels
+        assert settings.sequence_shape((pixels,)) == (timesteps, pixels // timesteps)
         return
     with pytest.raises(ConfigurationError) as caught:
-        settings.features(pixels)
+        settings.sequence_shape((pixels,))
     listed = [int(text) for text in caught.value.expected.removeprefix("one of ").split(", ")]
     assert listed == sorted(set(listed))
     assert all(pixels % divisor == 0 for divisor in listed)
@@ -32,17 +32,37 @@ def test_layout_pixels_takes_the_divisors_and_lists_them_otherwise(pixels: int, 
 
 def test_the_refusal_of_a_t_that_does_not_divide() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        Reshape(timesteps=15).features(784)
+        Reshape(timesteps=15).sequence_shape((28, 28))
     assert str(caught.value) == (
         "reshape.timesteps = 15 does not divide the 784 pixels of an image. "
         "Expected: one of 1, 2, 4, 7, 8, 14, 16, 28, 49, 56, 98, 112, 196, 392, 784. "
-        "Set reshape.timesteps to one of them."
+        "Set reshape.timesteps to one of them, or leave it out: one line of the image a step."
     )
 
 
 @given(pixels=st.integers(1, 4096), timesteps=st.integers(1, 4096))
 def test_layout_frames_gives_every_frame_all_pixels(pixels: int, timesteps: int) -> None:
-    assert Reshape(layout="frames", timesteps=timesteps).features(pixels) == pixels
+    assert Reshape(layout="frames", timesteps=timesteps).sequence_shape((pixels,)) == (timesteps, pixels)
+
+
+@pytest.mark.parametrize(("scan", "shape"), [("rows", (20, 28)), ("columns", (28, 20)), ("permuted", (20, 28))])
+def test_unless_t_is_given_a_step_is_a_line_of_the_scan(scan: str, shape: tuple[int, int]) -> None:
+    assert Reshape.model_validate({"scan": scan}).sequence_shape((20, 28)) == shape
+
+
+def test_frames_have_to_be_given_their_number() -> None:
+    with pytest.raises(ValidationError, match="layout frames needs timesteps, the images in one sequence"):
+        Reshape(layout="frames")
+
+
+@given(sequences=st.integers(1, 100_000), batch=st.integers(1, 512))
+def test_few_sequences_are_gone_through_until_they_are_learned(sequences: int, batch: int) -> None:
+    """8 epochs, or the fewest that make 1,000 steps; what is given is what is done."""
+    epochs = Training(batch_size=batch).epochs_over(sequences)
+    steps = -(-sequences // batch)
+    assert epochs == 8 or (epochs > 8 and (epochs - 1) * steps < 1000)
+    assert epochs * steps >= 1000
+    assert Training(batch_size=batch, epochs=3).epochs_over(sequences) == 3
 
 
 def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:

@@ -44,16 +44,15 @@ def test_the_presets_of_the_project_are_there_and_described() -> None:
 def test_every_preset_loads_and_its_steps_divide_its_images(name: str) -> None:
     configuration = configured(name)
     assert configuration.preset == name
-    assert configuration.reshape.features(28 * 28) >= 1
+    assert math.prod(configuration.reshape.sequence_shape((28, 28))) >= 784
     assert RunConfiguration.model_validate_json(configuration.model_dump_json()) == configuration
 
 
 def test_the_default_preset_is_rows_and_the_defaults_are_it() -> None:
     assert configured() == configured("rows") == RunConfiguration()
-    reshape = configured().reshape
-    assert (reshape.layout, reshape.timesteps, reshape.features(784), configured().dataset) == (
-        "pixels", 28, 28, "mnist",
-    )  # fmt: skip
+    reshape, training = configured().reshape, configured().training
+    assert (reshape.layout, reshape.sequence_shape((28, 28)), configured().dataset) == ("pixels", (28, 28), "mnist")
+    assert training.epochs_over(57_000) == 8
 
 
 @pytest.mark.parametrize(("name", "steps", "features"), [("question-16x49", 16, 49), ("question-1x784", 1, 784)])
@@ -63,7 +62,7 @@ def test_the_question_to_the_letter(name: str, steps: int, features: int) -> Non
     training, network = configuration.training, configuration.network
     assert configuration.dataset == "mnist"
     assert (configuration.reshape.layout, configuration.reshape.timesteps) == ("pixels", steps)
-    assert configuration.reshape.features(784) == features
+    assert configuration.reshape.sequence_shape((28, 28)) == (steps, features)
     assert [(layer.units, layer.bidirectional) for layer in network.layers] == [(40, False)]
     assert (network.dropout_between, network.dropout_head, network.pooling) == (0, 0, "last")
     assert (training.optimizer, training.learning_rate, training.schedule) == ("rmsprop", 0.001, "constant")
@@ -80,8 +79,8 @@ def test_the_question_that_broke_groups_one_side_only() -> None:
         **sound.reshape.model_dump(), "layout": "frames", "targets": "one per image", "timesteps": 16,
     }  # fmt: skip
     assert (broken.network, broken.training) == (sound.network, sound.training)
-    assert broken.reshape.features(784) == 784
-    assert 60_000 / broken.reshape.timesteps == 3_750
+    assert broken.reshape.sequence_shape((28, 28)) == (16, 784)
+    assert 60_000 / broken.reshape.images_per_sequence == 3_750
 
 
 def test_the_answer_groups_both_sides() -> None:
