@@ -121,10 +121,10 @@ def _again(attempt: Attempt, form: str | None) -> str:
 
 
 def _picture(record: BadRecord) -> str:
-    from tasks.drawing import picture_uris  # draws, which only a failure of this kind waits for
+    from tasks.drawing import grey, picture_uris  # draws, which only a failure of this kind waits for
 
     if record.picture is None:
         return ""
     times = -(-PICTURE_PIXELS // record.picture.shape[1])
-    [address] = picture_uris(record.picture.repeat(times, 0).repeat(times, 1)[None])
+    [address] = picture_uris(grey(record.picture.repeat(times, 0).repeat(times, 1)[None]))
     return f"![row {record.row}]({address})"

@@ -119,14 +119,14 @@ def _file_values(path: Path) -> dict[str, Any]:
 
 
 def _setting(text: str) -> dict[str, Any]:
-    """`training.epochs=3` as nested values; the value is TOML, or plain text where it is not."""
+    """`training.epochs=3` as nested values; the value is TOML, or plain text where it is not; nothing is none."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigurationError(
             f"'{text}' is no setting", "key=value, such as training.epochs=3", "Write it so after --set"
         )
     try:
-        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+        parsed: Any = tomllib.loads(f"value = {value}")["value"] if value.strip() else None
     except tomllib.TOMLDecodeError:
         parsed = value
     for part in reversed(key.strip().split(".")):

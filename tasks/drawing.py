@@ -134,8 +134,8 @@ def picture_uris(pictures: NDArray[np.uint8]) -> list[str]:
 
 
 def grey(pictures: NDArray[Any]) -> NDArray[np.uint8]:
-    """Pictures (K, ...) as uint8: bytes as they are, other types stretched from each one's least and greatest value."""
-    if pictures.dtype == np.uint8 or not pictures.size:
+    """Pictures (K, ...) as uint8, each stretched between its own least and greatest value: 17 shades are seen too."""
+    if not pictures.size:
         return pictures.astype(np.uint8)
     wide, each = pictures.astype(np.float64), tuple(range(1, pictures.ndim))
     low, high = wide.min(each, keepdims=True), wide.max(each, keepdims=True)

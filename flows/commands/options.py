@@ -31,7 +31,11 @@ Preset = Annotated[
 Config = Annotated[Optional[Path], typer.Option(help="A TOML file of values over the preset's.")]  # noqa: UP045
 Settings = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option("--set", metavar="KEY=VALUE", help="One value over both, such as training.epochs=3. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="One value over both, such as training.epochs=3; no value takes away. Repeatable.",
+    ),
 ]
 Data = Annotated[Optional[Path], typer.Option(help="A folder of IDX files to use in place of a dataset.")]  # noqa: UP045
 Catalogs = Annotated[

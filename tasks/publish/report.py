@@ -196,8 +196,12 @@ def rerun_command(configuration: RunConfiguration) -> str:
     except ConfigurationError:  # a preset of another version: nothing is known to be left out
         base = {}
     for key, value in _flat(configuration.model_dump(mode="json")).items():
-        if "." in key and value is not None and (key not in base or base[key] != value):
+        if "." not in key:
+            continue
+        if value is not None and (key not in base or base[key] != value):
             parts += ["--set", f"{key}={_literal(value)}"]
+        if value is None and (base.get(key) is not None or any(name.startswith(f"{key}.") for name in base)):
+            parts += ["--set", f"{key}="]
     return shlex.join(parts)
 
 

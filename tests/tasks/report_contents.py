@@ -15,6 +15,7 @@ from schemas.history import Epoch, History
 from schemas.ledger import Ledger
 from schemas.metrics import Floor
 from schemas.receipt import Check, FileStatement, Pair, Receipt, Repeated, Seal, TableStatement
+from tasks.drawing import grey
 from tasks.evaluate.slices import Slices
 from tasks.evaluate.suspects import SelfConfidence, suspects_among
 from tasks.measures import measure
@@ -213,16 +214,16 @@ def contents_of(
     each = 1
     sequence: NDArray[np.uint8] = pixels.reshape(-1, 784)
     if reshape.layout == "pixels":
-        sequence = pixels.reshape(reshape.timesteps, -1)
+        sequence = pixels.reshape(reshape.sequence_shape((28, 28)))
     if reshape.layout == "frames":
-        each = reshape.timesteps
-        sequence = np.array([digit(k).reshape(-1) for k in (7, *range(reshape.timesteps - 1))])
+        each = reshape.images_per_sequence
+        sequence = np.array([digit(k).reshape(-1) for k in (7, *range(each - 1))])
     if reshape.scan == "columns":
-        sequence = digit(7).T.reshape(reshape.timesteps, -1)
+        sequence = digit(7).T.reshape(reshape.sequence_shape((28, 28)))
     ledger = ledger_of(samples, each, validation=samples[0] // each // 20)
     metrics = changes.get("metrics") or metrics_of(names, samples[1])
     timesteps, features = sequence.shape
-    pictures = np.array([digit(m.label, m.index) for m in metrics.worst]).reshape(-1, 28, 28)
+    stored = np.array([digit(m.label, m.index) for m in metrics.worst]).reshape(-1, 28, 28)
     suspects = metrics.suspects.worst if metrics.suspects else ()
     order = np.arange(784).reshape(28, 28).T.reshape(-1) if reshape.scan == "columns" else np.arange(784)
     fields: dict[str, Any] = {
@@ -235,11 +236,11 @@ def contents_of(
         "ledger": ledger,
         "metrics": metrics,
         "history": history_of(),
-        "pictures": pictures,
-        "seen": pictures.reshape(-1, 784)[:, order].reshape(-1, *sequence.shape) if each == 1 else None,
-        "suspects": np.array([digit(s.label, s.index) for s in suspects]).reshape(-1, 28, 28),
+        "pictures": grey(stored),
+        "seen": stored.reshape(-1, 784)[:, order].reshape(-1, *sequence.shape) if each == 1 else None,
+        "suspects": grey(np.array([digit(s.label, s.index) for s in suspects]).reshape(-1, 28, 28)),
         "sequence": sequence,
-        "sequence_picture": digit(7),
+        "sequence_picture": grey(digit(7)[None])[0],
         "verdict": verdict_of(),
         "drift": drift_of(),
         "timings": {

@@ -49,7 +49,7 @@ ARRANGEMENTS = {
         Network(layers=(LstmLayer(units=5, bidirectional=True),), dropout_head=0.0, pooling="none"),
         Reshape(),
     ),
-    "frames": (ONE_LAYER, Reshape(layout="frames")),
+    "frames": (ONE_LAYER, Reshape(layout="frames", timesteps=T)),
 }
 
 
@@ -262,7 +262,7 @@ def test_the_optimiser_sees_every_sequence_once_an_epoch(n: int, batch: int, rep
 
 @pytest.mark.slow
 def test_frames_are_seen_as_sequences() -> None:
-    reshape = Reshape(layout="frames")
+    reshape = Reshape(layout="frames", timesteps=T)
     history = trained(network(reshape=reshape), examples(reshape), PLAIN)
     assert history.epochs[0].seen == N
 

@@ -411,14 +411,21 @@ def test_durations_read_well(value: float, shown: str) -> None:
     assert seconds(value).replace("\u202f", " ") == shown
 
 
-def test_the_rerun_command_gives_the_same_configuration() -> None:
-    configuration = RunConfiguration(
-        preset="question-16x49",
-        dataset="fashion-mnist",
-        reshape=Reshape(timesteps=8, scan="columns"),
-        network=Network(layers=(LstmLayer(units=7), LstmLayer(units=5, bidirectional=True)), pooling="mean"),
-        training=Training.model_validate({"learning_rate": 1e-5, "early_stopping": {"patience": 2}}),
-    )
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        RunConfiguration(
+            preset="question-16x49",
+            dataset="fashion-mnist",
+            reshape=Reshape(timesteps=8, scan="columns"),
+            network=Network(layers=(LstmLayer(units=7), LstmLayer(units=5, bidirectional=True)), pooling="mean"),
+            training=Training.model_validate({"learning_rate": 1e-5, "early_stopping": {"patience": 2}}),
+        ),
+        RunConfiguration(preset="best-augmented"),  # the preset's augmentation and number of epochs taken away
+        RunConfiguration(),
+    ],
+)
+def test_the_rerun_command_gives_the_same_configuration(configuration: RunConfiguration) -> None:
     words = shlex.split(rerun_command(configuration))
     assert words[:2] == ["stepwise", "run"]
     options = list(zip(words[2::2], words[3::2], strict=True))

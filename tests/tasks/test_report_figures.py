@@ -103,10 +103,10 @@ def test_pictures_keep_every_pixel() -> None:
         np.testing.assert_allclose(shown, 1 - picture / 255, atol=1.5 / 255)
 
 
-def test_other_types_are_stretched_to_grey() -> None:
+def test_pictures_of_all_types_are_stretched_to_grey() -> None:
     assert drawing.grey(np.array([[-2.0, 0.0, 2.0]])).tolist() == [[0, 127, 255]]
     assert drawing.grey(np.full((1, 2), 7, np.int32)).tolist() == [[0, 0]]
-    assert drawing.grey(np.array([[3, 9]], np.uint8)).tolist() == [[3, 9]]
+    assert drawing.grey(np.array([[3, 9], [0, 255]], np.uint8)).tolist() == [[0, 255], [0, 255]]
     assert drawing.grey(np.array([[0, 4], [100, 300]], ">i2")).tolist() == [[0, 255], [0, 255]], "each by itself"
 
 
