@@ -214,7 +214,10 @@ def told(found: Sequence[Measured]) -> str:
 
 def blank_line(options: Options, seed: int, measured_on: str) -> Measured:
     """What is known before a training: hours later the files may be others."""
-    recipe = configuration_of(options, 0).model_dump_json(include={"reshape", "network", "training"})
+    configuration, train = configuration_of(options, 0), load_catalog().dataset(options.dataset).splits["train"]
+    if train.images.shape and train.rows:
+        configuration = configuration.resolved(train.images.shape, train.rows)
+    recipe = configuration.model_dump_json(include={"reshape", "network", "training"})
     return Measured(
         when=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
         revision=_revision(),

@@ -61,8 +61,11 @@ def _same(folder: Path, configuration: RunConfiguration, files: Iterable[SourceF
         settings = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
     except ValidationError:  # of a version that knew other settings
         return False
+    if before != {(file.split, file.role): file.idx.digest for file in files}:
+        return False
     as_today = settings.model_copy(update={name: getattr(configuration, name) for name in JUDGING})
-    return as_today == configuration and before == {(file.split, file.role): file.idx.digest for file in files}
+    data = receipt.image_shape, receipt.ledger.count("train", "fitted") or 1
+    return as_today.resolved(*data) == configuration.resolved(*data)
 
 
 def _judged(artifacts: Path, folder: Path, configuration: RunConfiguration) -> bool:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from flows.runs import find_run, manifests
 from schemas.configuration import RunConfiguration
 from schemas.errors import ConfigurationError
-from schemas.files import CONFIGURATION_FILE, HISTORY_FILE, MODEL_FILE
+from schemas.files import CONFIGURATION_FILE, HISTORY_FILE, MODEL_FILE, RECEIPT_FILE
 from schemas.handles import Handle
 from schemas.history import History
+from schemas.receipt import Receipt
 from tasks.champions import Champions
 from tasks.stage import log
 
@@ -62,11 +65,17 @@ def _is(champion: Champion | None, folder: Path) -> bool:
 
 def _objection(folder: Path, configuration: RunConfiguration) -> str:
     """Why a run's weights do not fit a configuration; empty where they do."""
-    before = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
-    for part in ("reshape", "network"):
-        if getattr(before, part) != getattr(configuration, part):
-            return f"its {part} settings are others"
-    return ""
+    try:
+        before = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
+        shape = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes()).image_shape
+    except (OSError, ValidationError):
+        return "its configuration or its receipt cannot be read"
+    try:
+        if before.reshape.resolved(shape) != configuration.reshape.resolved(shape):
+            return "its reshape settings are others"
+    except ConfigurationError as error:
+        return f"for its images, {error.found}"
+    return "" if before.network == configuration.network else "its network settings are others"
 
 
 def _handle(artifacts: Path, folder: Path, manifest: Manifest) -> Handle:

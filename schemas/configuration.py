@@ -16,7 +16,9 @@ from schemas.errors import ConfigurationError
 from schemas.handles import Frozen
 
 EPOCHS: Final = 8
-LEAST_STEPS: Final = 1_000  # a small set that is gone through eight times has hardly been learned: docs/LOG.md
+LEAST_SEEN: Final = 128_000  # a small set that is gone through eight times has hardly been learned: docs/LOG.md
+MOST_EPOCHS: Final = 1_000
+MOST_CHANNELS: Final = 4
 Layout = Literal["pixels", "frames"]
 Scan = Literal["rows", "columns", "permuted"]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -62,25 +64,45 @@ class Reshape(Frozen):
         Raises:
             ConfigurationError: T does not divide the pixels; the divisors are listed.
         """
-        pixels = math.prod(item)
-        lines = pixels // item[0] if self.scan == "columns" else item[0]
-        steps = self.timesteps or lines
+        pixels, rows = math.prod(item), rows_of(item)
+        steps = self.timesteps or (pixels // rows if self.scan == "columns" else rows)
         if self.layout == "frames":
             return steps, pixels
         if pixels % steps:
-            divisors = ", ".join(str(t) for t in range(1, pixels + 1) if pixels % t == 0)
             raise ConfigurationError(
                 f"reshape.timesteps = {steps} does not divide the {pixels} pixels of an image",
-                f"one of {divisors}",
-                "Set reshape.timesteps to one of them, or leave it out: one line of the image a step",
+                f"one of {', '.join(map(str, divisors(pixels)))}",
+                "Set reshape.timesteps to one of them, or take it away (--set reshape.timesteps=): a line a step",
             )
         return steps, pixels // steps
+
+    def resolved(self, item: tuple[int, ...]) -> Self:
+        """The same with T as a number, for images of this shape; raises ConfigurationError as `sequence_shape`."""
+        return self.model_copy(update={"timesteps": self.sequence_shape(item)[0]})
 
     @model_validator(mode="after")
     def _frames_are_so_many(self) -> Self:
         if self.layout == "frames" and self.timesteps is None:
             raise ValueError("layout frames needs timesteps, the images in one sequence")
         return self
+
+
+def rows_of(item: tuple[int, ...]) -> int:
+    """The rows of an image of this shape, of all planes under each other where channels come first.
+
+    Few values on the last of three axes are a pixel's channels. An image without rows, a vector, is cut into about as
+    many as each then has pixels.
+    """
+    axes = [size for size in item if size > 1]
+    if len(axes) > 2 and axes[-1] <= MOST_CHANNELS:
+        axes[-2:] = [axes[-2] * axes[-1]]
+    pixels = math.prod(axes)
+    return math.prod(axes[:-1]) if len(axes) > 1 else min(divisors(pixels), key=lambda t: abs(t - pixels / t))
+
+
+def divisors(number: int) -> list[int]:
+    """Ascending."""
+    return [t for t in range(1, number + 1) if number % t == 0]
 
 
 class LstmLayer(Frozen):
@@ -127,7 +149,9 @@ class Augmentation(Frozen):
 class EarlyStopping(Frozen):
     """Stop when the validation loss has not improved for so many epochs, and keep the best weights."""
 
-    patience: int = Field(default=3, ge=1, description="Epochs without a better validation loss before it stops.")
+    patience: int = Field(
+        default=3, ge=1, description="Epochs without a better validation loss before it stops, however short."
+    )
 
 
 class Training(Frozen):
@@ -136,8 +160,8 @@ class Training(Frozen):
     epochs: int | None = Field(
         default=None,
         ge=1,
-        description="How often the training sequences are gone through. Unless it is given: 8 times, or as often as it "
-        "takes for 1,000 steps of the optimizer where there are few.",
+        description="How often the training sequences are gone through. Unless it is given: 8 times, or where they "
+        "are few as often as it takes to see 128,000, 1,000 times at most.",
     )
     batch_size: int = Field(default=128, ge=1, description="Sequences in one step of the optimizer.")
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = Field(
@@ -182,9 +206,8 @@ class Training(Frozen):
     )
 
     def epochs_over(self, sequences: int) -> int:
-        """The epochs that are given; else 8, or enough for 1,000 steps of the optimizer on so many sequences."""
-        steps = math.ceil(sequences / self.batch_size)
-        return self.epochs or max(EPOCHS, math.ceil(LEAST_STEPS / steps))
+        """The epochs that are given; else 8, or enough to see 128,000 sequences where they are few, 1,000 at most."""
+        return self.epochs or max(EPOCHS, min(MOST_EPOCHS, math.ceil(LEAST_SEEN / sequences)))
 
     @model_validator(mode="after")
     def _early_stopping_has_something_to_watch(self) -> Self:
@@ -218,3 +241,14 @@ class RunConfiguration(Frozen):
     evaluation: Evaluating = Evaluating()
     promotion: Demands = Demands()
     drift: DriftLimits = DriftLimits()
+
+    def resolved(self, item: tuple[int, ...], sequences: int) -> Self:
+        """The same with T and epochs as numbers, for images of this shape and so many sequences to learn from.
+
+        What is given and what follows from the data are then equal where they agree.
+
+        Raises:
+            ConfigurationError: T does not divide the pixels.
+        """
+        training = self.training.model_copy(update={"epochs": self.training.epochs_over(sequences)})
+        return self.model_copy(update={"reshape": self.reshape.resolved(item), "training": training})

@@ -140,6 +140,8 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _laid_over(merged[key], value) if both else value
+        if value is None and key in below:
+            del merged[key]  # the default is what is left
     return merged
 
 
@@ -154,7 +156,8 @@ def problem_told(problem: Mapping[str, Any], form: type[BaseModel]) -> str:
         expected = problem["ctx"]["expected"].replace("' or '", "', '").strip("'").split("', '")
         near = f". {_nearest(str(problem['input']), expected)}"
     said = problem["msg"].removeprefix("Value error, ")
-    return f"{place} = {problem['input']!r}: {said}{near}"
+    given = "has no value" if problem["input"] is None else f"= {problem['input']!r}"
+    return f"{place} {given}: {said}{near}"
 
 
 def _leaves(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -140,4 +140,4 @@ def grey(pictures: NDArray[Any]) -> NDArray[np.uint8]:
     wide, each = pictures.astype(np.float64), tuple(range(1, pictures.ndim))
     low, high = wide.min(each, keepdims=True), wide.max(each, keepdims=True)
     shades: NDArray[np.uint8] = ((wide - low) / np.where(high > low, high - low, 1) * 255).astype(np.uint8)
-    return shades
+    return np.where(high > low, shades, pictures) if pictures.dtype == np.uint8 else shades

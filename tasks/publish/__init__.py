@@ -347,7 +347,7 @@ def contradicted(predictions: Path, rows: tuple[int, ...]) -> dict[int, bool]:
 
 
 def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> NDArray[np.uint8]:
-    """Images (K, rows, columns) uint8 of the given rows of a table, upright, other types stretched to 0..255."""
+    """Images (K, rows, columns) uint8 of the given rows of a table, upright, each stretched to 0..255."""
     found = TableReader(store.open(table.table, FILE_NAME)).pixels_of(set(rows))
     _, height, *rest = table.table.shape
     stored = b"".join(found[row].tobytes() for row in rows)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from schemas.metrics import Metrics
 
 MOST_CLASSES_WITH_NUMBERS = 20
+MOST_MARKED_EPOCHS = 40
 _LONGEST_NAME = 14
 
 
@@ -104,11 +105,12 @@ def _curve(history: History, measure: str) -> Figure:
 
 def _draw_curve(axes: Axes, history: History, measure: str) -> None:
     epochs = history.epochs
+    fine = len(epochs) > MOST_MARKED_EPOCHS
     x = [epoch.epoch for epoch in epochs]
-    axes.plot(x, [getattr(epoch, measure) for epoch in epochs], "o-", color=FIRST, label="training")
+    axes.plot(x, [getattr(epoch, measure) for epoch in epochs], "-" if fine else "o-", color=FIRST, label="training")
     validation = [getattr(epoch, f"validation_{measure}") for epoch in epochs]
     if all(value is not None for value in validation):
-        axes.plot(x, validation, "s--", color=SECOND, label="validation")
+        axes.plot(x, validation, "--" if fine else "s--", color=SECOND, label="validation")
     axes.axvline(history.kept, color=MUTED, linewidth=1.4, linestyle=":", label=f"kept: epoch {history.kept}")
     axes.set_xlabel("epoch")
     axes.set_ylabel(measure if measure == "loss" else "accuracy, %")

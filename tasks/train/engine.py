@@ -5,13 +5,15 @@ How a step is learned fast is the learner's; how training survives interruptions
 
 from __future__ import annotations
 
+import logging
+import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from schemas.history import Epoch, History
-from tasks.network import Answerer
+from tasks.network import ANSWER_BATCH, Answerer
 from tasks.stage import log
 from tasks.train.learner import Examples, Learner, loss_of
 from tasks.train.standing import Continuity, Keeper, Standing
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from tasks.stage import Progress
 
 __all__ = ["Continuity", "Examples", "fit"]
+
+MOST_LINES: Final = 50  # of a log that people read; the history has every epoch
 
 
 def fit(
@@ -53,7 +57,7 @@ def fit(
     """
     learner = Learner(model, examples, training, replicas)
     keeper = Keeper(learner, training, continuity)
-    answerer = Answerer(model)
+    answerer = Answerer(model, min(ANSWER_BATCH, 2 * math.ceil(len(examples.validation) / 2)))
     standing = keeper.resumed()
     first_step = 0.0
     while not standing.ended(training, learner.epochs):
@@ -66,7 +70,9 @@ def fit(
                 keeper.visit(standing)
             progress((standing.epoch - 1) * learner.steps + done, learner.epochs * learner.steps, _note(standing))
         standing = _closed(standing, learner, _validate(answerer, examples, training), epoch_began)
-        log.info(told(standing.epochs[-1], learner.epochs))
+        number = len(standing.epochs)
+        told_of = number in {1, learner.epochs} or number % math.ceil(learner.epochs / MOST_LINES) == 0
+        log.log(logging.INFO if told_of else logging.DEBUG, told(standing.epochs[-1], learner.epochs))
         if training.early_stopping and standing.improved:
             learner.keep_weights()
         keeper.visit(standing)

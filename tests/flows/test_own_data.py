@@ -26,7 +26,7 @@ TRAINING, TEST = 1500, 1000
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_default_learns_few_small_images(tmp_path: Path) -> None:
-    """A row a step, (N, 12, 14), a thousand steps of the optimiser, and better than what knows nothing of sequences."""
+    """A row a step, (N, 12, 14), 128,000 images seen, and better than what knows nothing of sequences."""
     data = tmp_path / "digits"
     data.mkdir()
     for name, split, n in (("train", "train", TRAINING), ("t10k", "test", TEST)):
@@ -42,7 +42,7 @@ def test_the_default_learns_few_small_images(tmp_path: Path) -> None:
     receipt = json.loads((folder / "receipt.json").read_bytes())
     assert [seal["shape"] for seal in receipt["seals"]] == [[TRAINING, 12, 14], [TEST, 12, 14]]
     history = History.model_validate_json((folder / HISTORY_FILE).read_bytes())
-    assert len(history.epochs) == 84, "of 12 batches each"
+    assert len(history.epochs) == 90, "of 1,425 images each"
     metrics = Metrics.model_validate_json((folder / METRICS_FILE).read_bytes())
     assert metrics.correct > max(floor.correct for floor in metrics.floors)
 

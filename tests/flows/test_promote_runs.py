@@ -252,14 +252,14 @@ def test_by_hand_a_model_that_answers_otherwise_today_gets_no_place(place: Place
     assert place.newest.champion == "first", "which answers as it did"
 
 
-def nothing_changed(place: Place, *, demanded: bool = False) -> str | None:
+def nothing_changed(place: Place, *, demanded: bool = False, asked: RunConfiguration | None = None) -> str | None:
     """The run that a skipping run of the same files and settings finds; None where it goes on."""
     receipt = Receipt.model_validate_json((place.original / "receipt.json").read_bytes())
     files: Any = [
         SimpleNamespace(split=file.split, role=file.role, idx=SimpleNamespace(digest=file.payload_sha256))
         for file in receipt.files
     ]
-    configuration = RunConfiguration.model_validate_json((place.original / "configuration.json").read_bytes())
+    configuration = asked or RunConfiguration.model_validate_json((place.original / "configuration.json").read_bytes())
     demands = configuration.promotion.model_copy(update={"demanded": demanded})
     try:
         require_change(place.root, configuration.model_copy(update={"promotion": demands}), files)
@@ -278,6 +278,26 @@ def test_a_run_is_skipped_only_where_the_one_that_stands_was_judged(place: Place
     place.promoted(new, "keep", "winner", WORSE)
     assert nothing_changed(place) == "second"
     assert nothing_changed(place, demanded=True) is None, "a refused run does not become a skipped one"
+
+
+@pytest.mark.parametrize("given", ["by the run that stands", "today", "by neither"])
+def test_what_was_given_is_what_follows_from_the_data(place: Place, given: str) -> None:
+    """Steps and epochs that nobody gave are those that the images make."""
+    before = RunConfiguration.model_validate_json((place.original / "configuration.json").read_bytes())
+    receipt = Receipt.model_validate_json((place.original / "receipt.json").read_bytes())
+    open_ones = {
+        "reshape": before.reshape.model_copy(update={"timesteps": None}),
+        "training": before.training.model_copy(update={"epochs": None}),
+    }
+    free = before.model_copy(update=open_ones)
+    numbers = free.resolved(receipt.image_shape, receipt.ledger.count("train", "fitted") or 0)
+    assert numbers.reshape != before.reshape, "smoke gives its own"
+    place.run("second")
+    written = numbers if given == "by the run that stands" else free
+    (place.root / "runs" / "second" / "configuration.json").write_text(written.model_dump_json())
+    place.promoted(place.sealed("second", created="2999-01-01T00:00:00+00:00"), "keep", "first", WORSE)
+    assert nothing_changed(place, asked=numbers if given == "today" else free) == "second"
+    assert nothing_changed(place, asked=before.model_copy(update={"reshape": open_ones["reshape"]})) is None
 
 
 @pytest.mark.parametrize("file", ["receipt.json", "configuration.json", "manifest.json", "model.keras"])

@@ -12,10 +12,13 @@ from flow_support import run_command
 from manifests import manifest_in
 
 from flows.warm_start import decided, weights_of
-from schemas.configuration import LstmLayer, Network, RunConfiguration
+from schemas.configuration import LstmLayer, Network, Reshape, RunConfiguration
 from schemas.errors import ConfigurationError
+from schemas.handles import Labels
 from schemas.history import History
+from schemas.ledger import Ledger
 from schemas.policy import Policy
+from schemas.receipt import Receipt
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +43,18 @@ def published(artifacts: Path, name: str, hour: int, **changes: Any) -> Path:  #
         files={"model.keras": {"sha256": "0" * 64, "bytes": 1}},
     )
     (folder / "configuration.json").write_text(configuration.model_dump_json())
+    receipt = Receipt(
+        dataset=configuration.dataset,
+        mode="pinned",
+        labels=Labels(first=0, classes=2, names=("0", "1")),
+        image_shape=(28, 28),
+        image_dtype="|u1",
+        files=(),
+        tables=(),
+        checks=(),
+        ledger=Ledger(),
+    )
+    (folder / "receipt.json").write_text(receipt.model_dump_json())
     history = History(epochs=(), kept=1, parameters=7, seconds_to_first_step=0.0, engine="")
     (folder / "history.json").write_text(history.model_dump_json())
     return folder
@@ -57,6 +72,26 @@ def test_the_newest_run_that_fits_is_taken(tmp_path: Path) -> None:
     handle = weights_of(policy, tmp_path, RunConfiguration())
     assert handle is not None
     assert (handle.place, handle.digest, handle.shape) == ("runs/new", "2" * 64, (7,))
+
+
+@pytest.mark.parametrize("given", [{}, {"timesteps": 28}])
+def test_steps_that_were_given_are_those_that_follow_from_the_images(tmp_path: Path, given: dict[str, int]) -> None:
+    other = {} if given else {"timesteps": 28}
+    published(tmp_path, "run", 1, reshape=Reshape.model_validate(other))
+    published(tmp_path, "of-half-rows", 2, reshape=Reshape(timesteps=56))
+    configuration = RunConfiguration(reshape=Reshape.model_validate(given))
+    assert decided(WARM, tmp_path, configuration).start_from == "run"
+    with pytest.raises(ConfigurationError, match="its reshape settings are others"):
+        weights_of(Policy(start_from="of-half-rows"), tmp_path, configuration)
+    with pytest.raises(ConfigurationError, match=r"for its images, reshape\.timesteps = 5 does not divide the 784"):
+        weights_of(Policy(start_from="run"), tmp_path, RunConfiguration(reshape=Reshape(timesteps=5)))
+
+
+@pytest.mark.parametrize("file", ["configuration.json", "receipt.json"])
+def test_a_run_that_cannot_be_read_is_passed_over(tmp_path: Path, file: str) -> None:
+    published(tmp_path, "old", 1)
+    (published(tmp_path, "new", 2) / file).write_text("{")
+    assert decided(WARM, tmp_path, RunConfiguration()).start_from == "old"
 
 
 def test_where_there_is_none_it_is_a_cold_start_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -36,7 +36,7 @@ def test_the_refusal_of_a_t_that_does_not_divide() -> None:
     assert str(caught.value) == (
         "reshape.timesteps = 15 does not divide the 784 pixels of an image. "
         "Expected: one of 1, 2, 4, 7, 8, 14, 16, 28, 49, 56, 98, 112, 196, 392, 784. "
-        "Set reshape.timesteps to one of them, or leave it out: one line of the image a step."
+        "Set reshape.timesteps to one of them, or take it away (--set reshape.timesteps=): a line a step."
     )
 
 
@@ -50,6 +50,28 @@ def test_unless_t_is_given_a_step_is_a_line_of_the_scan(scan: str, shape: tuple[
     assert Reshape.model_validate({"scan": scan}).sequence_shape((20, 28)) == shape
 
 
+@pytest.mark.parametrize(
+    ("item", "shape"),
+    [
+        ((784,), (28, 28)),
+        ((1, 28, 28), (28, 28)),
+        ((28, 28, 1), (28, 28)),
+        ((32, 24, 3), (32, 72)),
+        ((3, 32, 24), (96, 24)),
+        ((6, 7, 8), (42, 8)),
+        ((3, 4), (3, 4)),
+        ((13,), (1, 13)),
+        ((1, 1), (1, 1)),
+    ],
+)
+def test_lines_are_found_whatever_the_axes(item: tuple[int, ...], shape: tuple[int, int]) -> None:
+    assert Reshape().sequence_shape(item) == shape
+
+
+def test_what_follows_from_the_images_is_what_could_have_been_given() -> None:
+    assert Reshape().resolved((20, 28)) == Reshape(timesteps=20) == Reshape(timesteps=20).resolved((20, 28))
+
+
 def test_frames_have_to_be_given_their_number() -> None:
     with pytest.raises(ValidationError, match="layout frames needs timesteps, the images in one sequence"):
         Reshape(layout="frames")
@@ -57,11 +79,10 @@ def test_frames_have_to_be_given_their_number() -> None:
 
 @given(sequences=st.integers(1, 100_000), batch=st.integers(1, 512))
 def test_few_sequences_are_gone_through_until_they_are_learned(sequences: int, batch: int) -> None:
-    """8 epochs, or the fewest that make 1,000 steps; what is given is what is done."""
+    """8 epochs, or the fewest in which 128,000 are seen, whatever the batch; what is given is what is done."""
     epochs = Training(batch_size=batch).epochs_over(sequences)
-    steps = -(-sequences // batch)
-    assert epochs == 8 or (epochs > 8 and (epochs - 1) * steps < 1000)
-    assert epochs * steps >= 1000
+    assert epochs * sequences >= 128_000 or epochs == 1_000
+    assert epochs == 8 or (8 < epochs <= 1_000 and (epochs - 1) * sequences < 128_000)
     assert Training(batch_size=batch, epochs=3).epochs_over(sequences) == 3
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from schemas.configuration import RunConfiguration
+from schemas.configuration import Network, RunConfiguration, Training
 from schemas.errors import ConfigurationError
 from schemas.presets import configured, presets, require_settings_of_preset, validated
 
@@ -51,6 +51,8 @@ def test_every_preset_loads_and_its_steps_divide_its_images(name: str) -> None:
 def test_what_a_preset_gives_can_be_taken_away() -> None:
     training = configured("best-augmented", settings=["training.augmentation=", "training.epochs= "]).training
     assert (training.augmentation, training.epochs) == (None, None)
+    without = configured("best", settings=["network=", "training.batch_size="])
+    assert (without.network, without.training.batch_size) == (Network(), Training().batch_size)
 
 
 def test_the_default_preset_is_rows_and_the_defaults_are_it() -> None:
@@ -158,7 +160,7 @@ def test_what_is_no_setting_is_refused(setting: str) -> None:
         ({"settings": ["reshape.scan=colums"]}, ["Did you mean 'columns'?"]),
         ({"settings": ["reshape.layout=frame"]}, ["Did you mean 'frames'?"]),
         ({"settings": ["training.epochs=0"]}, ["training.epochs = 0", "greater than or equal to 1"]),
-        ({"settings": ["training.batch_size="]}, ["training.batch_size = None", "integer"]),
+        ({"settings": ["training.batch_size="]}, ["training.batch_size has no value", "integer"]),
         ({"settings": ["training.epochs=three"]}, ["training.epochs = 'three'", "integer"]),
         ({"settings": ["training.validation_share=1"]}, ["less than 1"]),
         ({"settings": ["reshape.timesteps=-4"]}, ["reshape.timesteps = -4"]),

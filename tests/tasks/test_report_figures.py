@@ -106,6 +106,7 @@ def test_pictures_keep_every_pixel() -> None:
 def test_pictures_of_all_types_are_stretched_to_grey() -> None:
     assert drawing.grey(np.array([[-2.0, 0.0, 2.0]])).tolist() == [[0, 127, 255]]
     assert drawing.grey(np.full((1, 2), 7, np.int32)).tolist() == [[0, 0]]
+    assert drawing.grey(np.full((1, 2), 255, np.uint8)).tolist() == [[255, 255]], "black all over"
     assert drawing.grey(np.array([[3, 9], [0, 255]], np.uint8)).tolist() == [[0, 255], [0, 255]]
     assert drawing.grey(np.array([[0, 4], [100, 300]], ">i2")).tolist() == [[0, 255], [0, 255]], "each by itself"
 
