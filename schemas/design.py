@@ -6,12 +6,13 @@ What a point is never depends on how many others there are, so that one more see
 from __future__ import annotations
 
 import datetime
+import math
 from pathlib import Path
 from typing import Final
 
 from pydantic import Field, ValidationError
 
-from schemas.configuration import Scan
+from schemas.configuration import MOST_EPOCHS, Scan
 from schemas.errors import ConfigurationError
 from schemas.handles import Frozen
 from schemas.presets import configured, problem_told
@@ -23,6 +24,7 @@ REFERENCE_SEEDS: Final = 3  # the budget is for so many seeds of all recipes and
 REFERENCE_PROCESSORS: Final = 2
 BUDGET_MINUTES: Final = 120.0
 EPOCHS: Final = 6
+LEAST_SEEN: Final = 50_000  # images in all epochs of a point: a thousand batches of the question's 50
 LEAST_IMAGES: Final = 1_000
 HELD_OUT_SHARE: Final = 1 / 12
 MOST_HELD_OUT: Final = 5_000
@@ -50,7 +52,7 @@ class StudySettings(Frozen):
         "should end within it on two processors. More or fewer seeds or scans take their part of it.",
     )
     images: int | None = Field(default=None, ge=1, description="No more images than this, whatever the budget.")
-    epochs: int | None = Field(default=None, ge=1, description="So many epochs.")
+    epochs: int | None = Field(default=None, ge=1, description="So many epochs; unless given, more for few images.")
 
 
 class StudySubject(Frozen):
@@ -116,11 +118,11 @@ def designed(settings: StudySettings, pixels: int, rows: int) -> tuple[Point, ..
     Raises:
         ConfigurationError: a T does not divide the pixels, or the split is too small.
     """
-    epochs = _epochs(settings)
     held_out = min(MOST_HELD_OUT, round(rows * HELD_OUT_SHARE))
     if not held_out:
         raise ConfigurationError(f"{rows} training images", "enough to hold some out", "Study a larger dataset")
     every = factorisations(pixels)
+    epochs = _epochs(settings, min(rows - held_out, settings.images or rows))
     images = _images(settings, every, rows - held_out, held_out, epochs)
     return tuple(
         Point(
@@ -152,9 +154,10 @@ def _asked(settings: StudySettings, every: tuple[tuple[int, int], ...]) -> tuple
     return tuple(pair for pair in every if not settings.timesteps or pair[0] in settings.timesteps)
 
 
-def _epochs(settings: StudySettings) -> int:
+def _epochs(settings: StudySettings, available: int) -> int:
+    """Those asked for; few images are gone through more often: what has hardly begun to learn shows nothing."""
     asked = configured("question-16x49").training.epochs if settings.everything else None
-    return settings.epochs or asked or EPOCHS
+    return settings.epochs or max(asked or EPOCHS, min(MOST_EPOCHS, math.ceil(LEAST_SEEN / available)))
 
 
 def _images(

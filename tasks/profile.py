@@ -35,48 +35,73 @@ def profile_of(store: Store, table: Table, labels: Labels, edges: tuple[float, f
         store: Where the table is.
         table: The training split.
         labels: The classes.
-        edges: Of the bins of pixels; None: the range of bytes, for other types that of the first batch.
+        edges: Of the bins of pixels; None: for bytes 0 and the power of 2 above all of them, at least a bin a value;
+            for other types the range of the first batch.
     """
-    classes, pixels = np.zeros(labels.classes, np.int64), np.zeros(PIXEL_BINS, np.int64)
-    total = squares = 0.0
-    count = rows = 0
+    classes = np.zeros(labels.classes, np.int64)
+    pixels = _Bytes(edges) if np.dtype(table.table.dtype) == np.uint8 else _Values(edges)
     for batch in TableReader(store.open(table.table, FILE_NAME)).batches():
-        values = batch.pixels.view(np.dtype(table.table.dtype)).reshape(-1)
-        edges = edges or _edges(values)
-        binned, summed, squared = _counted(values, edges)
+        pixels.add(batch.pixels.view(np.dtype(table.table.dtype)).reshape(-1))
         classes += np.bincount(batch.labels - labels.first, minlength=labels.classes)
-        pixels, total, squares = pixels + binned, total + summed, squares + squared
-        count, rows = count + values.size, rows + len(batch.labels)
-    low, high = edges or BYTES
-    mean = total / max(count, 1)
+    bins, (low, high) = pixels.binned()
+    mean = pixels.sum / max(pixels.count, 1)
     return Profile(
-        rows=rows,
+        rows=int(classes.sum()),
         first=labels.first,
         labels=tuple(classes.tolist()),
         low=low,
         high=high,
-        pixels=tuple(pixels.tolist()),
+        pixels=tuple(bins.tolist()),
         mean=mean,
-        std=max(0.0, squares / max(count, 1) - mean**2) ** 0.5,
+        std=max(0.0, pixels.squares / max(pixels.count, 1) - mean**2) ** 0.5,
     )
 
 
+class _Values:
+    """Pixels in bins, their number, their sum and that of their squares, batch by batch."""
+
+    def __init__(self, edges: tuple[float, float] | None) -> None:
+        self._edges, self._bins = edges, np.zeros(PIXEL_BINS, np.int64)
+        self.count, self.sum, self.squares = 0, 0.0, 0.0
+
+    def add(self, values: NDArray[Any]) -> None:
+        self._edges = self._edges or _edges(values)
+        wide = values.astype(np.float64)
+        self._bins += np.histogram(np.clip(wide, *self._edges), PIXEL_BINS, self._edges)[0]
+        self.count += values.size
+        self.sum += float(wide.sum())
+        self.squares += float(wide @ wide)
+
+    def binned(self) -> tuple[NDArray[np.int64], tuple[float, float]]:
+        return self._bins, self._edges or BYTES
+
+
+class _Bytes(_Values):
+    """The same of bytes, of which each value is counted: in wide bins a set of few shades would lie in one."""
+
+    def __init__(self, edges: tuple[float, float] | None) -> None:
+        super().__init__(edges)
+        self._each = np.zeros(256, np.int64)
+
+    def add(self, values: NDArray[Any]) -> None:
+        each, numbers = np.bincount(values, minlength=256), np.arange(256.0)
+        self._each += each
+        self.count += values.size
+        self.sum += float(each @ numbers)
+        self.squares += float(each @ numbers**2)
+
+    def binned(self) -> tuple[NDArray[np.int64], tuple[float, float]]:
+        most = int(np.flatnonzero(self._each).max(initial=0))
+        edges = self._edges or (0.0, float(max(PIXEL_BINS, 1 << most.bit_length())))
+        values = np.clip(np.arange(256.0), *edges)
+        return np.histogram(values, PIXEL_BINS, edges, weights=self._each)[0], edges
+
+
 def _edges(values: NDArray[Any]) -> tuple[float, float]:
-    if values.dtype == np.uint8:
-        return BYTES
     low, high = float(values.min()), float(values.max())
     if high - low <= 2 * PIXEL_BINS * np.spacing(max(abs(low), abs(high))):  # one value, or nearly: no room for bins
         high = low + (abs(low) or 1.0)
     return low, high
-
-
-def _counted(values: NDArray[Any], edges: tuple[float, float]) -> tuple[NDArray[np.int64], float, float]:
-    """Values in each bin, their sum and the sum of their squares."""
-    if values.dtype == np.uint8 and edges == BYTES:
-        each, numbers = np.bincount(values, minlength=256), np.arange(256.0)
-        return each.reshape(PIXEL_BINS, -1).sum(1), float(each @ numbers), float(each @ numbers**2)
-    wide = values.astype(np.float64)
-    return np.histogram(np.clip(wide, *edges), PIXEL_BINS, edges)[0], float(wide.sum()), float(wide @ wide)
 
 
 def confidence_on(store: Store, table: Table, reshape: Reshape, run: Path) -> tuple[int, ...] | None:

@@ -218,26 +218,31 @@ def _better(comparison: Paired, demands: Demands) -> Finding:
 
 
 def _classes(new: Answers, old: Answers, metrics: Metrics, demands: Demands) -> Iterator[Finding]:
-    """One finding for all classes that hold, or one for each that does not."""
+    """One finding for all classes that hold, or one for each that does not.
+
+    Of many classes one falls by luck: the error rate is that of all together (Bonferroni).
+    """
+    tested = [each for each in metrics.classes if each.support]
+    limit = demands.error_rate / max(1, len(tested))
     lost = [
         Finding(what=f"class {each.name} not lost", holds=False, found=found)
-        for each in metrics.classes
-        if (found := _loss_of(each.label, new, old, demands))
+        for each in tested
+        if (found := _loss_of(each.label, new, old, demands.class_margin, limit))
     ]
     kept = f"none is found {100 * demands.class_margin:g} points more rarely than chance explains"
     yield from lost or [Finding(what="no class lost", holds=True, found=kept)]
 
 
-def _loss_of(label: int, new: Answers, old: Answers, demands: Demands) -> str:
-    """What a class has lost, where it is more than the margin and more than chance; else nothing."""
+def _loss_of(label: int, new: Answers, old: Answers, margin: float, limit: float) -> str:
+    """What a class has lost, where it is more than the margin, and chance less likely than the limit; else nothing."""
     of_class = new.labels == label
     both, gained, lost, neither = _table(new.right[of_class], old.right[of_class])
     samples = both + gained + lost + neither
-    if not samples or lost - gained <= demands.class_margin * samples:
+    if lost - gained <= margin * samples:
         return ""
     p = mcnemar_exact(lost, gained)
     before, now = (both + lost) / samples, (both + gained) / samples
-    return f"found {now:.2%} of the time, by the champion {before:.2%} (p = {p:.2g})" if p <= demands.error_rate else ""
+    return f"found {now:.2%} of the time, by the champion {before:.2%} (p = {p:.2g})" if p <= limit else ""
 
 
 def _calibrated(now: float, before: float, demands: Demands) -> Finding:

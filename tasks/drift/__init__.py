@@ -197,7 +197,8 @@ def shift_of(
 
     Where nothing shifted, its mean is (B - 1)(1/n + 1/m) for B bins and n and m samples, a chi-squared of B - 1 degrees
     of freedom times (1/n + 1/m) (Yurdakul, Naranjo, J. Risk Model Validation 14, 2020); `chance` is that mean and three
-    standard deviations. Half a sample is added to each bin, so that an empty one has a logarithm.
+    standard deviations. Half a sample is added to each bin, so that an empty one has a logarithm; those
+    that are empty in both are left out.
 
     Args:
         what: The distribution, for people.
@@ -208,7 +209,9 @@ def shift_of(
         samples: How many independent samples the counts are of, then and now; None: as many as they count.
     """
     n, m = samples or (sum(before), sum(now))
-    p, q = _shares(before), _shares(now)
+    there = [k for k, counts in enumerate(zip(before, now, strict=True)) if any(counts)] or [0]
+    names = [names[k] for k in there]
+    p, q = (_shares([counts[k] for k in there]) for counts in (before, now))
     parts = [(b - a) * math.log(b / a) for a, b in zip(p, q, strict=True)]
     index, degrees = math.fsum(parts), len(parts) - 1
     chance = (degrees + 3 * math.sqrt(2 * degrees)) * (1 / max(n, 1) + 1 / max(m, 1))

@@ -108,13 +108,14 @@ class Slices:
         np.add.at(self._halves, later, np.column_stack([np.ones_like(later), right]))
 
     def slicings(self) -> tuple[Slicing, ...]:
-        """What everything that was added gives."""
+        """What everything that was added gives; what does not tell the samples apart is left out."""
         halves = zip(HALVES, self._halves.tolist(), strict=True)
-        return (
+        every = (
             Slicing(by="ink", slices=self._ink.slices()),
             Slicing(by="blank tail", slices=self._tail.slices()),
             Slicing(by="half", slices=tuple(_slice(name, n, right) for name, (n, right) in halves if n)),
         )
+        return tuple(slicing for slicing in every if len(slicing.slices) > 1)
 
 
 def _ink_range(x: NDArray[Any], *, every_step: bool) -> tuple[float, float]:

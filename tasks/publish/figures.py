@@ -5,6 +5,7 @@ Not here: the page, its words and tables; how every figure is drawn (drawing).
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 MOST_CLASSES_WITH_NUMBERS = 20
 MOST_MARKED_EPOCHS = 40
+MOST_PIXELS = 2_400  # of a side of the confusion matrix: a thousand classes at 12 each would take gigabytes to draw
+LEAST_NAMED = 8  # pixels of a class whose name can be read
 _LONGEST_NAME = 14
 
 
@@ -126,9 +129,10 @@ def _draw_curve(axes: Axes, history: History, measure: str) -> None:
 def _confusion(metrics: Metrics, names: Sequence[str]) -> Figure:
     counts = np.array(metrics.confusion)
     with_numbers = len(names) <= MOST_CLASSES_WITH_NUMBERS
-    side = 46 if with_numbers else 12
+    side = 46.0 if with_numbers else min(12.0, MOST_PIXELS / len(names))
     margin = 40 + 6 * max(len(name) for name in names)
-    figure = new_figure(max(side * len(names), 120) + margin, max(side * len(names), 120) + margin)
+    whole = max(round(side * len(names)), 120) + margin
+    figure = new_figure(whole, whole)
     axes = figure.subplots()
     axes.imshow(_tints(counts, strongest=0.42 if with_numbers else 0.85), interpolation="none")
     axes.set_xlabel("answered")
@@ -137,8 +141,9 @@ def _confusion(metrics: Metrics, names: Sequence[str]) -> Figure:
     axes.xaxis.tick_top()
     size = 12 if with_numbers else 8
     upright = all(len(name) <= 3 for name in names) and with_numbers
-    axes.set_xticks(range(len(names)), names, rotation=0 if upright else 90, fontsize=size)
-    axes.set_yticks(range(len(names)), names, fontsize=size)
+    shown = range(0, len(names), math.ceil(LEAST_NAMED / side))
+    axes.set_xticks(shown, [names[k] for k in shown], rotation=0 if upright else 90, fontsize=size)
+    axes.set_yticks(shown, [names[k] for k in shown], fontsize=size)
     axes.spines[:].set_visible(False)
     axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)

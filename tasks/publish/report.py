@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from schemas.handles import Split, Station
     from schemas.history import History
     from schemas.ledger import Equation, Ledger
-    from schemas.metrics import Interval, Metrics, Suspect
+    from schemas.metrics import ClassMetrics, Interval, Metrics, Suspect
     from schemas.receipt import Receipt
 
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -226,7 +226,7 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "dropped": sum(contents.ledger.count(split, "dropped") or 0 for split in ("train", "test")),
         "sequences": contents.ledger.count("train", "sequences"),
         "frames": _frames(contents),
-        "weakest": min(present, key=lambda measured: measured.recall or 0),
+        "weakest": _weakest(metrics),
         "recall_floor": _floor([measured.recall_interval for measured in present if measured.recall_interval]),
         "slice_floor": _floor([piece.interval for slicing in metrics.slices for piece in slicing.slices]),
         "model_floor": _floor([metrics.interval, *(floor.interval for floor in metrics.floors)]),
@@ -330,9 +330,19 @@ def _caveats_of_data(contents: ReportContents) -> Iterator[str]:
             f"{number(metrics.suspects.count)} test label{'s' if metrics.suspects.count > 1 else ''} may be wrong: a "
             "suspicion of this model, to be looked at by a person."
         )
+    counts = contents.drift.profile.labels if contents.drift else ()
+    unseen = [measured.name for measured, count in zip(metrics.classes, counts, strict=False) if not count]
+    if unseen:
+        yield f"No training image has these classes, so that it cannot know them: {', '.join(unseen)}."
     absent = [measured.name for measured in metrics.classes if not measured.support]
     if absent:
         yield f"No test image has these classes, so nothing is known about them: {', '.join(absent)}."
+
+
+def _weakest(metrics: Metrics) -> ClassMetrics | None:
+    """The class that is found least often; None where no class is found more often than another."""
+    present = sorted((c for c in metrics.classes if c.recall is not None), key=lambda c: c.recall or 0)
+    return present[0] if present and present[0].recall != present[-1].recall else None
 
 
 def _caveats_of_model(contents: ReportContents) -> Iterator[str]:
@@ -341,9 +351,11 @@ def _caveats_of_model(contents: ReportContents) -> Iterator[str]:
         yield "No validation split was held out: nothing but the test images tells whether it learned by heart."
     best = max(metrics.floors, key=lambda floor: floor.accuracy, default=None)
     if best and best.accuracy >= metrics.interval[0]:
-        yield f"A simple model does as well: {best.name} reaches {percent(best.accuracy)}."
-    weakest = min((c for c in metrics.classes if c.recall is not None), key=lambda c: c.recall or 0)
-    yield f"It is not equally good everywhere: of the class {weakest.name} it finds {percent(weakest.recall or 0)}."
+        as_well = best.accuracy >= metrics.accuracy
+        judged = "A simple model does as well" if as_well else "It is not shown to be better than a simple model"
+        yield f"{judged}: {best.name} reaches {percent(best.accuracy)}."
+    if weakest := _weakest(metrics):
+        yield f"It is not equally good everywhere: of the class {weakest.name} it finds {percent(weakest.recall or 0)}."
     yield (
         f"Its confidence is off by {percent(metrics.calibration.ece, 2)} on average, and by "
         f"{percent(metrics.calibration.mce)} in the worst bin."

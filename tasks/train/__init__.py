@@ -206,9 +206,15 @@ def held_out(n: int, training: Training) -> tuple[NDArray[np.int64], NDArray[np.
     """Row numbers (int64) to fit and row numbers held out, both ascending, drawn by the seed.
 
     Raises:
-        ConfigurationError: nothing would be left to fit.
+        ConfigurationError: nothing would be left to fit, or nothing held out that early stopping could watch.
     """
     size = round(n * training.validation_share)
+    if training.early_stopping and not size:
+        raise ConfigurationError(
+            f"training.validation_share = {training.validation_share:g} holds out none of {n} sequences",
+            "some, for early_stopping watches them",
+            "Raise it, or train without early stopping (--set training.early_stopping=)",
+        )
     if size >= n:
         raise ConfigurationError(
             f"training.validation_share = {training.validation_share:g} holds out all of {n} sequences",

@@ -81,6 +81,15 @@ def test_a_small_split_is_never_asked_for_more_than_it_has() -> None:
     assert {(point.images, point.held_out) for point in points} == {(110, 10)}
 
 
+@pytest.mark.parametrize(
+    ("rows", "images", "epochs"),
+    [(60_000, None, 6), (120, None, 455), (60, None, 910), (30, None, 1000), (60_000, 500, 100)],
+)
+def test_few_images_are_gone_through_more_often(rows: int, images: int | None, epochs: int) -> None:
+    assert {point.epochs for point in designed(StudySettings(images=images), 24, rows)} == {epochs}
+    assert {point.epochs for point in designed(StudySettings(images=images, epochs=2), 24, rows)} == {2}
+
+
 def test_a_wrong_t_is_refused_with_those_that_fit() -> None:
     with pytest.raises(ConfigurationError, match=r"T = 5, 9 does not divide the 24 pixels.*1, 2, 3, 4, 6, 8, 12, 24"):
         designed(StudySettings(timesteps=(4, 5, 9)), 24, 600)

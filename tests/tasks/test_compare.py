@@ -159,13 +159,15 @@ def rows_of(ring: Ring, label: int, count: int) -> list[int]:
 
 def test_a_better_model_that_loses_a_class_is_not_promoted(ring: Ring) -> None:
     champion = ring.champion(answers(ring.labels, [row for label in range(9) for row in rows_of(ring, label, 6)]))
-    lost = rows_of(ring, 9, 6)
+    lost = rows_of(ring, 9, 8)
     verdict = ring.verdict(answers(ring.labels, lost), champion, LOOSE)
     assert verdict.decision == "keep"
-    assert verdict.reasons == ("class 9 not lost: found 90.00% of the time, by the champion 100.00% (p = 0.016)",)
-    looser = Demands(class_margin=0.1, calibration_margin=1)
+    assert verdict.reasons == ("class 9 not lost: found 86.67% of the time, by the champion 100.00% (p = 0.0039)",)
+    looser = Demands(class_margin=0.2, calibration_margin=1)
     assert ring.verdict(answers(ring.labels, lost), champion, looser).decision == "promote"
-    assert ring.verdict(answers(ring.labels, lost[:4]), champion, LOOSE).decision == "promote", "four may be chance"
+    assert ring.verdict(answers(ring.labels, lost[:7]), champion, LOOSE).decision == "promote", (
+        "seven may be chance among ten"
+    )
 
 
 def test_how_many_bins_a_report_shows_does_not_decide(ring: Ring) -> None:

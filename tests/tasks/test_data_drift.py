@@ -89,6 +89,30 @@ def test_a_profile_counts_what_is_there(store: Store, dtype: str) -> None:
     assert inside.pixels[-1] >= (values > inside.high).sum()
 
 
+@pytest.mark.parametrize(("most", "high"), [(0, 32), (1, 32), (16, 32), (31, 32), (32, 64), (127, 128), (128, 256)])
+def test_bytes_of_few_shades_have_a_bin_each(store: Store, most: int, high: int) -> None:
+    images = (drawn(100, (4, 6)) % (most + 1)).astype("u1")
+    images[0, 0, 0] = most
+    tables, receipt = tables_of(store, images, labels_of(100))
+    profile = profile_of(store, tables[0], receipt.labels)
+    assert (profile.low, profile.high) == (0, high)
+    assert profile.pixels == tuple(np.histogram(images, np.linspace(0, high, 33))[0].tolist())
+
+
+def test_more_ink_in_images_of_two_shades_is_drift(store: Store) -> None:
+    draw = np.random.default_rng(3)
+    little, much = ((draw.random((N, 4, 6)) < share).astype("u1") for share in (0.2, 0.6))
+    tables, receipt = tables_of(store, little, labels_of(N))
+    champion = published(store, tables[0], receipt)
+    other, signed = tables_of(store, much, labels_of(N, 5))
+    assert drift_of(store, other[0], signed, champion, LIMITS).shifts[1].level == "warn"
+
+
+def test_bins_that_are_empty_then_and_now_make_no_chance(store: Store) -> None:
+    shift = shift_of("x", [700, 0, 300, 0], [500, 0, 500, 0], list("abcd"), LIMITS)
+    assert shift == shift_of("x", [700, 300], [500, 500], list("ac"), LIMITS)
+
+
 def test_the_index_is_that_of_the_definition() -> None:
     p, q = np.array([700, 200, 100]), np.array([500, 300, 200])
     shift = shift_of("x", p.tolist(), q.tolist(), ["a", "b", "c"], LIMITS)

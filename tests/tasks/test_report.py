@@ -206,7 +206,7 @@ def test_caveats_follow_what_was_found(contents: ReportContents, other_page: Pag
     assert "vouches" not in told
     assert "No validation split" not in told
     metrics = contents.metrics
-    as_good = metrics.floors[1].model_copy(update={"accuracy": metrics.interval[0]})
+    as_good = metrics.floors[1].model_copy(update={"accuracy": metrics.accuracy})
     changed = metrics.model_copy(update={"floors": (as_good,), "suspects": None})
     poor = dataclasses.replace(
         contents, metrics=changed, mode="tracked", history=history_of(2, validation=False), suspects=None
@@ -217,6 +217,30 @@ def test_caveats_follow_what_was_found(contents: ReportContents, other_page: Pag
     assert "No validation split was held out" in told
     assert "may be wrong" not in told
     assert "Nobody vouches for the files" in other_page.words
+
+
+def test_a_simple_model_within_the_interval_is_not_called_as_good(contents: ReportContents) -> None:
+    metrics = contents.metrics
+    near = metrics.floors[1].model_copy(update={"accuracy": metrics.interval[0]})
+    told = " ".join(caveats(dataclasses.replace(contents, metrics=metrics.model_copy(update={"floors": (near,)}))))
+    assert "It is not shown to be better than a simple model: logistic regression" in told
+    assert "does as well" not in told
+
+
+def test_no_class_is_called_the_worst_where_all_are_found() -> None:
+    perfect = measure(np.arange(3), np.eye(3), list("abc"))
+    contents = contents_of(list("abc"), metrics=perfect, samples=(100, 3))
+    assert "equally good" not in " ".join(caveats(contents))
+    assert "Hardest to find" not in Page(render(contents)).words
+
+
+def test_a_class_that_training_has_not_is_told(contents: ReportContents) -> None:
+    assert contents.drift is not None
+    assert "cannot know" not in " ".join(caveats(contents))
+    profile = contents.drift.profile.model_copy(update={"labels": (0, *contents.drift.profile.labels[1:])})
+    drift = contents.drift.model_copy(update={"profile": profile})
+    told = " ".join(caveats(dataclasses.replace(contents, drift=drift)))
+    assert "No training image has these classes, so that it cannot know them: 0." in told
 
 
 def test_what_earlier_versions_did_not_measure_is_left_out(contents: ReportContents) -> None:

@@ -14,6 +14,7 @@ from matplotlib.image import imread
 from report_contents import digit, history_of, metrics_of
 
 from tasks import drawing
+from tasks.measures import measure
 from tasks.publish import figures
 
 DIGITS = tuple("0123456789")
@@ -46,6 +47,19 @@ def test_curves_show_training_validation_and_the_kept_epoch(curves: str) -> None
         assert {"training", "validation", "kept: epoch 8", "epoch", name} <= set(texts(svg))
     alone = figures.learning_curves(history_of(1, validation=False))
     assert "validation</text>" not in alone
+
+
+def test_many_epochs_are_lines_without_marks() -> None:
+    few, many = (figures.learning_curves(history_of(n)).count("<use") for n in (8, 41))
+    assert many < few
+
+
+def test_confusions_of_a_thousand_classes_are_no_larger_than_of_two_hundred() -> None:
+    for classes, named in ((200, 200), (1_000, 250)):
+        metrics = measure(np.arange(classes), np.eye(classes, dtype=np.float32), [f"{k:03}" for k in range(classes)])
+        svg = figures.confusion(metrics)
+        assert 2_400 < float(re.search(r'viewBox="0 0 (\d+)', svg)[1]) < 2_600  # type: ignore[index]
+        assert len(texts(svg)) == 2 * named + 2
 
 
 def test_confusion_writes_numbers_only_where_they_can_be_read() -> None:

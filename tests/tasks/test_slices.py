@@ -69,6 +69,13 @@ def test_quarters_of_many_values_are_cut_to_the_width_of_a_bin() -> None:
     assert [s.correct for s in wide.slices()] == [1, 1, 0]
 
 
+def test_what_does_not_tell_samples_apart_is_left_out() -> None:
+    x = np.full((8, 2, 3), 200, np.uint8)  # no ink differs, no tail is blank
+    slices = Slices(x, every_step=False)
+    slices.add(np.arange(8), x, np.ones(8, bool))
+    assert [slicing.by for slicing in slices.slicings()] == ["half"]
+
+
 def test_one_value_alone_is_one_quarter() -> None:
     quarters = Quarters(7, 7, whole=True)
     quarters.add(np.full(9, 7), np.arange(9) < 6)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from schemas.configuration import Augmentation, Network, Reshape, Training
+import pytest
+
+from schemas.configuration import Augmentation, EarlyStopping, Network, Reshape, Training
+from schemas.errors import ConfigurationError
 from schemas.handles import Handle, Labels, Sequences
 from schemas.history import Epoch, History
-from tasks.train import Recipe, key_of, seen_in_every_epoch
+from tasks.train import Recipe, held_out, key_of, seen_in_every_epoch
 
 
 def test_the_number_of_classes_is_part_of_what_a_model_depends_on_and_the_image_s_shape_where_it_is_moved() -> None:
@@ -22,6 +25,14 @@ def test_the_number_of_classes_is_part_of_what_a_model_depends_on_and_the_image_
     plain, other, same = keys(Training())
     assert other != plain == same
     assert len(set(keys(Training(augmentation=Augmentation())))) == 3
+
+
+def test_early_stopping_has_something_to_watch() -> None:
+    training = Training(validation_share=0.05, early_stopping=EarlyStopping())
+    assert len(held_out(20, training)[1]) == 1
+    with pytest.raises(ConfigurationError, match=r"validation_share = 0\.05 holds out none of 9 sequences"):
+        held_out(9, training)
+    assert len(held_out(9, Training(validation_share=0.05))[0]) == 9
 
 
 def test_an_epoch_that_saw_more_or_fewer_sequences_is_not_passed_over() -> None:
