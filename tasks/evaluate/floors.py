@@ -6,12 +6,14 @@ Logistic regression: the softmax of a linear map of the pixels (section 4.4 ther
 stochastic gradient descent with momentum, a rate that falls to 0, no penalty. Its descent sees every pixel less its
 training mean, and all in one unit, so that light ground and little contrast make it no slower than dark ground.
 
-Both answer pixels scaled to 0..1, and see at most as many training images as `MOST_IMAGES` and `MOST_PIXELS` allow,
-evenly spread over the split, so that their time does not grow with it. Images stream in batches. NumPy alone, from a
-fixed seed: equal inputs give equal floors on one machine.
+Both answer pixels scaled to 0..1, and see at most as many training images as `MOST_IMAGES`, `MOST_PIXELS` and
+`MOST_PRODUCTS` allow, evenly spread over the split, so that their time does not grow with it, nor beyond half a minute
+or so with the classes. Images stream in batches. NumPy alone, from a fixed seed: equal inputs give equal floors on one
+machine.
 
 Products are taken in pieces that OpenBLAS leaves to one thread (it shares those above 2^18 multiplications): on a busy
-machine, threads that wait for each other took 30 s for what one does in 1 s.
+machine, threads that wait for each other took 30 s for what one does in 1 s. Pieces are cut along images, pixels and
+classes, so that none is thin: in single images, products for 200 classes took twenty times as long.
 
 Not here: the intervals (metrics).
 """
@@ -19,6 +21,7 @@ Not here: the intervals (metrics).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -37,12 +40,15 @@ MOST_PIXELS: Final = 60_000 * 784
 EPOCHS: Final = 8
 LEAST_STEPS: Final = 200  # more epochs where there are few images
 BATCH: Final = 512
+MOST_PRODUCTS: Final = EPOCHS * MOST_PIXELS * 400  # of a pixel and a weight, in all epochs
 RATE: Final = 0.4
 MOMENTUM: Final = 0.9
 DEVIATION: Final = 0.3  # of the pixels that the descent sees, from their means: what `RATE` was chosen for
 SEED: Final = 0
 _CHUNK: Final = 2048
 _ONE_THREAD: Final = 1 << 18
+_WEIGHTS: Final = 1 << 13  # in a piece: OpenBLAS shares a product with one image only above 9,216
+_CLASSES: Final = 64
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Samples:
 def floors_of(train: Samples, test: Samples, classes: int) -> tuple[Floor, ...]:
     """Fit both models to the training images and count their right answers on the test images."""
     images = train.images
-    rows = spread_rows(len(images), images.shape[1])
+    rows = spread_rows(len(images), images.shape[1], classes)
     scale = Scale.of(images, rows)
     linear = (
         ("nearest centroid", centroid_map(images, train.labels, rows, scale, classes)),
@@ -89,10 +95,16 @@ def floors_of(train: Samples, test: Samples, classes: int) -> tuple[Floor, ...]:
     )
 
 
-def spread_rows(images: int, pixels: int) -> NDArray[np.intp]:
+def spread_rows(images: int, pixels: int, classes: int) -> NDArray[np.intp]:
     """The rows (n,) of the training images that are seen: all of them, or as many as are allowed, evenly spread."""
-    n = min(images, MOST_IMAGES, max(1, MOST_PIXELS // pixels))
-    return np.arange(n, dtype=np.intp) * images // n
+    n = min(images, MOST_IMAGES, MOST_PIXELS // pixels, MOST_PRODUCTS // (EPOCHS * pixels * classes))
+    return np.arange(max(1, n), dtype=np.intp) * images // max(1, n)
+
+
+def epochs_over(rows: int, pixels: int, classes: int) -> int:
+    """How often the descent sees each image: `EPOCHS`, and more until `LEAST_STEPS`, if `MOST_PRODUCTS` allows."""
+    steps = -(-rows // BATCH)
+    return max(EPOCHS, min(-(-LEAST_STEPS // steps), MOST_PRODUCTS // (rows * pixels * classes)))
 
 
 @dataclass(frozen=True)
@@ -114,7 +126,9 @@ class Scale:
     def __call__(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Scaled images, float32."""
         if self.low == 0.0:
-            return images.astype(np.float32) * np.float32(1 / self.span)
+            bright = images.astype(np.float32)
+            bright *= np.float32(1 / self.span)  # in place: the memory of another array takes longer to get than this
+            return bright
         scaled: NDArray[np.float32] = ((images.astype(np.float64) - self.low) / self.span).astype(np.float32)
         return scaled
 
@@ -159,27 +173,27 @@ class Centred:
 
     def __call__(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Centred images, float32."""
-        return (self.scale(images) - self.mean) * self.gain
+        seen = self.scale(images)
+        seen -= self.mean
+        seen *= self.gain
+        return seen
 
     def folded(self, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> Linear:
         """The map of scaled pixels that gives what this one gives of centred ones."""
         weights = weights * self.gain
-        return weights, bias - self.mean @ weights
+        return weights, bias - _outputs(self.mean[None], weights)[0]
 
 
 def logistic_map(
     images: NDArray[Any], labels: NDArray[np.integer], rows: NDArray[np.intp], scale: Scale, classes: int
 ) -> Linear:
-    """The weights of the logistic regression after `EPOCHS` of steps of `BATCH` images, in an order drawn by `SEED`.
-
-    Where that is less than `LEAST_STEPS`, there are as many more epochs as it takes.
-    """
+    """The weights of the logistic regression after `epochs_over` these rows, in an order that `SEED` draws."""
     pixels = images.shape[1]
     weights, bias = np.zeros((pixels, classes), np.float32), np.zeros(classes, np.float32)
     moving, moving_bias = np.zeros_like(weights), np.zeros_like(bias)
     generator = np.random.Generator(np.random.PCG64(SEED))
     centred, each = Centred.of(images, rows, scale), -(-len(rows) // BATCH)
-    epochs = max(EPOCHS, -(-LEAST_STEPS // each))
+    epochs = epochs_over(len(rows), pixels, classes)
     for epoch in range(epochs):
         batches = _batches(images, labels, generator.permutation(rows), centred, BATCH)
         for step, (x, y) in enumerate(batches, epoch * each):
@@ -203,20 +217,29 @@ def _batches(
 
 def _outputs(x: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """The product of x (n, pixels) and weights (pixels, C)."""
-    return np.concatenate([x[piece] @ weights for piece in _pieces(len(x), weights.size)])
+    outputs = np.zeros((len(x), weights.shape[1]), np.float32)
+    for pixels, classes, rows in pieces(len(x), *weights.shape):
+        outputs[rows, classes] += x[rows, pixels] @ weights[pixels, classes]
+    return outputs
 
 
 def _summed(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
     """The transpose of x (n, pixels) times y (n, C)."""
     total = np.zeros((x.shape[1], y.shape[1]), np.float32)
-    for piece in _pieces(len(x), total.size):
-        total += x[piece].T @ y[piece]
+    for pixels, classes, rows in pieces(len(x), *total.shape):
+        total[pixels, classes] += x[rows, pixels].T @ y[rows, classes]
     return total
 
 
-def _pieces(rows: int, each: int) -> list[slice]:
-    size = max(1, _ONE_THREAD // each)
-    return [slice(start, start + size) for start in range(0, rows, size)]
+def pieces(rows: int, pixels: int, classes: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Pixels, classes and images of each part of a product that one thread takes; the parts are the whole, once."""
+    wide = min(classes, _CLASSES)
+    high = min(pixels, _WEIGHTS // wide)
+    return product(_cuts(pixels, high), _cuts(classes, wide), _cuts(rows, _ONE_THREAD // (high * wide)))
+
+
+def _cuts(length: int, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, length, size)]
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

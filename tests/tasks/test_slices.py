@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +21,16 @@ from schemas.configuration import Evaluating
 from schemas.handles import Handle, Labels, Sequences, TrainedModel
 from schemas.metrics import Metrics
 from tasks.evaluate import floors, key_of
-from tasks.evaluate.floors import Samples, Scale, centroid_map, floors_of, logistic_map, spread_rows
+from tasks.evaluate.floors import (
+    Samples,
+    Scale,
+    centroid_map,
+    epochs_over,
+    floors_of,
+    logistic_map,
+    pieces,
+    spread_rows,
+)
 from tasks.evaluate.slices import MOST_BINS, Quarters, Slices, blank_tail_of
 from tasks.evaluate.suspects import SelfConfidence, suspects_among
 from tasks.measures import measure
@@ -286,12 +298,83 @@ def test_frames_have_the_floors_of_their_images() -> None:
     assert floors_of(framed, tested, 4) == alone
 
 
-@pytest.mark.parametrize(("images", "pixels", "seen"), [(60_000, 784, 60_000), (240_000, 784, 60_000), (10, 10**9, 1)])
-def test_no_more_images_are_seen_than_are_allowed(images: int, pixels: int, seen: int) -> None:
-    rows = spread_rows(images, pixels)
+@pytest.mark.parametrize(
+    ("images", "pixels", "classes", "seen"),
+    [
+        (60_000, 784, 10, 60_000),
+        (240_000, 784, 10, 60_000),
+        (10, 10**9, 10, 1),
+        (60_000, 784, 400, 60_000),
+        (60_000, 784, 1_000, 24_000),
+    ],
+)
+def test_no_more_images_are_seen_than_are_allowed(images: int, pixels: int, classes: int, seen: int) -> None:
+    rows = spread_rows(images, pixels, classes)
     assert len(rows) == len(np.unique(rows)) == seen
     assert rows.max() < images
-    assert set(np.diff(rows)) <= {images // seen}
+    assert set(np.diff(rows)) <= {images // seen, -(-images // seen)}
+
+
+def test_few_large_images_of_many_classes_are_not_seen_without_end() -> None:
+    assert epochs_over(60_000, 784, 10) == epochs_over(60_000, 784, 400) == floors.EPOCHS
+    assert epochs_over(300, 784, 10) == floors.LEAST_STEPS
+    assert floors.EPOCHS < epochs_over(300, 150_528, 100) < floors.LEAST_STEPS
+    assert epochs_over(300, 150_528, 1_000) == floors.EPOCHS
+
+
+@pytest.mark.parametrize(
+    ("rows", "pixels", "classes"), [(512, 784, 200), (90, 3_072, 65), (40, 16_384, 10), (1, 784, 62), (300, 5, 2)]
+)
+def test_products_are_cut_into_pieces_for_one_thread_that_are_not_thin(rows: int, pixels: int, classes: int) -> None:
+    taken = np.zeros((rows, pixels, classes), np.int8)
+    for high, wide, some in pieces(rows, pixels, classes):
+        piece = taken[some, high, wide]
+        piece += 1
+        assert piece.size <= 1 << 18
+        assert piece[0].size < 9_216, "with a single image OpenBLAS would share it"
+        assert len(piece) >= 32 or some.stop >= rows, "each weight would be fetched for a few images"
+    assert (taken == 1).all()
+
+
+def test_products_for_ten_classes_of_784_pixels_are_cut_along_images_alone() -> None:
+    """So that MNIST has the floors of earlier versions to the last bit."""
+    cuts = [(images.start, images.stop) for _, _, images in pieces(512, 784, 10)]
+    assert cuts == [(start, start + 33) for start in range(0, 512, 33)]
+
+
+@pytest.mark.parametrize(("pixels", "classes"), [(300, 150), (9_000, 3)])
+def test_products_in_pieces_are_the_products(pixels: int, classes: int) -> None:
+    generator = np.random.default_rng(5)
+    x, weights, error = (
+        generator.normal(size=size).astype(np.float32) for size in [(70, pixels), (pixels, classes), (70, classes)]
+    )
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(floors._outputs(x, weights), exact @ weights, atol=1e-3)
+    np.testing.assert_allclose(floors._summed(x, error), exact.T @ error, atol=1e-3)
+
+
+def test_many_classes_have_the_same_floors_whatever_the_number_of_threads() -> None:
+    alone = """
+import hashlib
+import numpy as np
+from tasks.evaluate import floors
+
+floors.LEAST_STEPS = 0
+images = np.random.default_rng(0).integers(0, 256, (700, 300), dtype=np.uint8)
+found = floors.logistic_map(images, np.arange(700) % 150, np.arange(700), floors.Scale(0.0, 255.0), 150)
+print(hashlib.sha256(b"".join(each.tobytes() for each in found)).hexdigest())
+"""
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", alone],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": str(threads)},
+        ).stdout
+        for threads in (1, 2)
+    }
+    assert len(digests) == 1
 
 
 def rows_of(images: NDArray[np.uint8], labels: NDArray[np.int32], batch: int = 17) -> Images:
