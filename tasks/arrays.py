@@ -1,8 +1,11 @@
-"""Opening the arrays of sequences: memory-mapped, verified, read in the shape that their handle states."""
+"""Opening the arrays of sequences: memory-mapped, verified, read in the shape that their handle states.
+
+And how many of their rows are worked on at a time.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
 X_FILE = "x.npy"
 TARGETS_FILE = "targets.npy"
+BATCH_BYTES: Final = 64 << 20  # of float32
 
 
 def open_arrays(store: Store, sequences: Sequences) -> tuple[NDArray[Any], NDArray[np.int32]]:
@@ -25,3 +29,16 @@ def open_arrays(store: Store, sequences: Sequences) -> tuple[NDArray[Any], NDArr
     x = np.load(store.open(sequences.x, X_FILE), mmap_mode="r", allow_pickle=False)
     targets = np.load(store.open(sequences.targets, TARGETS_FILE), mmap_mode="r", allow_pickle=False)
     return x.reshape(sequences.x.shape), targets.reshape(sequences.targets.shape)
+
+
+def rows_at_a_time(values: int, most: int) -> int:
+    """How many rows of so many values are worked on together, so that memory does not grow with what a row holds.
+
+    Args:
+        values: In a row; 1 or more.
+        most: Rows that are never exceeded.
+
+    Returns:
+        `most`, or the even number of rows, 2 at the least, that `BATCH_BYTES` hold as float32.
+    """
+    return min(most, max(2, BATCH_BYTES // (8 * values) * 2))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import math
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from tasks.arrays import rows_at_a_time
 from tasks.lstm import lstm
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from schemas.configuration import Network, Reshape, Training
 
-ANSWER_BATCH: Final = 1024
+ANSWER_BATCH: Final = 1024  # sequences at the most
 
 
 def quiet_tensorflow() -> None:
@@ -158,8 +160,9 @@ class Moments:
             return cls(1.0 / float(np.iinfo(x.dtype).max) if x.dtype.kind in "iu" else 1.0, 0.0)
         wide = np.int64 if x.dtype.kind in "iu" and x.dtype.itemsize <= np.int16().itemsize else np.float64
         total = square = 0
-        for start in range(0, len(x), ANSWER_BATCH):
-            chunk = x[start : start + ANSWER_BATCH].astype(wide)
+        rows = rows_at_a_time(math.prod(x.shape[1:]), ANSWER_BATCH)
+        for start in range(0, len(x), rows):
+            chunk = x[start : start + rows].astype(wide)
             total += chunk.sum().item()
             square += (chunk * chunk).sum().item()
         mean = total / x.size
@@ -253,15 +256,19 @@ def _states(layer: keras.layers.LSTM, x: tf.Tensor) -> tf.Tensor:
 
 
 class Answerer:
-    """Answers sequences in batches of one compiled shape; memory does not grow with their number.
+    """Answers sequences in batches of one compiled shape; memory grows neither with their number nor with their size.
 
     A batch is answered in two parts by one program, which TensorFlow runs side by side, one a core.
+
+    Args:
+        model: Whose answers these are.
+        batch: Sequences in a batch at the most, an even number; long ones are fewer.
     """
 
     def __init__(self, model: keras.Model, batch: int = ANSWER_BATCH) -> None:
         import tensorflow as tf
 
-        self.batch, gpu = batch, on_gpu()
+        self.batch, gpu = rows_at_a_time(math.prod(model.input_shape[1:]), batch), on_gpu()
         part = tf.function(
             lambda x: tf.nn.softmax(forward(model, x, by_keras=gpu)), jit_compile=not gpu, autograph=False
         )

@@ -27,7 +27,7 @@ def write_answers(folder: Path, images: Path, target: Path, answered_by: Mapping
         DataError: the images have another shape or type than the model was trained on, or their number is no multiple
             of T under layout frames.
     """
-    from tasks.network import ANSWER_BATCH, Answerer, load
+    from tasks.network import Answerer, load
 
     configuration = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
     receipt = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
@@ -38,7 +38,7 @@ def write_answers(folder: Path, images: Path, target: Path, answered_by: Mapping
         require_same_form(reader, receipt, reshape)
         answerer = Answerer(load(folder / MODEL_FILE))
         with PredictionWriter(target, receipt.labels, answered_by) as writer:
-            for batch in reader.batches(ANSWER_BATCH * reshape.images_per_sequence):
+            for batch in reader.batches(answerer.batch * reshape.images_per_sequence):
                 for probabilities in answerer.answers(as_sequences(batch, order, shape)):
                     writer.write(None, probabilities.reshape(-1, receipt.labels.classes))
         items = reader.header.items

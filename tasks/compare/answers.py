@@ -177,7 +177,7 @@ def _classes(receipt: Receipt) -> str:
 
 def _rescored(store: Store, folder: Path, receipt: Receipt, table: Table) -> Opponent:
     """Have the champion answer every sample of a table."""
-    from tasks.network import ANSWER_BATCH, Answerer
+    from tasks.network import Answerer
 
     configuration = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
     group = configuration.reshape.images_per_sequence
@@ -190,7 +190,7 @@ def _rescored(store: Store, folder: Path, receipt: Receipt, table: Table) -> Opp
     answerer = Answerer(_loaded(folder / MODEL_FILE))
     true: list[NDArray[np.int32]] = []
     predicted: list[NDArray[np.int32]] = []
-    for x, of_batch in sequences_of(store, table, configuration.reshape, ANSWER_BATCH):
+    for x, of_batch in sequences_of(store, table, configuration.reshape, answerer.batch):
         p = np.concatenate([part.reshape(-1, labels.classes) for part in answerer.answers(x)])
         start = tally.samples
         tally.add(np.arange(start, start + len(p)), of_batch - labels.first, p)

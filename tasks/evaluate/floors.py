@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from schemas.metrics import Floor
+from tasks.arrays import rows_at_a_time
 from tasks.evaluate.slices import images_of
 from tasks.proportions import wilson
 
@@ -45,7 +46,7 @@ RATE: Final = 0.4
 MOMENTUM: Final = 0.9
 DEVIATION: Final = 0.3  # of the pixels that the descent sees, from their means: what `RATE` was chosen for
 SEED: Final = 0
-_CHUNK: Final = 2048
+_CHUNK: Final = 2048  # images at the most
 _ONE_THREAD: Final = 1 << 18
 _WEIGHTS: Final = 1 << 13  # in a piece: OpenBLAS shares a product with one image only above 9,216
 _CLASSES: Final = 64
@@ -84,8 +85,8 @@ def floors_of(train: Samples, test: Samples, classes: int) -> tuple[Floor, ...]:
         ("logistic regression", logistic_map(images, train.labels, rows, scale, classes)),
     )
     correct = [0 for _ in linear]
-    for start in range(0, len(test.images), _CHUNK):
-        x, labels = scale(test.images[start : start + _CHUNK]), test.labels[start : start + _CHUNK]
+    for chunk in _chunks(len(test.images), images.shape[1]):
+        x, labels = scale(test.images[chunk]), test.labels[chunk]
         for i, (_, (weights, bias)) in enumerate(linear):
             correct[i] += int(np.count_nonzero((_outputs(x, weights) + bias).argmax(axis=1) == labels))
     n = len(test.images)
@@ -119,8 +120,8 @@ class Scale:
         """The scale of these rows."""
         if images.dtype == np.uint8:
             return cls(0.0, 255.0)
-        pieces = [images[rows[start : start + _CHUNK]] for start in range(0, len(rows), _CHUNK)]
-        low, high = min(float(piece.min()) for piece in pieces), max(float(piece.max()) for piece in pieces)
+        bounds = [(float(each.min()), float(each.max())) for each in _chosen(images, rows)]
+        low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
         return cls(low, high - low or 1.0)
 
     def __call__(self, images: NDArray[Any]) -> NDArray[np.float32]:
@@ -144,7 +145,7 @@ def centroid_map(
     A class without training images is never nearest.
     """
     sums, counts = np.zeros((classes, images.shape[1])), np.zeros(classes)
-    for x, y in _batches(images, labels, rows, scale, _CHUNK):
+    for x, y in _batches(images, labels, rows, scale, rows_at_a_time(images.shape[1], _CHUNK)):
         one_hot = (y == np.arange(classes)[:, None]).astype(np.float32)
         sums += _summed(x, one_hot.T).T
         counts += one_hot.sum(axis=1)
@@ -164,10 +165,9 @@ class Centred:
     @classmethod
     def of(cls, images: NDArray[Any], rows: NDArray[np.intp], scale: Scale) -> Centred:
         """Centred on these rows; images that do not differ at all stay as they are."""
-        pieces = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-        sums = sum(scale(images[piece]).sum(axis=0, dtype=np.float64) for piece in pieces)
+        sums = sum(scale(each).sum(axis=0, dtype=np.float64) for each in _chosen(images, rows))
         mean = (sums / len(rows)).astype(np.float32)
-        squares = sum(float(np.square(scale(images[piece]) - mean).sum(dtype=np.float64)) for piece in pieces)
+        squares = sum(float(np.square(scale(each) - mean).sum(dtype=np.float64)) for each in _chosen(images, rows))
         deviation = (squares / (len(rows) * len(mean))) ** 0.5
         return cls(scale, mean, np.float32(DEVIATION / deviation if deviation else 1.0))
 
@@ -213,6 +213,15 @@ def _batches(
     for start in range(0, len(rows), size):
         chosen = np.sort(rows[start : start + size])  # read in the order of the file
         yield scale(images[chosen]), labels[chosen]
+
+
+def _chosen(images: NDArray[Any], rows: NDArray[np.intp]) -> Iterator[NDArray[Any]]:
+    """The images of these rows, some at a time."""
+    return (images[rows[chunk]] for chunk in _chunks(len(rows), images.shape[1]))
+
+
+def _chunks(images: int, pixels: int) -> list[slice]:
+    return _cuts(images, rows_at_a_time(pixels, _CHUNK))
 
 
 def _outputs(x: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -18,12 +18,14 @@ from tasks.champions import record_of
 from tasks.compare import Contest, key_of, paired, verdict_on
 from tasks.compare.answers import Answers, calibration_error
 from tasks.measures import measure
+from tasks.model_input import sequences_of
 from tasks.predictions import PredictionWriter
 from tasks.reshape import sealed
 from tasks.seals import sha256_file
 from tasks.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -294,8 +296,8 @@ def test_what_a_verdict_depends_on(ring: Ring) -> None:
 
 
 @pytest.mark.slow
-def test_a_champion_of_other_test_images_answers_these_first(ring: Ring) -> None:
-    """By its own model and its own reshape, and as Keras itself answers."""
+def test_a_champion_of_other_test_images_answers_these_first(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own model and its own reshape, as Keras itself answers, and as few images at a time as memory asks for."""
     import keras
 
     from schemas.files import MODEL_FILE
@@ -311,7 +313,16 @@ def test_a_champion_of_other_test_images_answers_these_first(ring: Ring) -> None
     model.save(folder / MODEL_FILE)
     (folder / "manifest.json").unlink()
     champion = ring.manifested(folder)
+    asked: list[int] = []
+
+    def noted(store: Store, table: Table, reshape: Reshape, batch: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        asked.append(batch)
+        return sequences_of(store, table, reshape, batch)
+
+    monkeypatch.setattr("tasks.compare.answers.sequences_of", noted)
+    monkeypatch.setattr("tasks.arrays.BATCH_BYTES", 250 * 4 * 6 * 4)
     verdict = ring.verdict(answers(ring.labels, range(30)), champion)
+    assert asked == [250]
     x = np.load(ring.store.open(ring.sequences.x, "x.npy"), allow_pickle=False).reshape(N, 4, 6).astype(np.float32)
     right = int((model.predict(x, verbose=0).argmax(1) == ring.labels).sum())
     comparison = verdict.comparison
