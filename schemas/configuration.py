@@ -64,8 +64,8 @@ class Reshape(Frozen):
         Raises:
             ConfigurationError: T does not divide the pixels; the divisors are listed.
         """
-        pixels, rows = math.prod(item), rows_of(item)
-        steps = self.timesteps or (pixels // rows if self.scan == "columns" else rows)
+        pixels, (rows, columns, _) = math.prod(item), grid_of(item)
+        steps = self.timesteps or (columns if self.scan == "columns" else rows)
         if self.layout == "frames":
             return steps, pixels
         if pixels % steps:
@@ -87,17 +87,18 @@ class Reshape(Frozen):
         return self
 
 
-def rows_of(item: tuple[int, ...]) -> int:
-    """The rows of an image of this shape, of all planes under each other where channels come first.
+def grid_of(item: tuple[int, ...]) -> tuple[int, int, int]:
+    """Rows, columns and values of a pixel, of an image of this shape.
 
-    Few values on the last of three axes are a pixel's channels. An image without rows, a vector, is cut into about as
-    many as each then has pixels.
+    Axes of size 1 do not count, and few values on the last of three axes are a pixel's channels. Where channels come
+    first, the rows are those of all planes under each other. An image without rows, a vector, is cut into about as many
+    as each then has pixels.
     """
     axes = [size for size in item if size > 1]
-    if len(axes) > 2 and axes[-1] <= MOST_CHANNELS:
-        axes[-2:] = [axes[-2] * axes[-1]]
+    channels = axes.pop() if len(axes) > 2 and axes[-1] <= MOST_CHANNELS else 1
     pixels = math.prod(axes)
-    return math.prod(axes[:-1]) if len(axes) > 1 else min(divisors(pixels), key=lambda t: abs(t - pixels / t))
+    rows = math.prod(axes[:-1]) if len(axes) > 1 else min(divisors(pixels), key=lambda t: abs(t - pixels / t))
+    return rows, pixels // rows, channels
 
 
 def divisors(number: int) -> list[int]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from schemas.configuration import grid_of
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -18,12 +20,12 @@ if TYPE_CHECKING:
 def scan_order(settings: Reshape, item: tuple[int, ...]) -> NDArray[np.intp]:
     """Positions (pixels,) of an image's pixels in the order in which the steps take them.
 
-    rows: as stored; columns: column by column; permuted: by the rank of a draw of PCG64 for each position, a stream
-    that NumPy keeps stable between versions.
+    rows: as stored; columns: column by column, rows and columns as `grid_of` has them, a pixel's channels together;
+    permuted: by the rank of a draw of PCG64 for each position, a stream that NumPy keeps stable between versions.
     """
     positions = np.arange(int(np.prod(item)), dtype=np.intp)
     if settings.scan == "columns":
-        return positions.reshape(item[0], -1).T.reshape(-1)
+        return positions.reshape(grid_of(item)).swapaxes(0, 1).reshape(-1)
     if settings.scan == "permuted":
         draws = np.random.PCG64(settings.scan_seed).random_raw(positions.size)
         return np.argsort(draws, kind="stable")

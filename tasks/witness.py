@@ -7,6 +7,7 @@ digests differ, it finds the first row that is wrong and says what probably happ
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -105,10 +106,9 @@ def _sides(
 
 def _expected_images(path: Path, settings: Reshape) -> Iterator[NDArray[Any]]:
     with open_idx(path) as reader:
-        rows, columns = reader.header.item_shape[0], int(np.prod(reader.header.item_shape[1:]))
-        order = _positions(settings, rows, columns)
+        order = _positions(settings, reader.header.item_shape)
         for batch in _first(reader.batches(BATCH), _kept(settings, reader.header.items)):
-            flat = batch.reshape(len(batch), rows * columns)
+            flat = batch.reshape(len(batch), math.prod(reader.header.item_shape))
             if order is None:
                 yield flat
                 continue
@@ -118,15 +118,35 @@ def _expected_images(path: Path, settings: Reshape) -> Iterator[NDArray[Any]]:
             yield taken
 
 
-def _positions(settings: Reshape, rows: int, columns: int) -> list[int] | None:
+def _positions(settings: Reshape, item: tuple[int, ...]) -> list[int] | None:
     """The scan written out position by position; None for the order in which images are stored."""
     if settings.scan == "rows":
         return None
     if settings.scan == "columns":
-        return [row * columns + column for column in range(columns) for row in range(rows)]
+        rows, columns, values = _grid(item)
+        return [
+            (row * columns + column) * values + value
+            for column in range(columns)
+            for row in range(rows)
+            for value in range(values)
+        ]
     generator = np.random.PCG64(settings.scan_seed)
-    draws = [int(generator.random_raw()) for _ in range(rows * columns)]
-    return sorted(range(rows * columns), key=draws.__getitem__)
+    draws = [int(generator.random_raw()) for _ in range(math.prod(item))]
+    return sorted(range(len(draws)), key=draws.__getitem__)
+
+
+def _grid(item: tuple[int, ...]) -> tuple[int, int, int]:
+    """Rows, columns and values of a pixel: the rule of the configuration, written out once more."""
+    values = 1
+    sides = [side for side in item if side != 1]
+    if len(sides) >= 3 and sides[-1] < 5:
+        *sides, values = sides
+    if len(sides) >= 2:
+        *above, columns = sides
+        return math.prod(above), columns, values
+    pixels = math.prod(sides)
+    rows = next(side for side in range(math.isqrt(pixels), 0, -1) if pixels % side == 0)
+    return rows, pixels // rows, values
 
 
 def _expected_targets(path: Path, settings: Reshape, first: int, column: int | None) -> Iterator[NDArray[Any]]:
@@ -263,7 +283,7 @@ def _taken(batches: Iterator[NDArray[Any]], rows: list[int]) -> dict[int, NDArra
 
 def _unscanned(rows: dict[int, bytes], settings: Reshape, shape: tuple[int, ...]) -> dict[int, NDArray[np.uint8]]:
     """Rows of pixels in scan order as the images they were taken from."""
-    order = _positions(settings, shape[0], shape[1]) or list(range(shape[0] * shape[1]))
+    order = _positions(settings, shape) or list(range(math.prod(shape)))
     images = {row: np.empty(len(order), np.uint8) for row in rows}
     for row, image in images.items():
         image[order] = np.frombuffer(rows[row], np.uint8)

@@ -68,6 +68,21 @@ def test_lines_are_found_whatever_the_axes(item: tuple[int, ...], shape: tuple[i
     assert Reshape().sequence_shape(item) == shape
 
 
+@pytest.mark.parametrize(
+    ("item", "shape"),
+    [
+        ((784,), (28, 28)),
+        ((6,), (3, 2)),
+        ((1, 20, 28), (28, 20)),
+        ((20, 28, 1), (28, 20)),
+        ((32, 24, 3), (24, 96)),
+        ((3, 32, 24), (24, 96)),
+    ],
+)
+def test_a_column_is_a_step_whatever_the_axes(item: tuple[int, ...], shape: tuple[int, int]) -> None:
+    assert Reshape(scan="columns").sequence_shape(item) == shape
+
+
 def test_what_follows_from_the_images_is_what_could_have_been_given() -> None:
     assert Reshape().resolved((20, 28)) == Reshape(timesteps=20) == Reshape(timesteps=20).resolved((20, 28))
 

@@ -42,10 +42,21 @@ def scanned(images: np.ndarray[Any, Any], chosen: Reshape) -> np.ndarray[Any, An
     if chosen.scan == "rows":
         return images.reshape(n, -1)
     if chosen.scan == "columns":
-        return images.reshape(n, images.shape[1], -1).swapaxes(1, 2).reshape(n, -1)
+        return images.reshape(n, *grid(images.shape[1:])).swapaxes(1, 2).reshape(n, -1)
     generator = np.random.PCG64(chosen.scan_seed)
     draws = np.array([generator.random_raw() for _ in range(images[0].size)], dtype=np.uint64)
     return images.reshape(n, -1)[:, np.argsort(draws, kind="stable")]
+
+
+def grid(item: tuple[int, ...]) -> tuple[int, int, int]:
+    """Rows, columns, channels; every width of a vector is tried."""
+    axes = tuple(size for size in item if size > 1)
+    if len(axes) == 3 and axes[-1] <= 4:
+        return axes  # type: ignore[return-value] # three
+    if len(axes) > 1:
+        return math.prod(axes[:-1]), axes[-1], 1
+    pixels = math.prod(axes)
+    return *min(((t, pixels // t) for t in range(1, pixels + 1) if pixels % t == 0), key=lambda s: abs(s[0] - s[1])), 1
 
 
 def expected(
@@ -83,6 +94,29 @@ def test_rows_keep_their_place(store: Store, layout: Layout, timesteps: int, sca
         assert ledger.count(table.split, "sequences") == (n if layout == "pixels" else n // 5)
 
 
+STORED = [(4, 6), (24,), (1, 4, 6), (4, 6, 1)]
+
+
+@pytest.mark.parametrize("item", STORED)
+def test_columns_are_those_of_the_image_however_it_is_stored(store: Store, item: tuple[int, ...]) -> None:
+    """Unless T is given, a step is a column: six of four pixels."""
+    tables = both(store, 20, item)
+    found, _ = open_arrays(store, sealed(store, tables[0], signed(store, tables), Reshape(scan="columns"), silent))
+    np.testing.assert_array_equal(found, drawn(20, item).reshape(20, 4, 6).transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("item", "axes"), [((5, 6, 3), (0, 2, 1, 3)), ((3, 5, 6), (0, 3, 1, 2))], ids=["channels last", "channels first"]
+)
+def test_a_column_of_an_image_in_colour_has_all_channels(
+    store: Store, item: tuple[int, ...], axes: tuple[int, ...]
+) -> None:
+    """Of each pixel together where they are stored together, else of one plane after the other."""
+    tables = both(store, 20, item)
+    found, _ = open_arrays(store, sealed(store, tables[0], signed(store, tables), Reshape(scan="columns"), silent))
+    np.testing.assert_array_equal(found, drawn(20, item).transpose(axes).reshape(20, 6, 15))
+
+
 def test_every_t_of_a_scan_shares_one_array(store: Store) -> None:
     tables = both(store, 20, (4, 6))
     receipt = signed(store, tables)
@@ -102,7 +136,7 @@ def test_every_t_of_a_scan_shares_one_array(store: Store) -> None:
 @st.composite
 def small_cases(draw: st.DrawFn) -> tuple[tuple[int, ...], int, str, Reshape]:
     """A shape of at least one dimension an item, a type, and settings whose T fits."""
-    item = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=3)))
+    item = tuple(draw(st.lists(st.integers(1, 6), min_size=1, max_size=3)))
     n = draw(st.integers(1, 12))
     layout = draw(st.sampled_from(["pixels", "frames"]))
     pixels = math.prod(item)

@@ -208,6 +208,15 @@ def test_pixels_left_in_rows_under_another_scan(store: Store, monkeypatch: pytes
     assert "Probably the content of rows was changed" in error.remedy
 
 
+def test_rows_read_for_columns_are_seen_in_images_without_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a scan that takes the first axis of (pixels,) for the rows would read them."""
+    monkeypatch.setattr(
+        tasks.reshape, "scan_order", lambda _, item: np.arange(int(np.prod(item))).reshape(item[0], -1).T.reshape(-1)
+    )
+    error = refused(store, monkeypatch, {}, Reshape(timesteps=T, scan="columns"), both(store, N, (24,)))
+    assert "Probably the content of rows was changed" in error.remedy
+
+
 def test_bytes_under_another_type(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal bytes that the .npy header makes other numbers of."""
     tables = both(store, N, (4, 6), "i2")
