@@ -24,6 +24,7 @@ from tasks.repeats import Images, repeated
 from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import Store
 from tasks.table import Batch, TableReader
+from tasks.upright import upright
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -290,14 +291,13 @@ def _rows_told(rows: list[tuple[int, str]]) -> str:
 
 
 def _pictured(store: Store, table: Table, records: list[BadRecord], orientation: str) -> list[BadRecord]:
-    """The records with their images, upright, where an image is two-dimensional and of bytes."""
-    shape = table.table.shape[1:]
-    if not records or len(shape) != 2 or table.table.dtype != "|u1":
+    """The records with their images, upright, where these are of bytes."""
+    if not records or table.table.dtype != "|u1":
         return records
     found = TableReader(store.open(table.table, FILE_NAME)).pixels_of({record.row for record in records})
-    pictures = {row: pixels.reshape(shape) for row, pixels in found.items()}
-    upright = {row: image.T if orientation == "transposed" else image for row, image in pictures.items()}
-    return [replace(record, picture=upright.get(record.row)) for record in records]
+    shape = table.table.shape[1:]
+    pictures = {row: upright(pixels[None], shape, orientation)[0] for row, pixels in found.items()}
+    return [replace(record, picture=pictures.get(record.row)) for record in records]
 
 
 def _labels(findings: Findings, store: Store, dataset: Dataset, tables: tuple[Table, Table]) -> Labels:

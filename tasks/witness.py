@@ -83,7 +83,7 @@ def _sides(
     images = store.open(table.images.idx, table.images.name)
     answers = store.open(table.labels.idx, table.labels.name)
     shape = table.table.shape[1:]
-    shown = len(shape) == 2 and table.table.dtype == "|u1"
+    shown = _grid(shape)[2] == 1 and table.table.dtype == "|u1"
     return (
         _Side(
             "images",
@@ -287,13 +287,14 @@ def _unscanned(rows: dict[int, bytes], settings: Reshape, shape: tuple[int, ...]
     images = {row: np.empty(len(order), np.uint8) for row in rows}
     for row, image in images.items():
         image[order] = np.frombuffer(rows[row], np.uint8)
-    return {row: image.reshape(shape) for row, image in images.items()}
+    return {row: image.reshape(_grid(shape)[:2]) for row, image in images.items()}
 
 
 def _stored(path: Path, rows: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
-    """Images as the IDX file stores them."""
+    """Images as the IDX file stores them, in rows and columns."""
     with open_idx(path) as reader:
-        return _taken(reader.batches(BATCH), [*rows])
+        sides = _grid(reader.header.item_shape)[:2]
+        return {row: image.reshape(sides) for row, image in _taken(reader.batches(BATCH), [*rows]).items()}
 
 
 def _what_happened(written: NDArray[np.uint64], expected: NDArray[np.uint64]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import math
 import os
 import platform
 import shutil
@@ -60,6 +59,7 @@ from tasks.stage import Key, log, once
 from tasks.store import Store, writing
 from tasks.table import TableReader
 from tasks.trial import in_a_fresh_process
+from tasks.upright import upright
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -349,10 +349,10 @@ def contradicted(predictions: Path, rows: tuple[int, ...]) -> dict[int, bool]:
 def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> NDArray[np.uint8]:
     """Images (K, rows, columns) uint8 of the given rows of a table, upright, each stretched to 0..255."""
     found = TableReader(store.open(table.table, FILE_NAME)).pixels_of(set(rows))
-    _, height, *rest = table.table.shape
+    item = table.table.shape[1:]
     stored = b"".join(found[row].tobytes() for row in rows)
-    images = np.frombuffer(stored, table.table.dtype).reshape(len(rows), height, math.prod(rest))
-    return grey(images.transpose(0, 2, 1) if orientation == "transposed" else images)
+    images = np.frombuffer(stored, table.table.dtype).reshape(len(rows), *item)
+    return grey(upright(images, item, orientation))
 
 
 def _seal(draft: Draft) -> str:

@@ -74,14 +74,14 @@ def reliability(metrics: Metrics) -> str:
         return as_svg(_reliability(metrics), "reliability", title)
 
 
-def steps(image: NDArray[Any], sequence: NDArray[Any], step_of_pixel: NDArray[np.integer]) -> str:
+def steps(image: NDArray[Any], sequence: NDArray[Any], step_of_pixel: NDArray[np.integer] | None) -> str:
     """One image beside the sequence that it became, as SVG.
 
     Args:
         image: (rows, columns), as people look at it.
         sequence: (T, F), as the network reads it.
         step_of_pixel: (rows, columns), the step (from 0) that each pixel of `image` went to. The step with the
-            most ink is marked in both pictures, unless it is the only one.
+            most ink is marked in both pictures, unless it is the only one. None: no step is marked.
     """
     shown = int(sequence.astype(np.float64).sum(axis=1).argmax())
     with drawing():
@@ -89,7 +89,7 @@ def steps(image: NDArray[Any], sequence: NDArray[Any], step_of_pixel: NDArray[np
         left, right = figure.subplots(1, 2, width_ratios=(1, 1))
         _draw_pixels(left, image, "equal")
         _draw_pixels(right, sequence, "auto")
-        if len(sequence) > 1:
+        if len(sequence) > 1 and step_of_pixel is not None:
             _mark(left, step_of_pixel == shown, "equal")
             _mark(right, np.broadcast_to(np.arange(len(sequence))[:, None] == shown, sequence.shape), "auto")
         left.set_title(f"the image, {image.shape[0]} × {image.shape[1]}")

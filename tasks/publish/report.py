@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from schemas.catalog import load_catalog
+from schemas.configuration import grid_of
 from schemas.errors import ConfigurationError
 from schemas.ledger import EQUATIONS, MEANING
 from schemas.presets import configured
@@ -23,6 +24,7 @@ from tasks.drawing import grey, picture_uris
 from tasks.pages import template
 from tasks.publish import figures
 from tasks.scan import scan_order
+from tasks.upright import upright
 from tasks.wording import number, percent
 
 if TYPE_CHECKING:
@@ -175,11 +177,14 @@ def confusions(metrics: Metrics, most: int = _MOST_CONFUSIONS) -> tuple[Confusio
     )
 
 
-def step_of_pixel(contents: ReportContents) -> NDArray[np.intp]:
-    """(rows, columns): the step of every pixel of the shown image."""
+def step_of_pixel(contents: ReportContents) -> NDArray[np.intp] | None:
+    """(rows, columns): the step of every pixel of the shown image; None where a pixel's channels went to several."""
     order = scan_order(contents.configuration.reshape, contents.receipt.image_shape)
     steps = np.empty((1, order.size), np.intp)
     steps[0, order] = np.arange(order.size) // contents.sequence.shape[1]
+    of_channels = steps.reshape(-1, grid_of(contents.receipt.image_shape)[2])
+    if (of_channels != of_channels[:, :1]).any():
+        return None
     turned: NDArray[np.intp] = _upright(contents, steps)[0]
     return turned
 
@@ -236,6 +241,7 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "known_suspects": sum(suspect.index in contents.reviewed for suspect, _ in suspects),
         "leaks": _leaks(contents),
         "caveats": caveats(contents),
+        "in_colour": grid_of(contents.receipt.image_shape)[2] > 1,
         "pixel_type": np.dtype(contents.receipt.image_dtype).name,
         "total_seconds": sum(contents.timings.values()),
         "configuration": _flat(contents.configuration.model_dump(mode="json")),
@@ -271,9 +277,7 @@ def _frames(contents: ReportContents) -> list[str]:
 
 def _upright(contents: ReportContents, images: NDArray[Any]) -> NDArray[Any]:
     """Images (K, pixels), pixels in the order of the file, as (K, rows, columns), turned as the pictures are."""
-    height, *rest = contents.receipt.image_shape
-    stored = images.reshape(len(images), height, math.prod(rest))
-    return stored.transpose(0, 2, 1) if contents.orientation == "transposed" else stored
+    return upright(images, contents.receipt.image_shape, contents.orientation)
 
 
 def _floor(intervals: list[Interval]) -> float:

@@ -122,7 +122,7 @@ def _view(contents: StudyContents) -> dict[str, Any]:
         "it": subject,
         "summary": summary,
         "rows": contents.rows,
-        "one_row": contents.images.ndim == 2,
+        "one_row": contents.images[0].size == words.row_width(contents.images.shape[1:]),
         "pixels": first.point.timesteps * first.point.features,
         "held_out": first.counts.held_out,
         "results": contents.results,

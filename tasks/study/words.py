@@ -5,10 +5,10 @@ Where a study found something else than usual, the words say what it found. Not 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from schemas.configuration import grid_of
 from schemas.study import RECIPES, recipe_of
 from tasks.study.grouping import grouping_of
 from tasks.study.summary import blank_steps
@@ -90,8 +90,9 @@ def why_so_many_features(summary: Summary, images: int) -> list[Sentence]:
 
 
 def row_width(item: tuple[int, ...]) -> int:
-    """Values in a row of an image of this shape, channels included; an image without rows is one row."""
-    return math.prod(item[1:]) if len(item) > 1 else item[0]
+    """Values in a row of an image of this shape, channels included; rows are those of `grid_of`."""
+    _, columns, channels = grid_of(item)
+    return columns * channels
 
 
 def why_accuracy_changes(summary: Summary, width: int) -> dict[str, list[Sentence]]:

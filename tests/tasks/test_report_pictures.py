@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from schemas.configuration import Reshape, RunConfiguration
 from tasks.drawing import grey
 from tasks.publish import pictures, report
 from tasks.publish.report import ReportContents, render, step_of_pixel
+from tasks.scan import as_sequences, scan_order
 from tasks.store import Store
+from tasks.upright import upright
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,6 +103,56 @@ def test_one_step_is_marked_where_pixels_are_no_bytes() -> None:
     assert render(darker).count('class="mark"') == 2
 
 
+def stored_in(item: tuple[int, ...], reshape: Reshape) -> ReportContents:
+    """The contents of a report whose first image, of this shape, is a ramp."""
+    image = np.arange(math.prod(item), dtype=">i2").reshape(1, *item)
+    base = contents_of(reshape=Reshape())
+    return dataclasses.replace(
+        base,
+        configuration=RunConfiguration(reshape=reshape),
+        receipt=base.receipt.model_copy(update={"image_shape": item, "image_dtype": ">i2"}),
+        sequence=as_sequences(image, scan_order(reshape, item), reshape.sequence_shape(item))[0],
+        sequence_picture=grey(upright(image, item, "upright"))[0],
+        seen=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [((784,), "784"), ((1, 28, 28), "1 × 28 × 28"), ((28, 28, 1), "28 × 28 × 1"), ((28, 28), "28 × 28")],
+)
+@pytest.mark.parametrize("scan", ["rows", "columns"])
+def test_images_are_drawn_in_rows_and_columns_and_told_as_they_are_stored(
+    item: tuple[int, ...], said: str, scan: str
+) -> None:
+    contents = stored_in(item, Reshape.model_validate({"scan": scan}))
+    lines = np.arange(28)
+    expected = np.broadcast_to(lines[:, None] if scan == "rows" else lines, (28, 28))
+    np.testing.assert_array_equal(step_of_pixel(contents), expected)
+    words = Page(render(contents)).words
+    assert f"The first test image, stored as {said} values, and the array" in words
+    assert "the image, 28 × 28" in words
+    assert "Its 784 pixels are read in 28 steps" in words
+
+
+@pytest.mark.parametrize(
+    ("scan", "timesteps"), [("rows", None), ("columns", None), ("rows", 4 * 6 * 3), ("permuted", 4)]
+)
+def test_a_step_is_marked_in_a_picture_in_colour_only_where_whole_pixels_went_to_it(
+    scan: str, timesteps: int | None
+) -> None:
+    contents = stored_in((4, 6, 3), Reshape.model_validate({"scan": scan, "timesteps": timesteps}))
+    page = render(contents)
+    assert contents.sequence_picture.shape == (4, 6)
+    assert page.count('class="mark"') == (0 if timesteps else 2)
+    steps = step_of_pixel(contents)
+    if steps is not None:
+        np.testing.assert_array_equal(steps, np.indices((4, 6))[int(scan == "columns")])
+    words = Page(page).words
+    assert "stored as 4 × 6 × 3 values and drawn as the mean of its channels" in words
+    assert "Its 72 values are read in" in words
+
+
 def bytes_of(uri: str) -> NDArray[np.uint8]:
     """The shades of a PNG, ink 255."""
     shown = imread(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))), format="png")
@@ -137,6 +190,19 @@ def test_pictures_are_upright_and_each_has_all_shades(tmp_path: Path) -> None:
     for shown, stored in ((first, images[0]), (bright, images[7])):
         wide = stored.T.astype(float)
         np.testing.assert_array_equal(shown, ((wide - wide.min()) / (wide.max() - wide.min()) * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("item", [(24,), (1, 4, 6), (4, 6, 1)])
+def test_pictures_of_images_without_two_axes_have_rows_and_columns(tmp_path: Path, item: tuple[int, ...]) -> None:
+    store = Store(tmp_path)
+    table = parsed(store, drawn(20, item), labels_of(20))
+    np.testing.assert_array_equal(pictures(store, table, [3, 5], "upright"), grey(drawn(20)[[3, 5]]))
+
+
+def test_pictures_in_colour_are_grey(tmp_path: Path) -> None:
+    store, images = Store(tmp_path), drawn(20, (4, 6, 3))
+    [picture] = pictures(store, parsed(store, images, labels_of(20)), [3], "upright")
+    np.testing.assert_array_equal(picture, grey(images[3:4].mean(3).astype("u1"))[0])
 
 
 def test_each_picture_is_drawn_once(contents: ReportContents, monkeypatch: pytest.MonkeyPatch) -> None:

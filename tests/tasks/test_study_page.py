@@ -179,13 +179,16 @@ def test_the_last_t_is_among_those_that_are_followed() -> None:
     assert followed(summary_of(longer)) == (28, 112, 392, 4096)
 
 
-@pytest.mark.parametrize(("item", "width"), [((784,), 784), ((28, 30), 30), ((28, 30, 3), 90)])
+@pytest.mark.parametrize(
+    ("item", "width"),
+    [((787,), 787), ((784,), 28), ((28, 30), 30), ((1, 28, 30), 30), ((28, 30, 3), 90), ((3, 28, 30), 30)],
+)
 def test_a_page_is_made_of_images_of_any_rank(item: tuple[int, ...], width: int) -> None:
     contents = contents_of(seeds=1, timesteps=(28,))
     images = np.zeros((16, *item), np.uint8)
     page = render(replace(contents, images=images))
     assert row_width(item) == width
-    assert page.count('class="pixels line"') == (0 if len(item) > 1 else 3 * 28 + 16)
+    assert page.count('class="pixels line"') == (3 * 28 + 16 if item == (787,) else 0)
     assert step_map(item, "rows", 1).shape == (math.prod(item) // width, width)
 
 
@@ -194,10 +197,11 @@ def test_the_artifact_is_made_of_images_without_rows_too(monkeypatch: pytest.Mon
     told: list[str] = []
     monkeypatch.setattr(publication, "create_markdown_artifact", lambda markdown, **_: told.append(markdown))
     published = PublishedStudy(study="s", place="studies/s", page="studies/s/study.html", manifest="0")
-    for item in ((28, 28), (784,)):
+    for item in ((28, 28), (784,), (787,)):
         publication.show(contents.subject, contents.results, published, item)
-    rows, no_rows = told
+    rows, cut, no_rows = told
     assert "Where a step ends" in rows
+    assert cut == rows
     assert "Where a step ends" not in no_rows
 
 

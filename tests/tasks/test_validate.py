@@ -190,6 +190,15 @@ def test_images_are_shown_upright_and_only_where_they_can_be(store: Store) -> No
     assert record.picture is None
 
 
+@pytest.mark.parametrize("item", [(24,), (1, 4, 6), (4, 6, 1), (4, 6, 3)])
+def test_images_of_other_ranks_are_shown_in_rows_and_columns(store: Store, item: tuple[int, ...]) -> None:
+    images = drawn(N, item)
+    tables = parsed(store, images, planted((77, 200))), parsed(store, drawn(60, item), labels_of(60), "test")
+    [record] = refused(store, tables).records
+    shown = images[77].reshape(4, 6, -1).mean(2).astype("u1")
+    np.testing.assert_array_equal(record.picture, shown)  # type: ignore[arg-type] # it has one
+
+
 SWITCHES = {"PANDERA_VALIDATION_ENABLED": "False", "PANDERA_VALIDATION_DEPTH": "SCHEMA_ONLY"}
 
 CHILD = """

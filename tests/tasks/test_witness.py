@@ -307,6 +307,17 @@ def test_a_wrong_image_is_shown_upright_under_any_scan(
     assert np.array_equal(error.records[0].picture, drawn(N)[30])  # type: ignore[arg-type] # it has one
 
 
+@pytest.mark.parametrize("item", [(24,), (1, 4, 6), (4, 6, 1)])
+@pytest.mark.parametrize("name", [X_FILE, TARGETS_FILE])
+def test_images_of_other_ranks_are_shown_in_rows_and_columns(
+    store: Store, monkeypatch: pytest.MonkeyPatch, item: tuple[int, ...], name: str
+) -> None:
+    error = refused(store, monkeypatch, {name: down}, Reshape(scan="columns"), both(store, N, item))
+    record = error.records[0]
+    row = N - 1 if name == X_FILE else record.row
+    assert np.array_equal(record.picture, drawn(N)[row])  # type: ignore[arg-type] # it has one
+
+
 def test_what_is_no_image_of_bytes_is_told_without_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     error = refused(store, monkeypatch, {X_FILE: swapped}, None, both(store, N, (4, 6), "i2"))
     assert [(record.row, record.picture) for record in error.records] == [(10, None), (30, None)]
