@@ -26,19 +26,21 @@ class Augmenter:
     """Moves the images inside sequences, each by draws of its own."""
 
     def __init__(self, augmentation: Augmentation, reshape: Reshape, item: tuple[int, ...]) -> None:
-        """For images of shape `item`, rows and columns, in the scan of `reshape`.
+        """For images of shape `item`, rows and columns but for axes of size 1, in the scan of `reshape`.
 
         Raises:
             ConfigurationError: the images have another number of axes.
         """
-        if len(item) != 2:
+        # An image of (1, columns) has its two axes already: what is dropped is what is too many.
+        axes = [size for size in item if size > 1] if len(item) > 2 else item
+        if len(axes) != 2:
             raise ConfigurationError(
                 f"training.augmentation for images of shape {item}",
                 "images of rows and columns, one value a pixel",
                 "Leave augmentation out: what moving means for other images is not known",
             )
         self.augmentation = augmentation
-        self.height, self.width = item
+        self.height, self.width = axes
         self._order = scan_order(reshape, item)
         self._place = np.argsort(self._order)  # of a pixel, in the scan
 

@@ -139,7 +139,16 @@ def test_draws_differ_between_trainings_epochs_steps_and_replicas_and_fill_their
     assert draws.mean((0, 1)) == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize("item", [(60,), (6, 10, 3)])
+@pytest.mark.parametrize("item", [(1, HEIGHT, WIDTH), (HEIGHT, WIDTH, 1), (HEIGHT, 1, WIDTH)])
+@pytest.mark.parametrize("reshape", SCANS, ids=lambda reshape: reshape.scan)
+def test_axes_of_size_1_do_not_count(item: tuple[int, ...], reshape: Reshape) -> None:
+    asked, x = Augmentation(shift=3, rotation=40), scanned(images(5), reshape)
+    draws = np.random.default_rng(1).random((5, 3), np.float32)
+    as_rows = moved(Augmenter(asked, reshape, ITEM), x, draws)
+    assert (moved(Augmenter(asked, reshape, item), x, draws) == as_rows).all()
+
+
+@pytest.mark.parametrize("item", [(60,), (1, 60, 1), (6, 10, 3), (3, 6, 10)])
 def test_images_that_are_not_rows_and_columns_are_not_moved(item: tuple[int, ...]) -> None:
     with pytest.raises(ConfigurationError, match=r"training.augmentation for images of shape \("):
         Augmenter(Augmentation(), Reshape(), item)
