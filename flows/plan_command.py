@@ -11,9 +11,8 @@ from rich.table import Table
 from flows.datasets import resolved
 from flows.plan import foreseen, plan_in_short
 from flows.runs import print_json
-from flows.warm_start import decided, weights_of
+from flows.warm_start import decided, terms_of
 from tasks.publish import Subject
-from tasks.train import Terms
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,5 +48,5 @@ def foresee(
     """The plan of a run."""
     dataset, configuration = resolved(configuration, data, catalogs)
     subject = Subject.about(dataset, configuration, run="", created=datetime.datetime.now(datetime.UTC))
-    terms = Terms(weights_of(decided(policy, artifacts, configuration), artifacts, configuration))
+    terms = terms_of(decided(policy, artifacts, configuration), artifacts, configuration)
     return foreseen(artifacts, dataset, configuration, subject, terms)

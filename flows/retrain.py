@@ -27,7 +27,7 @@ from flows.prefect_log import make_log_readable
 from flows.revision import form_filled_in, revised
 from flows.shutdown import end_in_time
 from flows.unchanged import NothingChangedError, require_change
-from flows.warm_start import weights_of
+from flows.warm_start import terms_of
 from schemas.catalog import as_name, name_of_folder
 from schemas.configuration import RunConfiguration
 from schemas.plan import STAGES, Stage
@@ -36,7 +36,6 @@ from schemas.presets import require_settings_of_preset
 from tasks.promote import Promoted
 from tasks.publish import Subject
 from tasks.stage import log
-from tasks.train import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,7 +128,7 @@ def _gone_through(
 ) -> Promoted | None:
     """Foresee all steps, then do them; None where only the plan was asked for, or nothing changed."""
     artifacts = execution.artifacts
-    terms = Terms(weights_of(policy, artifacts, configuration), policy.budget_minutes)
+    terms = terms_of(policy, artifacts, configuration)
     plan = foreseen(artifacts, dataset, configuration, subject, terms, execution.demands)
     log.info("plan: %s", plan_in_short(plan))
     if plan_only:

@@ -15,6 +15,7 @@ from schemas.history import History
 from schemas.receipt import Receipt
 from tasks.champions import Champions
 from tasks.stage import log
+from tasks.train import Terms
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +58,26 @@ def weights_of(policy: Policy, artifacts: Path, configuration: RunConfiguration)
             str(folder),
         )
     return _handle(artifacts, folder, manifest)
+
+
+def terms_of(policy: Policy, artifacts: Path, configuration: RunConfiguration) -> Terms:
+    """What training begins with by a decided policy, and how long it may take.
+
+    A run that was taken because it was there gives its weights only to data like its own: nobody asked for that one.
+
+    Raises:
+        ConfigurationError: as `weights_of`.
+    """
+    start = weights_of(policy, artifacts, configuration)
+    chosen = start if policy.start == "warm" else None
+    return Terms(start, policy.budget_minutes, _learned(artifacts / chosen.place) if chosen else None)
+
+
+def _learned(folder: Path) -> tuple[int, int, int]:
+    """T, F and classes of the data that a published run learned."""
+    before = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
+    receipt = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
+    return *before.reshape.sequence_shape(receipt.image_shape), receipt.labels.classes
 
 
 def _is(champion: Champion | None, folder: Path) -> bool:

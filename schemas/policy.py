@@ -23,10 +23,13 @@ class Policy(Frozen):
         default="cold",
         description="What training begins with: cold (weights drawn by the seed), or warm (the champion's weights "
         "or, where its network or reshape are others, those of the newest published run of this dataset and preset "
-        "that has the same; cold where there is none, and said). Optimiser and schedule begin anew in both cases.",
+        "that has the same; cold where there is none or the data are of other classes or size, and said). Optimiser "
+        "and schedule begin anew in both cases.",
     )
     start_from: str | None = Field(
-        default=None, description="A warm start from this published run, whichever is the newest."
+        default=None,
+        description="A warm start from this published run, whichever is the newest. Where its weights do not fit the "
+        "data the run stops; with start = warm, which chooses a run and names it here, training begins cold.",
     )
     budget_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None,

@@ -358,6 +358,7 @@ def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> N
 def _seal(draft: Draft) -> str:
     """Write the manifest: digests of all files; a folder without one is no run."""
     folder, subject, outcome = draft.folder, draft.subject, draft.outcome
+    history = History.model_validate_json((folder / HISTORY_FILE).read_bytes())
     facts = Facts(
         run=subject.run,
         created=subject.created,
@@ -368,6 +369,6 @@ def _seal(draft: Draft) -> str:
         weights=outcome.trained.model.digest,
         test=outcome.tables[1].table.digest,
         parent=subject.parent,
-        started_from=subject.started_from,
+        started_from=subject.started_from if history.started_from else None,  # it was meant to, and may not have fitted
     )
     return write_manifest(folder, facts.model_dump(mode="json"))

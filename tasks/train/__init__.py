@@ -18,7 +18,7 @@ from tasks.arrays import open_arrays
 from tasks.documents import keep_document, open_document
 from tasks.mirror import Mirror
 from tasks.receipts import demand_seal
-from tasks.stage import Key, Progress, once, progress_of
+from tasks.stage import Key, Progress, log, once, progress_of
 from tasks.store import INITIAL_WEIGHTS, Store
 from tasks.train.augmentation import Augmenter
 from tasks.train.checkpoint import Checkpoints
@@ -51,10 +51,23 @@ class Terms:
     Attributes:
         start: The model whose weights it begins with; None: weights drawn by the seed.
         budget_minutes: Wall time after which it stops at a checkpoint and says so; None: never.
+        only_for: T, F and classes of the data that `start` learned, where nobody asked for that very model: training on
+            others begins cold. None: weights that do not fit are an error.
     """
 
     start: Handle | None = None
     budget_minutes: float | None = None
+    only_for: tuple[int, int, int] | None = None
+
+    def start_for(self, sequences: Sequences) -> Handle | None:
+        """The model whose weights a training on these sequences begins with; None: weights drawn by the seed."""
+        return self.start if self.only_for in {None, _dimensions(sequences)} else None
+
+
+def _dimensions(sequences: Sequences) -> tuple[int, int, int]:
+    """T, F and classes: with the settings they decide the shapes of the weights."""
+    _, steps, features = sequences.x.shape
+    return steps, features, sequences.labels.classes
 
 
 def key_of(
@@ -64,7 +77,7 @@ def key_of(
     terms: Terms = Terms(),
 ) -> Key[TrainedModel]:
     """What the weights depend on: the sequences, the recipe, what they begin with, and the machine, to the byte."""
-    moved = recipe.training.augmentation
+    moved, start = recipe.training.augmentation, terms.start_for(sequences)
     return Key(
         step="train",
         stage="train",
@@ -76,7 +89,7 @@ def key_of(
             "classes": str(sequences.labels.classes),
             **({"image": " × ".join(map(str, sequences.image_shape))} if moved else {}),
             "targets": sequences.targets.digest,
-            **({INITIAL_WEIGHTS: terms.start.digest} if terms.start else {}),
+            **({INITIAL_WEIGHTS: start.digest} if start else {}),
         },
         settings={
             "reshape": recipe.reshape.model_dump(mode="json", include={"layout", *(_SCAN if moved else ())}),
@@ -124,9 +137,24 @@ def train(
 
     def make() -> TrainedModel:
         deadline = None if terms.budget_minutes is None else time.monotonic() + 60 * terms.budget_minutes
-        return trained(store, sequences, recipe, processors, progress, Continuity(checkpoints, deadline), terms.start)
+        start = _start_told(terms, sequences)
+        return trained(store, sequences, recipe, processors, progress, Continuity(checkpoints, deadline), start)
 
     return once(store, key, make, anew, then=checkpoints.remove)
+
+
+def _start_told(terms: Terms, sequences: Sequences) -> Handle | None:
+    """What training begins with; where the weights that were chosen do not fit, that is said."""
+    start = terms.start_for(sequences)
+    if terms.start and not start:
+        log.warning(
+            "warm start: %s learned sequences of T, F = %d, %d in %d classes, and these are of %d, %d in %d; training "
+            "starts cold",
+            terms.start.place,
+            *terms.only_for or (),
+            *_dimensions(sequences),
+        )
+    return start
 
 
 def trained(

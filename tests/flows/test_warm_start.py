@@ -11,7 +11,7 @@ import pytest
 from flow_support import run_command
 from manifests import manifest_in
 
-from flows.warm_start import decided, weights_of
+from flows.warm_start import decided, terms_of, weights_of
 from schemas.configuration import LstmLayer, Network, Reshape, RunConfiguration
 from schemas.errors import ConfigurationError
 from schemas.handles import Labels
@@ -19,6 +19,7 @@ from schemas.history import History
 from schemas.ledger import Ledger
 from schemas.policy import Policy
 from schemas.receipt import Receipt
+from tasks.train import Terms
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +73,18 @@ def test_the_newest_run_that_fits_is_taken(tmp_path: Path) -> None:
     handle = weights_of(policy, tmp_path, RunConfiguration())
     assert handle is not None
     assert (handle.place, handle.digest, handle.shape) == ("runs/new", "2" * 64, (7,))
+
+
+def test_a_run_that_was_chosen_gives_its_weights_only_to_data_like_its_own(tmp_path: Path) -> None:
+    """Whatever runs it again, with the run named by then, does as it did; who names a run wants that one."""
+    published(tmp_path, "run", 1)
+    policy = decided(WARM.model_copy(update={"budget_minutes": 5}), tmp_path, RunConfiguration())
+    terms = terms_of(policy, tmp_path, RunConfiguration())
+    assert terms == Terms(weights_of(policy, tmp_path, RunConfiguration()), 5, (28, 28, 2))
+    assert terms.start is not None
+    named = terms_of(Policy(start_from="run"), tmp_path, RunConfiguration())
+    assert (named.start, named.only_for) == (terms.start, None)
+    assert terms_of(COLD, tmp_path, RunConfiguration()) == Terms()
 
 
 @pytest.mark.parametrize("given", [{}, {"timesteps": 28}])

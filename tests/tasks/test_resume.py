@@ -320,6 +320,24 @@ def test_a_warm_start_takes_the_weights_and_nothing_else(tmp_path: Path, eager: 
     assert caught.value.remedy == "Start cold"
 
 
+@pytest.mark.slow
+def test_weights_that_were_taken_because_they_were_there_and_do_not_fit_are_left_and_that_is_said(
+    tmp_path: Path, eager: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    sequences, elsewhere = shaped(tmp_path / "one", 40), shaped(tmp_path / "other", 40)
+    whole = package.Recipe(Reshape(timesteps=4), Network(layers=(LstmLayer(units=5),)), recipe(epochs=1, batch_size=16))
+    cold = package.train.fn(tmp_path / "one", sequences, whole, 2)
+    terms = package.Terms(cold.model, only_for=(4, 6, 9))
+    again = package.train.fn(tmp_path / "other", elsewhere, whole, 2, terms)
+    assert again.model.digest == cold.model.digest
+    assert kept_history(tmp_path / "other", again).started_from is None
+    [said] = [message for message in caplog.messages if message.startswith("warm start: ")]
+    assert said == (
+        f"warm start: {cold.model.place} learned sequences of T, F = 4, 6 in 9 classes, and these are of 4, 6 in 10; "
+        "training starts cold"
+    )
+
+
 # --- real deaths
 
 KILLS = int(os.environ.get("STEPWISE_KILLS", "1"))

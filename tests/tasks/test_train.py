@@ -8,7 +8,7 @@ from schemas.configuration import Augmentation, EarlyStopping, Network, Reshape,
 from schemas.errors import ConfigurationError
 from schemas.handles import Handle, Labels, Sequences
 from schemas.history import Epoch, History
-from tasks.train import Recipe, held_out, key_of, seen_in_every_epoch
+from tasks.train import Recipe, Terms, held_out, key_of, seen_in_every_epoch
 
 
 def test_the_number_of_classes_is_part_of_what_a_model_depends_on_and_the_image_s_shape_where_it_is_moved() -> None:
@@ -33,6 +33,22 @@ def test_early_stopping_has_something_to_watch() -> None:
     with pytest.raises(ConfigurationError, match=r"validation_share = 0\.05 holds out none of 9 sequences"):
         held_out(9, training)
     assert len(held_out(9, Training(validation_share=0.05))[0]) == 9
+
+
+def test_weights_that_nobody_asked_for_begin_only_a_training_on_data_of_their_kind() -> None:
+    """The key says what it begins with: that of a cold training where they do not fit."""
+    handle = Handle(kind="sequences", place="p", digest="x", rows=1, shape=(4, 2, 3), dtype="|u1", files={})
+    labels = Labels(first=0, classes=2, names=("a", "b"))
+    sequences = Sequences(split="train", x=handle, targets=handle, receipt=handle, labels=labels, image_shape=(2, 3))
+    recipe = Recipe(Reshape(timesteps=2), Network(), Training())
+
+    def key(terms: Terms) -> str:
+        return key_of(sequences, recipe, 2, terms).digest
+
+    warm, cold = key(Terms(handle)), key(Terms())
+    assert warm == key(Terms(handle, only_for=(2, 3, 2))) != cold
+    for other in ((2, 3, 3), (2, 4, 2), (1, 3, 2)):
+        assert key(Terms(handle, only_for=other)) == cold
 
 
 def test_an_epoch_that_saw_more_or_fewer_sequences_is_not_passed_over() -> None:
