@@ -116,7 +116,7 @@ def confidence_on(store: Store, table: Table, reshape: Reshape, run: Path) -> tu
     Returns:
         Counts of the highest probability in each tenth; None where images are no whole number of sequences.
     """
-    from tasks.network import ANSWER_BATCH, Answerer, load
+    from tasks.network import Answerer, load
 
     group = reshape.images_per_sequence
     sequences, rest = divmod(table.table.rows, group)
@@ -126,7 +126,7 @@ def confidence_on(store: Store, table: Table, reshape: Reshape, run: Path) -> tu
     counts = np.zeros(CONFIDENCE_BINS, np.int64)
     answerer = Answerer(load(run / MODEL_FILE))
     chosen: list[NDArray[Any]] = []
-    for x, _ in sequences_of(store, table, reshape, ANSWER_BATCH):
+    for x, _ in sequences_of(store, table, reshape, answerer.batch):
         chosen.append(x[-start % stride :: stride])
         start += len(x)
     for p in answerer.answers(np.concatenate(chosen)):
