@@ -33,11 +33,11 @@ class Reshape(Frozen):
         description="pixels: one image is one sequence and its pixels are split into T steps, N never changes. "
         "frames: T consecutive images are one sequence, with a label for every frame.",
     )
-    timesteps: int | None = Field(
-        default=None,
-        ge=1,
-        description="T. Layout pixels: must divide the pixels of an image, F = pixels / T; unless it is given, each "
-        "line of the image is a step: 28 where images are 28 × 28. Layout frames: images in one sequence.",
+    timesteps: int = Field(
+        default=0,
+        ge=0,
+        description="T. Layout pixels: must divide the pixels of an image, F = pixels / T; 0: each line of the image "
+        "is a step, 28 where images are 28 × 28. Layout frames: images in one sequence.",
     )
     scan: Scan = Field(default="rows", description="The order in which pixels become steps.")
     scan_seed: int = Field(default=0, ge=0, description="Seed of the permuted scan.")
@@ -54,7 +54,7 @@ class Reshape(Frozen):
     @property
     def images_per_sequence(self) -> int:
         """1 under layout pixels, T under layout frames."""
-        return (self.timesteps or 1) if self.layout == "frames" else 1
+        return self.timesteps if self.layout == "frames" else 1
 
     def sequence_shape(self, item: tuple[int, ...]) -> tuple[int, int]:
         """(T, F), steps and features of one, of a sequence of images of this shape.
@@ -72,7 +72,7 @@ class Reshape(Frozen):
             raise ConfigurationError(
                 f"reshape.timesteps = {steps} does not divide the {pixels} pixels of an image",
                 f"one of {', '.join(map(str, divisors(pixels)))}",
-                "Set reshape.timesteps to one of them, or take it away (--set reshape.timesteps=): a line a step",
+                "Set reshape.timesteps to one of them, or to 0: a line of the image a step",
             )
         return steps, pixels // steps
 
@@ -82,7 +82,7 @@ class Reshape(Frozen):
 
     @model_validator(mode="after")
     def _frames_are_so_many(self) -> Self:
-        if self.layout == "frames" and self.timesteps is None:
+        if self.layout == "frames" and not self.timesteps:
             raise ValueError("layout frames needs timesteps, the images in one sequence")
         return self
 
@@ -158,11 +158,11 @@ class EarlyStopping(Frozen):
 class Training(Frozen):
     """How the network is trained."""
 
-    epochs: int | None = Field(
-        default=None,
-        ge=1,
-        description="How often the training sequences are gone through. Unless it is given: 8 times, or where they "
-        "are few as often as it takes to see 128,000, 1,000 times at most.",
+    epochs: int = Field(
+        default=0,
+        ge=0,
+        description="How often the training sequences are gone through. 0: 8 times, or where they are few as often as "
+        "it takes to see 128,000, 1,000 times at most.",
     )
     batch_size: int = Field(default=128, ge=1, description="Sequences in one step of the optimizer.")
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = Field(

@@ -286,8 +286,8 @@ def test_what_was_given_is_what_follows_from_the_data(place: Place, given: str) 
     before = RunConfiguration.model_validate_json((place.original / "configuration.json").read_bytes())
     receipt = Receipt.model_validate_json((place.original / "receipt.json").read_bytes())
     open_ones = {
-        "reshape": before.reshape.model_copy(update={"timesteps": None}),
-        "training": before.training.model_copy(update={"epochs": None}),
+        "reshape": before.reshape.model_copy(update={"timesteps": 0}),
+        "training": before.training.model_copy(update={"epochs": 0}),
     }
     free = before.model_copy(update=open_ones)
     numbers = free.resolved(receipt.image_shape, receipt.ledger.count("train", "fitted") or 0)

@@ -36,7 +36,7 @@ def test_the_refusal_of_a_t_that_does_not_divide() -> None:
     assert str(caught.value) == (
         "reshape.timesteps = 15 does not divide the 784 pixels of an image. "
         "Expected: one of 1, 2, 4, 7, 8, 14, 16, 28, 49, 56, 98, 112, 196, 392, 784. "
-        "Set reshape.timesteps to one of them, or take it away (--set reshape.timesteps=): a line a step."
+        "Set reshape.timesteps to one of them, or to 0: a line of the image a step."
     )
 
 

@@ -50,7 +50,7 @@ def test_every_preset_loads_and_its_steps_divide_its_images(name: str) -> None:
 
 def test_what_a_preset_gives_can_be_taken_away() -> None:
     training = configured("best-augmented", settings=["training.augmentation=", "training.epochs= "]).training
-    assert (training.augmentation, training.epochs) == (None, None)
+    assert (training.augmentation, training.epochs) == (None, 0)
     without = configured("best", settings=["network=", "training.batch_size="])
     assert (without.network, without.training.batch_size) == (Network(), Training().batch_size)
 
@@ -159,7 +159,7 @@ def test_what_is_no_setting_is_refused(setting: str) -> None:
         ({"settings": ["training.optimizer=adm"]}, ["training.optimizer = 'adm'", "Did you mean 'adam'?"]),
         ({"settings": ["reshape.scan=colums"]}, ["Did you mean 'columns'?"]),
         ({"settings": ["reshape.layout=frame"]}, ["Did you mean 'frames'?"]),
-        ({"settings": ["training.epochs=0"]}, ["training.epochs = 0", "greater than or equal to 1"]),
+        ({"settings": ["training.epochs=-1"]}, ["training.epochs = -1", "greater than or equal to 0"]),
         ({"settings": ["training.batch_size="]}, ["training.batch_size has no value", "integer"]),
         ({"settings": ["training.epochs=three"]}, ["training.epochs = 'three'", "integer"]),
         ({"settings": ["training.validation_share=1"]}, ["less than 1"]),

@@ -356,14 +356,14 @@ def test_early_stopping_follows_from_the_records(
 ) -> None:
     training = Training(epochs=5, early_stopping=EarlyStopping(patience=2))
     now = standing(*losses)
-    assert now.ended(training) is ended
+    assert now.ended(training, training.epochs) is ended
     if losses:
         assert (now.best_epoch, now.improved) == (best, improved)
 
 
 def test_without_early_stopping_all_epochs_are_learned() -> None:
     training = Training(epochs=3)
-    assert [standing(*losses).ended(training) for losses in ((), (1.0,), (1.0, 2.0), (1.0, 2.0, 3.0))] == [
+    assert [standing(*losses).ended(training, 3) for losses in ((), (1.0,), (1.0, 2.0), (1.0, 2.0, 3.0))] == [
         *(False, False, False),
         True,
     ]

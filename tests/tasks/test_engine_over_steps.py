@@ -38,7 +38,7 @@ SOUND = configured(
     "configuration", [pytest.param(QUESTION, id="question", marks=pytest.mark.soak), pytest.param(SOUND, id="sound")]
 )
 def test_it_drifts_from_keras_no_further_than_keras_from_itself(configuration: RunConfiguration) -> None:
-    n, steps = STEPS * configuration.training.batch_size, configuration.reshape.timesteps
+    n, (steps, _) = STEPS * configuration.training.batch_size, configuration.reshape.sequence_shape((28, 28))
     x, y = images("train")[:n].reshape(n, steps, -1), labels("train")[:n].astype(np.int32)
     start = weights_of(network(configuration, x))
     ours = by_the_engine(configuration, x, y)

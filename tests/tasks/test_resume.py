@@ -116,7 +116,7 @@ def learned(case: Case, continuity: Continuity = Continuity(), progress: Progres
     rng = np.random.default_rng(7)
     x = rng.integers(0, 256, (N, T, F), dtype=np.uint8)
     y = rng.integers(0, CLASSES, (N, T) if case.layout == "frames" else N).astype(np.int32)
-    reshape = Reshape(layout=case.layout)
+    reshape = Reshape(layout=case.layout, timesteps=T)
     model = build(case.network, reshape, case.training, (T, F), CLASSES, Moments(1 / 255, -0.5))
     data = Examples(x, y, np.arange(VALIDATION, N), np.arange(VALIDATION), CLASSES)
     return result(model, fit(model, data, case.training, case.replicas, time.monotonic(), progress, continuity))
