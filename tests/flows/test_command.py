@@ -123,7 +123,7 @@ def command(
     [
         (["run", "--preset", "rowz"], "Did you mean 'rows'?"),
         (["run", "--set", "training.epoch=3"], "there is no key 'training.epoch'. Did you mean 'epochs'?"),
-        (["run", "--set", "training.epochs=0"], "training.epochs = 0"),
+        (["run", "--set", "training.epochs=-1"], "training.epochs = -1"),
         (["run", "--set", "reshape.scan=row"], "Did you mean 'rows'?"),
         (["run", "--set", "reshape.timesteps=15"], "one of 1, 2, 4, 7, 8, 14, 16, 28, 49, 56, 98, 112, 196, 392, 784"),
         (["run", "--dataset", "mnits"], "Did you mean 'mnist'"),

@@ -135,12 +135,8 @@ def test_images_are_drawn_in_rows_and_columns_and_told_as_they_are_stored(
     assert "Its 784 pixels are read in 28 steps" in words
 
 
-@pytest.mark.parametrize(
-    ("scan", "timesteps"), [("rows", None), ("columns", None), ("rows", 4 * 6 * 3), ("permuted", 4)]
-)
-def test_a_step_is_marked_in_a_picture_in_colour_only_where_whole_pixels_went_to_it(
-    scan: str, timesteps: int | None
-) -> None:
+@pytest.mark.parametrize(("scan", "timesteps"), [("rows", 0), ("columns", 0), ("rows", 4 * 6 * 3), ("permuted", 4)])
+def test_a_step_is_marked_in_a_picture_in_colour_only_where_whole_pixels_went_to_it(scan: str, timesteps: int) -> None:
     contents = stored_in((4, 6, 3), Reshape.model_validate({"scan": scan, "timesteps": timesteps}))
     page = render(contents)
     assert contents.sequence_picture.shape == (4, 6)
