@@ -131,13 +131,18 @@ def served(home: Path, **more: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def client_of(address: str, password: str | None = None) -> Iterator[SyncPrefectClient]:
-    """A client of a server, and this process set so that all of Prefect's own clients are such."""
+    """A client of a server, and this process set so that all of Prefect's own clients are such.
+
+    Prefect's worker of events is one a process and would go on sending to a server that has ended.
+    """
     from prefect.client.orchestration import get_client
+    from prefect.events.worker import EventsWorker
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     settings = {PREFECT_API_URL: f"{address}/api", PREFECT_API_AUTH_STRING: password}
     with temporary_settings(settings), get_client(sync_client=True) as client:
         yield client
+        EventsWorker.instance().drain()
 
 
 @contextlib.contextmanager
