@@ -368,6 +368,14 @@ assert not {"flows", "tasks", "schemas"} & {name.partition(".")[0] for name in s
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model(x).numpy(), atol=1e-7)
 
 
+def test_of_many_short_epochs_some_are_logged_and_all_are_recorded(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "stepwise")
+    history = trained(network(), examples(), PLAIN.model_copy(update={"epochs": 101}), replicas=1)
+    said = [int(words.split()[1]) for words in caplog.messages if words.startswith("epoch ")]
+    assert said == [1, *range(3, 100, 3), 101]
+    assert [epoch.epoch for epoch in history.epochs] == [*range(1, 102)]
+
+
 def test_the_memory_of_a_step_is_kept_for_the_next_one() -> None:
     """50 MB of states a step: given back and cleared anew they would be 12,000 pages a step."""
     alone = """
