@@ -84,10 +84,12 @@ retrain(RunConfiguration(preset="best", dataset="glyphs"))
 
 
 @pytest.mark.slow
-def test_in_a_form_a_preset_by_name_alone_is_refused(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("client")  # what it leaves on the server goes
+def test_in_a_form_a_preset_by_name_alone_is_refused(server: tuple[str, Path], tmp_path: Path) -> None:
+    there = {"PYTHONPATH": str(Path(__file__).parents[2]), "PREFECT_API_URL": f"{server[0]}/api"}
     answer = subprocess.run(
         [sys.executable, "-c", PRESET_BY_NAME],
-        env={**environment_of(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**environment_of(tmp_path), **there},
         cwd=tmp_path,
         capture_output=True,
         text=True,

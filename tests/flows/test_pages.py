@@ -56,7 +56,11 @@ class Pages:
         return asked(self.address, "flow_runs", sort="EXPECTED_START_TIME_DESC")
 
     def ended(self, run: str, tries: int) -> str:
-        """Wait for the end of a run's so-manieth try: the name of its state."""
+        """Wait for the end of a run's so-manieth try: the name of its state.
+
+        Nothing is looked at meanwhile: a page that draws a run as it goes takes the processors that the run needs.
+        """
+        self.page.goto("about:blank")
 
         def state() -> str | None:
             found = LOCAL.get(f"{self.address}/api/flow_runs/{run}").json()
@@ -65,12 +69,21 @@ class Pages:
 
         return str(until(state, 300, f"an end of {run}", pause=0.5))
 
+    def pressed(self) -> bool:
+        """Press Submit in the form that is open; whether it was taken: a page just drawn may not listen yet."""
+        from playwright.sync_api import TimeoutError as TooLateError  # only tests that look at pages wait for it
+
+        with contextlib.suppress(TooLateError), self.page.expect_request("**/schemas/validate", timeout=3_000):
+            self.page.get_by_role("button", name="Submit").click()
+            return True
+        return False
+
     def submitted(self) -> str:
-        """Press Submit in the form that is open; returns the run."""
+        """Submit the form that is open; returns the run."""
         known = {run["id"] for run in self.runs()}
         self.page.wait_for_load_state("networkidle")
         for _ in range(3):  # a busy database refuses (503), and a person presses again
-            self.page.get_by_role("button", name="Submit").click()
+            until(self.pressed, 30, "a form that listens")
             with contextlib.suppress(AssertionError):
                 new: list[str] = until(
                     lambda: [run["id"] for run in self.runs() if run["id"] not in known], 20, "a new run"

@@ -78,7 +78,7 @@ CASES = {
     ),
     "sgd, one replica": Case(Network(layers=(LstmLayer(units=6),)), recipe(optimizer="sgd"), replicas=1),
 }
-RARER = ("rmsprop, frames", "sgd, one replica")  # left to `make soak`
+RARER = ("adamw, one cycle, dropout", "rmsprop, frames", "sgd, one replica")  # left to `make soak`
 
 
 class KilledError(Exception):
