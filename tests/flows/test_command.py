@@ -101,15 +101,11 @@ def test_in_a_form_a_preset_by_name_alone_is_refused(server: tuple[str, Path], t
     assert not (tmp_path / "artifacts" / "runs").exists()
 
 
-@pytest.fixture(params=["called", pytest.param("in a process", marks=pytest.mark.slow)])
-def command(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Command:
-    """The command both ways: called here, where the imports are made already, and as a process of its own."""
-    if request.param == "in a process":
-        return functools.partial(stepwise, home=tmp_path)
+@pytest.fixture
+def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """The command called here, where the imports are made already."""
 
-    def called(*arguments: object) -> subprocess.CompletedProcess[str]:
+    def command(*arguments: object) -> subprocess.CompletedProcess[str]:
         monkeypatch.setattr(os, "environ", environment_of(tmp_path))  # the command adds to it
         monkeypatch.setattr(sys, "argv", ["stepwise", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
@@ -117,7 +113,13 @@ def command(
         said, complained = capfd.readouterr()
         return subprocess.CompletedProcess(sys.argv, ended.value.code or 0, said, complained)
 
-    return called
+    return command
+
+
+@pytest.fixture(params=["called", pytest.param("in a process", marks=pytest.mark.slow)])
+def command(request: pytest.FixtureRequest, called: Command, tmp_path: Path) -> Command:
+    """The command both ways: called, and as a process of its own."""
+    return called if request.param == "called" else functools.partial(stepwise, home=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -135,13 +137,25 @@ def command(
     ],
 )
 def test_a_wrong_command_is_refused_at_once_with_the_right_word(
-    command: Command, arguments: list[str], said: str, tmp_path: Path
+    called: Command, arguments: list[str], said: str, tmp_path: Path
 ) -> None:
-    answer = command(*arguments, "--artifacts", tmp_path / "artifacts")
+    expect_refusal(called, arguments, said, tmp_path / "artifacts")
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_is_refused_alike(tmp_path: Path) -> None:
+    there = functools.partial(stepwise, home=tmp_path)
+    expect_refusal(there, ["run", "--preset", "rowz"], "Did you mean 'rows'?", tmp_path / "artifacts")
+    expect_refusal(there, ["show", "latest"], "no published run", tmp_path / "artifacts")
+
+
+def expect_refusal(command: Command, arguments: list[str], said: str, artifacts: Path) -> None:
+    """A wrong command: exit code 2, the words, and nothing written."""
+    answer = command(*arguments, "--artifacts", artifacts)
     assert answer.returncode == 2
     assert said in answer.stderr
     assert "Traceback" not in answer.stderr
-    assert not (tmp_path / "artifacts").exists()
+    assert not artifacts.exists()
 
 
 def test_inspect_tells_what_a_file_is_and_what_it_is_not(tmp_path: Path) -> None:
