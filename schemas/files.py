@@ -23,6 +23,8 @@ TIMINGS_FILE: Final = "timings.json"
 PROFILE_FILE: Final = "profile.json"
 ENVIRONMENT_FILE: Final = "environment.json"
 TRIAL: Final = "trial"
+TRIAL_IMAGES_FILE: Final = "images.npy"
+TRIAL_SEQUENCES_FILE: Final = "sequences.npy"
 
 STUDY_FILE: Final = "study.html"
 RESULTS_FILE: Final = "results.json"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from schemas.configuration import RunConfiguration
-from schemas.errors import DataError
+from schemas.errors import DataError, StorageError
 from schemas.files import CONFIGURATION_FILE, MODEL_FILE, RECEIPT_FILE
 from schemas.receipt import Receipt
 from tasks.idx import open_idx
+from tasks.model_input import objection_to_input
 from tasks.predictions import PredictionWriter, rows_written
 from tasks.scan import as_sequences, scan_order
 
@@ -26,6 +27,7 @@ def write_answers(folder: Path, images: Path, target: Path, answered_by: Mapping
     Raises:
         DataError: the images have another shape or type than the model was trained on, or their number is no multiple
             of T under layout frames.
+        StorageError: the model learned to read images in another order than this version gives them.
     """
     from tasks.network import Answerer, load
 
@@ -33,6 +35,7 @@ def write_answers(folder: Path, images: Path, target: Path, answered_by: Mapping
     receipt = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
     receipt.verify_signature()
     reshape = configuration.reshape
+    require_same_input(folder, reshape)
     order, shape = scan_order(reshape, receipt.image_shape), reshape.sequence_shape(receipt.image_shape)
     with open_idx(images, expect="images") as reader:
         require_same_form(reader, receipt, reshape)
@@ -65,4 +68,15 @@ def require_same_form(reader: IdxReader, receipt: Receipt, reshape: Reshape) -> 
             "a multiple of T, since this model reads T images as one sequence",
             "Add or remove images",
             reader.name,
+        )
+
+
+def require_same_input(folder: Path, reshape: Reshape) -> None:
+    """Raise StorageError where the model of a run must not be asked with what this version makes of images."""
+    if found := objection_to_input(folder, reshape):
+        raise StorageError(
+            f"the model of {folder.name} cannot be asked: {found}",
+            "the sequences that the run was asked, of the images it was asked",
+            "Train it again (stepwise rerun with its name), or choose another run with --run",
+            str(folder),
         )

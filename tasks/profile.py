@@ -12,7 +12,7 @@ import numpy as np
 from schemas.drift import CONFIDENCE_BINS, PIXEL_BINS, Profile
 from schemas.files import MODEL_FILE
 from schemas.tables import FILE_NAME
-from tasks.model_input import sequences_of
+from tasks.model_input import objection_to_input, sequences_of
 from tasks.table import TableReader
 
 if TYPE_CHECKING:
@@ -114,13 +114,14 @@ def confidence_on(store: Store, table: Table, reshape: Reshape, run: Path) -> tu
         run: Folder of the model.
 
     Returns:
-        Counts of the highest probability in each tenth; None where images are no whole number of sequences.
+        Counts of the highest probability in each tenth; None where images are no whole number of sequences, or where
+        the model learned to read them otherwise.
     """
     from tasks.network import Answerer, load
 
     group = reshape.images_per_sequence
     sequences, rest = divmod(table.table.rows, group)
-    if rest:
+    if rest or objection_to_input(run, reshape):
         return None
     stride, start = max(1, sequences * group // ASKED), 0
     counts = np.zeros(CONFIDENCE_BINS, np.int64)

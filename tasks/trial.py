@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from schemas.configuration import RunConfiguration
 from schemas.errors import StorageError
-from schemas.files import TRIAL
+from schemas.files import CONFIGURATION_FILE, TRIAL, TRIAL_IMAGES_FILE, TRIAL_SEQUENCES_FILE
 from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
+from tasks.model_input import objection_to_input
 from tasks.table import TableReader
-from tasks.trial_process import IMAGES_FILE, SEQUENCES_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +51,8 @@ class Trial:
         count = min(len(x), -(-CHECKED_IMAGES // each))
         questions = self._folder / TRIAL
         questions.mkdir()
-        np.save(questions / SEQUENCES_FILE, np.asarray(x[:count]), allow_pickle=False)
-        np.save(questions / IMAGES_FILE, _first_images(store, table, count * each), allow_pickle=False)
+        np.save(questions / TRIAL_SEQUENCES_FILE, np.asarray(x[:count]), allow_pickle=False)
+        np.save(questions / TRIAL_IMAGES_FILE, _first_images(store, table, count * each), allow_pickle=False)
         self.begin()
 
     def begin(self) -> None:
@@ -103,12 +104,15 @@ def in_a_fresh_process(folder: Path, tolerance: float = TOLERANCE) -> Iterator[T
 
 
 def objection_to(folder: Path) -> str:
-    """Why a published model is not to be relied on today: it answers otherwise than it did; empty where it does not.
+    """Why a published model is not to be relied on today: it would read or answers otherwise than it did; else empty.
 
     Empty too where the run was published before what was asked was kept.
     """
     if not (folder / TRIAL).is_dir():
         return ""
+    configuration = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
+    if found := objection_to_input(folder, configuration.reshape):
+        return found
     try:
         with in_a_fresh_process(folder, TOLERANCE_ELSEWHERE) as trial:
             trial.begin()

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
-from schemas.files import MODEL_FILE, PREDICTIONS_FILE, TRIAL
-
-SEQUENCES_FILE: Final = "sequences.npy"
-IMAGES_FILE: Final = "images.npy"
+from schemas.files import MODEL_FILE, PREDICTIONS_FILE, TRIAL, TRIAL_IMAGES_FILE, TRIAL_SEQUENCES_FILE
 
 
 def differences(folder: Path, tolerance: float) -> list[str]:
@@ -25,8 +21,8 @@ def differences(folder: Path, tolerance: float) -> list[str]:
 
     from tasks.network import load
 
-    sequences = np.load(folder / TRIAL / SEQUENCES_FILE, allow_pickle=False)
-    images = np.load(folder / TRIAL / IMAGES_FILE, allow_pickle=False)
+    sequences = np.load(folder / TRIAL / TRIAL_SEQUENCES_FILE, allow_pickle=False)
+    images = np.load(folder / TRIAL / TRIAL_IMAGES_FILE, allow_pickle=False)
     served = tf.saved_model.load(str(folder / "saved_model")).signatures["serving_default"]
     native = images.astype(images.dtype.newbyteorder("="))
     answers = {

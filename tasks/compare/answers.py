@@ -19,7 +19,7 @@ from schemas.metrics import Metrics
 from schemas.receipt import Receipt
 from tasks.documents import open_document
 from tasks.measures import Tally
-from tasks.model_input import sequences_of
+from tasks.model_input import objection_to_input, sequences_of
 from tasks.predictions import answers_in_batches
 from tasks.published import damages
 
@@ -185,6 +185,8 @@ def _rescored(store: Store, folder: Path, receipt: Receipt, table: Table) -> Opp
         raise Incomparable(
             f"the champion reads {group} images at a time, and there are {table.table.rows:,} test images"
         )
+    if found := objection_to_input(folder, configuration.reshape):
+        raise Incomparable(f"the champion cannot be asked: {found}")
     labels = receipt.labels
     tally = Tally(labels.names, bins=BINS)
     answerer = Answerer(_loaded(folder / MODEL_FILE))

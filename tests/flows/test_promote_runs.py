@@ -22,6 +22,8 @@ from schemas.errors import PromotionRefusedError, StorageError
 from schemas.handles import PublishedRun
 from schemas.receipt import Receipt
 from tasks.champions import Champions
+from tasks.idx import write_idx
+from tasks.predict import write_answers
 from tasks.promote import promote
 from tasks.published import manifest_digest, write_manifest
 from tasks.store import Store
@@ -239,8 +241,8 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(place: Place) 
 def test_by_hand_a_model_that_answers_otherwise_today_gets_no_place(place: Place) -> None:
     """Its files are whole, as after an upgrade of the libraries; the written answers stand for what it said then."""
     folder = place.root / "runs" / place.run("other", weights="b" * 64).run
-    images = np.load(folder / "trial" / "images.npy", allow_pickle=False)
-    np.save(folder / "trial" / "images.npy", images[::-1], allow_pickle=False)
+    for asked in (folder / "trial").iterdir():
+        np.save(asked, np.load(asked, allow_pickle=False)[::-1], allow_pickle=False)
     place.sealed("other")
     with pytest.raises(PromotionRefusedError, match="other cannot be champion: the model does not answer") as refusal:
         promote_by_hand(place.root, "other", "to see", as_json=False)
@@ -250,6 +252,23 @@ def test_by_hand_a_model_that_answers_otherwise_today_gets_no_place(place: Place
     place.promoted(place.run("second", weights="c" * 64), "promote", "first", BETTER)
     roll_back(place.root, "glyphs", "", as_json=False)
     assert place.newest.champion == "first", "which answers as it did"
+
+
+def test_a_model_that_would_read_otherwise_today_gets_no_place_and_answers_nothing(
+    place: Place, tmp_path: Path
+) -> None:
+    """As where another version made its steps of columns that this one makes of rows."""
+    folder = place.root / "runs" / place.run("other", weights="b" * 64).run
+    read = folder / "trial" / "sequences.npy"
+    np.save(read, np.load(read, allow_pickle=False)[..., ::-1], allow_pickle=False)
+    place.sealed("other")
+    with pytest.raises(PromotionRefusedError, match="other cannot be champion: it learned sequences that this version"):
+        promote_by_hand(place.root, "other", "to see", as_json=False)
+    write_idx(tmp_path / "images", np.zeros((3, 28, 28), np.uint8))
+    with pytest.raises(StorageError, match="the model of other cannot be asked: it learned sequences") as refusal:
+        write_answers(folder, tmp_path / "images", tmp_path / "answers.parquet")
+    assert refusal.value.remedy.startswith("Train it again")
+    assert not (tmp_path / "answers.parquet").exists()
 
 
 def nothing_changed(place: Place, *, demanded: bool = False, asked: RunConfiguration | None = None) -> str | None:

@@ -83,7 +83,11 @@ class Ring:
         return self.manifested(folder)
 
     def manifested(self, folder: Path) -> Champion:
-        files = {path.name: FileSeal(sha256=sha256_file(path), bytes=path.stat().st_size) for path in folder.iterdir()}
+        files = {
+            str(path.relative_to(folder)): FileSeal(sha256=sha256_file(path), bytes=path.stat().st_size)
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
         manifest_in(folder, files=files)
         return record_of(self.store, folder.name)
 
@@ -330,6 +334,14 @@ def test_a_champion_of_other_test_images_answers_these_first(ring: Ring, monkeyp
     assert (verdict.decision, verdict.rescored) == ("promote", True)
     assert comparison.both + comparison.only_old == right
     assert comparison.both + comparison.only_new == N - 30
+
+    (folder / "trial").mkdir()
+    for name, asked_then in (("images.npy", x[:3]), ("sequences.npy", x[:3, ::-1])):
+        np.save(folder / "trial" / name, asked_then, allow_pickle=False)
+    (folder / "manifest.json").unlink()
+    verdict = ring.verdict(answers(ring.labels, range(30)), ring.manifested(folder))
+    assert verdict.decision == "undecided"
+    assert "the champion cannot be asked: it learned sequences that this version does not make" in verdict.reasons[0]
 
 
 def test_the_table_of_two_models_against_loops() -> None:

@@ -262,3 +262,8 @@ def test_the_champion_s_confidence_is_what_keras_answers(store: Store, tmp_path:
     assert max(counted) < 2000, "or nothing was tested"
     frames = Reshape(layout="frames", timesteps=7)
     assert confidence_on(store, table, frames, tmp_path) is None
+    (tmp_path / "trial").mkdir()
+    for name in ("images.npy", "sequences.npy"):
+        np.save(tmp_path / "trial" / name, images[:3], allow_pickle=False)
+    assert confidence_on(store, table, Reshape(timesteps=4), tmp_path) == counted
+    assert confidence_on(store, table, Reshape(timesteps=6, scan="columns"), tmp_path) is None, "it learned rows"
