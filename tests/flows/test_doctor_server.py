@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from prefect.client.orchestration import SyncPrefectClient
 
+    from flows.doctor.finding import Finding
     from schemas.installation import Installation
 
 pytestmark = pytest.mark.slow
@@ -100,13 +101,20 @@ def test_runs_that_are_dead_late_or_failed_and_a_schedule_that_gives_none(
     state = client.read_flow_run(dead.id).state_id
     minutes_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5)
     text = f"{minutes_ago:%Y-%m-%d %H:%M:%S.000000}"
-    # As if five minutes had passed; and the runs that the server scheduled are gone, as where it schedules none.
-    with sqlite3.connect(server[1] / ".prefect" / "prefect.db", timeout=30) as database:
-        database.execute("delete from flow_run where auto_scheduled")
+    path = server[1] / ".prefect" / "prefect.db"
+    with sqlite3.connect(path, timeout=30) as database:  # as if five minutes had passed
         database.execute("update deployment_schedule set updated = ?", (text,))
         database.execute("update flow_run set next_scheduled_start_time = ? where id = ? ", (text, str(late.id)))
         database.execute("update flow_run_state set timestamp = ? where id = ?", (text, str(state)))
-    findings = list(examined_server(installation, Store(installation.artifacts)))
+
+    def unscheduled() -> list[Finding] | None:
+        """What is found where the runs that the server scheduled are gone; not where it has just scheduled others."""
+        with sqlite3.connect(path, timeout=30) as database:
+            database.execute("delete from flow_run where auto_scheduled")
+        found = list(examined_server(installation, Store(installation.artifacts)))
+        return None if next_start(client, deployment.id) else found
+
+    findings = until(unscheduled, 60, "a moment in which nothing is scheduled")
     runs = [each for each in findings if each.about == "runs on the server"]
     assert [each.verdict for each in runs] == ["bad", "bad"]
     assert runs[0].found.startswith(f"1 run that the server believes under way: {dead.name} (Found by the watchdog on ")

@@ -60,6 +60,7 @@ def by_keras(batch: np.ndarray, augmentation: Augmentation, draws: np.ndarray) -
     return np.asarray(image)[..., 0]
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # the first call compiles
 @given(
     draws=st.lists(st.tuples(draw, draw, draw), min_size=4, max_size=4), shift=st.floats(0, 4), turn=st.floats(0, 90)
@@ -124,6 +125,7 @@ def test_moved_images_are_counted_as_the_images_they_are_and_equal_trainings_giv
     assert any((one != other).any() for one, other in zip(weights, plain, strict=True))
 
 
+@pytest.mark.slow
 def test_draws_differ_between_trainings_epochs_steps_and_replicas_and_fill_their_range() -> None:
     import tensorflow as tf
 

@@ -376,6 +376,7 @@ def test_of_many_short_epochs_some_are_logged_and_all_are_recorded(caplog: pytes
     assert [epoch.epoch for epoch in history.epochs] == [*range(1, 102)]
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_step_is_kept_for_the_next_one() -> None:
     """50 MB of states a step: given back and cleared anew they would be 12,000 pages a step."""
     alone = """

@@ -54,6 +54,7 @@ def test_many_epochs_are_lines_without_marks() -> None:
     assert many < few
 
 
+@pytest.mark.slow
 def test_confusions_of_a_thousand_classes_are_no_larger_than_of_two_hundred() -> None:
     for classes, named in ((200, 200), (1_000, 250)):
         metrics = measure(np.arange(classes), np.eye(classes, dtype=np.float32), [f"{k:03}" for k in range(classes)])

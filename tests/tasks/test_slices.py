@@ -353,6 +353,7 @@ def test_products_in_pieces_are_the_products(pixels: int, classes: int) -> None:
     np.testing.assert_allclose(floors._summed(x, error), exact.T @ error, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_many_classes_have_the_same_floors_whatever_the_number_of_threads() -> None:
     alone = """
 import hashlib

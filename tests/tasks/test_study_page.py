@@ -110,6 +110,7 @@ def test_where_nothing_is_left_out_no_seed_draws_its_own() -> None:
     assert "Each seed draws its own." not in render(contents_of(scans=("rows",), timesteps=(28,), everything=True))
 
 
+@pytest.mark.slow
 def test_a_time_that_holds_the_compiling_is_no_time_of_steps() -> None:
     one, more = contents_of(scans=("rows",), epochs=1), contents_of(scans=("rows",), epochs=2)
     note = "There was one epoch, so the time holds what it takes to compile the network.</figcaption>"
