@@ -8,8 +8,37 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from schemas.history import History
+    from schemas.metrics import Metrics
+
+    Draw = Callable[[History | Metrics], str]
+
+
+@pytest.fixture(scope="module")
+def measures_drawn_once() -> Iterator[None]:
+    """Reports of equal measures share their curves, for tests of what else is in a report: a second less each."""
+    from tasks.publish import figures
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("learning_curves", "confusion", "reliability"):
+            patch.setattr(figures, name, remembered(getattr(figures, name)))
+        yield
+
+
+def remembered(draw: Draw) -> Draw:
+    """A figure of a document, drawn once for equal documents."""
+    drawn: dict[str, str] = {}
+
+    def recalled(document: History | Metrics) -> str:
+        key = document.model_dump_json()
+        if key not in drawn:
+            drawn[key] = draw(document)
+        return drawn[key]
+
+    return recalled
 
 
 @pytest.fixture

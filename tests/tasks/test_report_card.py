@@ -23,6 +23,8 @@ from tasks.publish.report import (
 )
 from tasks.wording import percent
 
+pytestmark = pytest.mark.usefixtures("measures_drawn_once")
+
 
 @pytest.fixture(scope="module")
 def contents() -> ReportContents:
@@ -30,7 +32,7 @@ def contents() -> ReportContents:
 
 
 @pytest.fixture(scope="module")
-def page(contents: ReportContents) -> Page:
+def page(measures_drawn_once: None, contents: ReportContents) -> Page:
     return Page(render(contents))
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+pytestmark = pytest.mark.usefixtures("measures_drawn_once")
+
 
 @pytest.fixture(scope="module")
 def contents() -> ReportContents:
