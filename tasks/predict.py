@@ -77,6 +77,6 @@ def require_same_input(folder: Path, reshape: Reshape) -> None:
         raise StorageError(
             f"the model of {folder.name} cannot be asked: {found}",
             "the sequences that the run was asked, of the images it was asked",
-            "Train it again (stepwise rerun with its name), or choose another run with --run",
+            "Train it again (stepwise rerun with its name) and promote that run by hand, or choose one with --run",
             str(folder),
         )

@@ -104,7 +104,7 @@ def in_a_fresh_process(folder: Path, tolerance: float = TOLERANCE) -> Iterator[T
 
 
 def objection_to(folder: Path) -> str:
-    """Why a published model is not to be relied on today: it would read or answers otherwise than it did; else empty.
+    """Why a published model is not to be relied on today: it would read or answer otherwise than it did; else empty.
 
     Empty too where the run was published before what was asked was kept.
     """

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from schemas.champion import Champion
+    from schemas.configuration import Reshape
     from schemas.handles import Evaluation, Labels, Table
     from tasks.store import Store
 
@@ -144,7 +145,8 @@ def answers_of_champion(store: Store, champion: Champion, receipt: Receipt, tabl
     """How the champion answers the samples of a test table.
 
     Raises:
-        Incomparable: its files are damaged, or it was trained for images or classes of another form.
+        Incomparable: its files are damaged, it was trained for images or classes of another form, or it can answer
+            nobody any more, whatever it once answered.
     """
     place = f"{RUNS}/{champion.run}"
     damaged = damages(store, place, champion.manifest)
@@ -153,10 +155,13 @@ def answers_of_champion(store: Store, champion: Champion, receipt: Receipt, tabl
     folder = store.root / place
     then = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
     _require_same_form(then, receipt)
+    configuration = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
+    if found := objection_to_input(folder, configuration.reshape):
+        raise Incomparable(f"the champion cannot be asked: {found}")
     if then.table_digest("test") == table.table.digest:
         path = folder / PREDICTIONS_FILE
         return Opponent(written_answers(path), calibration_error(path, receipt.labels), rescored=False)
-    return _rescored(store, folder, receipt, table)
+    return _rescored(store, folder, configuration.reshape, receipt, table)
 
 
 def _require_same_form(then: Receipt, now: Receipt) -> None:
@@ -175,24 +180,21 @@ def _classes(receipt: Receipt) -> str:
     return f"{labels.classes} from {labels.first} ({', '.join(labels.names)})"
 
 
-def _rescored(store: Store, folder: Path, receipt: Receipt, table: Table) -> Opponent:
+def _rescored(store: Store, folder: Path, reshape: Reshape, receipt: Receipt, table: Table) -> Opponent:
     """Have the champion answer every sample of a table."""
     from tasks.network import Answerer
 
-    configuration = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
-    group = configuration.reshape.images_per_sequence
+    group = reshape.images_per_sequence
     if table.table.rows % group:
         raise Incomparable(
             f"the champion reads {group} images at a time, and there are {table.table.rows:,} test images"
         )
-    if found := objection_to_input(folder, configuration.reshape):
-        raise Incomparable(f"the champion cannot be asked: {found}")
     labels = receipt.labels
     tally = Tally(labels.names, bins=BINS)
     answerer = Answerer(_loaded(folder / MODEL_FILE))
     true: list[NDArray[np.int32]] = []
     predicted: list[NDArray[np.int32]] = []
-    for x, of_batch in sequences_of(store, table, configuration.reshape, answerer.batch):
+    for x, of_batch in sequences_of(store, table, reshape, answerer.batch):
         p = np.concatenate([part.reshape(-1, labels.classes) for part in answerer.answers(x)])
         start = tally.samples
         tally.add(np.arange(start, start + len(p)), of_batch - labels.first, p)

@@ -335,12 +335,19 @@ def test_a_champion_of_other_test_images_answers_these_first(ring: Ring, monkeyp
     assert comparison.both + comparison.only_old == right
     assert comparison.both + comparison.only_new == N - 30
 
+
+def test_a_champion_that_can_answer_nobody_any_more_is_for_a_person_to_judge(ring: Ring) -> None:
+    """Though it answered these very test images when it was published."""
+    ring.champion(answers(ring.labels, []))
+    folder = ring.store.root / "runs" / "old"
+    images = np.arange(3 * 4 * 6, dtype=np.uint8).reshape(3, 4, 6)
     (folder / "trial").mkdir()
-    for name, asked_then in (("images.npy", x[:3]), ("sequences.npy", x[:3, ::-1])):
-        np.save(folder / "trial" / name, asked_then, allow_pickle=False)
-    (folder / "manifest.json").unlink()
-    verdict = ring.verdict(answers(ring.labels, range(30)), ring.manifested(folder))
-    assert verdict.decision == "undecided"
+    for sequences, decision in ((images, "keep"), (images[:, ::-1], "undecided")):
+        np.save(folder / "trial" / "images.npy", images, allow_pickle=False)
+        np.save(folder / "trial" / "sequences.npy", sequences, allow_pickle=False)
+        (folder / "manifest.json").unlink()
+        verdict = ring.verdict(answers(ring.labels, range(30)), ring.manifested(folder))
+        assert verdict.decision == decision
     assert "the champion cannot be asked: it learned sequences that this version does not make" in verdict.reasons[0]
 
 
