@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+from typing import Final
 
 NARROW = "\u202f"  # narrow no-break space, before units
+_DECEIVING: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def percent(share: float, decimals: int = 1) -> str:
@@ -36,19 +37,12 @@ def number(value: int) -> str:
 
 def visible(text: str) -> str:
     """The text with control, direction-changing and unpaired surrogate characters spelled out, as in [U+202E]."""
-    return "".join(f"[U+{ord(c):04X}]" if _deceives(c) else c for c in text)
+    return _DECEIVING.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
 
 
 def finalized(value: object) -> object:
     """What a template shows of a value: in plain text, whatever could deceive a reader is spelled out."""
     return visible(value) if type(value) is str else value
-
-
-def _deceives(character: str) -> bool:
-    return unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or unicodedata.bidirectional(character) in {
-        *("LRE", "RLE", "LRO", "RLO", "PDF"),
-        *("LRI", "RLI", "FSI", "PDI"),
-    }
 
 
 def as_text(text: str) -> str:

@@ -31,6 +31,24 @@ if TYPE_CHECKING:
     from schemas.metrics import Metrics
 
 DIGEST = "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
+TIMINGS = {
+    "download train images": 1.92,
+    "download test images": 0.71,
+    "parse train": 0.44,
+    "parse test": 0.11,
+    "validate": 0.93,
+    "reshape train": 0.31,
+    "reshape test": 0.08,
+    "train": 131.6,
+    "evaluate": 6.2,
+}
+ENVIRONMENT = {
+    "stepwise": "9.8.7",
+    "python": "3.11.2",
+    "tensorflow": "2.21.0",
+    "keras": "3.15.1",
+    "numpy": "2.4.6",
+}
 ROLES = (("train", "images"), ("train", "labels"), ("test", "images"), ("test", "labels"))
 
 
@@ -201,6 +219,14 @@ def receipt_of(ledger: Ledger, names: Sequence[str], shape: tuple[int, int], fil
     ).signed()
 
 
+def sequence_of(reshape: Reshape) -> NDArray[np.uint8]:
+    """The seven as one sequence of `reshape`, (T, F); as frames with digits from zero on behind it."""
+    if reshape.layout == "frames":
+        return np.array([digit(k).reshape(-1) for k in (7, *range(reshape.images_per_sequence - 1))])
+    pixels = digit(7).T if reshape.scan == "columns" else digit(7)
+    return pixels.reshape(reshape.sequence_shape((28, 28)))
+
+
 def contents_of(
     names: Sequence[str] = tuple("0123456789"),
     *,
@@ -210,19 +236,10 @@ def contents_of(
 ) -> ReportContents:
     """The contents of a report; any field can be given."""
     reshape = reshape or Reshape()
-    pixels = digit(7).reshape(-1)
-    each = 1
-    sequence: NDArray[np.uint8] = pixels.reshape(-1, 784)
-    if reshape.layout == "pixels":
-        sequence = pixels.reshape(reshape.sequence_shape((28, 28)))
-    if reshape.layout == "frames":
-        each = reshape.images_per_sequence
-        sequence = np.array([digit(k).reshape(-1) for k in (7, *range(each - 1))])
-    if reshape.scan == "columns":
-        sequence = digit(7).T.reshape(reshape.sequence_shape((28, 28)))
+    each = reshape.images_per_sequence
+    sequence = sequence_of(reshape)
     ledger = ledger_of(samples, each, validation=samples[0] // each // 20)
     metrics = changes.get("metrics") or metrics_of(names, samples[1])
-    timesteps, features = sequence.shape
     stored = np.array([digit(m.label, m.index) for m in metrics.worst]).reshape(-1, 28, 28)
     suspects = metrics.suspects.worst if metrics.suspects else ()
     order = np.arange(784).reshape(28, 28).T.reshape(-1) if reshape.scan == "columns" else np.arange(784)
@@ -232,7 +249,7 @@ def contents_of(
         "title": "MNIST handwritten digits",
         "mode": "pinned",
         "configuration": RunConfiguration(reshape=reshape),
-        "receipt": receipt_of(ledger, names, (timesteps, features)),
+        "receipt": receipt_of(ledger, names, (sequence.shape[0], sequence.shape[1])),
         "ledger": ledger,
         "metrics": metrics,
         "history": history_of(),
@@ -243,25 +260,9 @@ def contents_of(
         "sequence_picture": grey(digit(7)[None])[0],
         "verdict": verdict_of(),
         "drift": drift_of(),
-        "timings": {
-            "download train images": 1.92,
-            "download test images": 0.71,
-            "parse train": 0.44,
-            "parse test": 0.11,
-            "validate": 0.93,
-            "reshape train": 0.31,
-            "reshape test": 0.08,
-            "train": 131.6,
-            "evaluate": 6.2,
-        },
+        "timings": TIMINGS,
         "reused": frozenset({"download train images", "parse train"}),
-        "environment": {
-            "stepwise": "9.8.7",
-            "python": "3.11.2",
-            "tensorflow": "2.21.0",
-            "keras": "3.15.1",
-            "numpy": "2.4.6",
-        },
+        "environment": ENVIRONMENT,
         "files": {"model.keras": DIGEST, "metrics.json": DIGEST, "predictions.parquet": DIGEST},
     }
     return ReportContents(**{**fields, **changes})

@@ -7,6 +7,7 @@ import itertools
 import math
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from schemas.design import PublishedStudy
 from tasks.reshape import sealed
 from tasks.scan import scan_order
 from tasks.store import Store
+from tasks.study import page as pages
 from tasks.study import publication
 from tasks.study.figures import _accuracy as accuracy_figure
 from tasks.study.figures import gradient, output_gradient, spread, time
@@ -31,10 +33,18 @@ from tasks.study.summary import summary_of
 from tasks.study.words import FIGURES, followed, power_told, row_width, why_so_many_features
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from schemas.study import PointResult
     from tasks.study.summary import Summary
+
+
+@pytest.fixture(scope="module", autouse=True)
+def figures_drawn_once() -> Iterator[None]:
+    """Pages of equal results share their figures: a second less each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "_figures", cache(pages._figures))
+        yield
 
 
 @pytest.fixture(scope="module")
