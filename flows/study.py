@@ -186,15 +186,28 @@ def run_batches(
         runner = dask_runner(dask, min(workers, len(batch)))
         try:
             run_points.with_options(task_runner=runner)(artifacts, sequences, batch)
-        except Exception as error:
-            failures.append(error)
+        except Exception as error:  # noqa: BLE001 - it is raised when all others are done
+            if not missing_points(store, sequences, batch):
+                log.warning("these points are measured, but their cluster did not end as it should: %r", error)
+                continue
+            failures.append(_too_late(artifacts) if isinstance(error, TimeoutError) else error)
             wanted = whole[_batch_of(batch[0])]
             if missing_points(store, sequences, wanted) == wanted:
-                raise
+                break
         else:
             require_kept(artifacts, missing_points(store, sequences, batch))
     if failures:
         raise failures[0]
+
+
+def _too_late(artifacts: Path) -> StorageError:
+    """What Dask's time-outs mean, which say nothing themselves."""
+    return StorageError(
+        "Dask's scheduler or its workers did not answer in time",
+        "answers within Dask's time-outs, half a minute",
+        "See what else keeps the machine busy, then give the same command again: every point that was finished is kept",
+        str(artifacts),
+    )
 
 
 def require_kept(artifacts: Path, lost: Sequence[Point]) -> None:

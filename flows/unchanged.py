@@ -11,7 +11,7 @@ from schemas.configuration import RunConfiguration
 from schemas.files import CONFIGURATION_FILE, RECEIPT_FILE, RUNS
 from schemas.receipt import Receipt
 from tasks.champions import Champions
-from tasks.published import manifest_digest, unsound
+from tasks.published import manifest_digest, stands, unsound
 from tasks.store import Store
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class NothingChangedError(Exception):
 def require_change(artifacts: Path, configuration: RunConfiguration, files: Iterable[SourceFile]) -> None:
     """Return where something changed since the last published run of this dataset and preset, or is left to do.
 
-    Left to do is something where that run is damaged or was never judged.
+    Left to do is something where that run is damaged or was never judged, or where the champion is damaged.
 
     Raises:
         NothingChangedError: every digest and every setting is as it was then.
@@ -71,15 +71,15 @@ def _same(folder: Path, configuration: RunConfiguration, files: Iterable[SourceF
 def _judged(artifacts: Path, folder: Path, configuration: RunConfiguration) -> bool:
     """Whether what the history last says of a run stands: else a run goes on, reuses everything and is judged.
 
-    Not where the run ended before it was judged, where another became champion while it was, where the champion's
-    manifest is another than it had, or where promotion is demanded and was refused.
+    Not where the run ended before it was judged, where another became champion while it was, where the champion is no
+    longer as it was when it became that, or where promotion is demanded and was refused.
     """
     history = Champions(artifacts, configuration.dataset).history()
     about = [entry for entry in history if entry.run == folder.name]
     if not about:
         return False
     record = history[-1].record
-    if record and record.run == folder.name and record.manifest != manifest_digest(folder):
+    if record and not stands(Store(artifacts), f"{RUNS}/{record.run}", record.manifest):
         return False
     if about[-1].refused and configuration.promotion.demanded:
         return False

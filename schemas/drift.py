@@ -39,7 +39,9 @@ class Profile(Frozen):
         labels: How often each class occurs, in the order of the classes.
         low: Left edge of the first bin of pixels.
         high: Right edge of the last.
-        pixels: Pixels in each of equally wide bins; what lies outside counts for the outermost.
+        pixels: Pixels in each of equally wide bins.
+        below: Pixels below the first bin.
+        above: Pixels above the last.
         mean: Of all pixels, in their own unit.
         std: The same.
         confidence: How often the champion answered with a probability in each tenth, over a sample of images that it
@@ -52,6 +54,8 @@ class Profile(Frozen):
     low: float
     high: float
     pixels: tuple[Count, ...]
+    below: Count = 0
+    above: Count = 0
     mean: float
     std: float
     confidence: tuple[Count, ...] | None = None

@@ -5,7 +5,7 @@ A foundation: drift compares profiles, publish keeps that of the data that a mod
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -43,18 +43,28 @@ def profile_of(store: Store, table: Table, labels: Labels, edges: tuple[float, f
     for batch in TableReader(store.open(table.table, FILE_NAME)).batches():
         pixels.add(batch.pixels.view(np.dtype(table.table.dtype)).reshape(-1))
         classes += np.bincount(batch.labels - labels.first, minlength=labels.classes)
-    bins, (low, high) = pixels.binned()
+    binned = pixels.binned()
     mean = pixels.sum / max(pixels.count, 1)
     return Profile(
         rows=int(classes.sum()),
         first=labels.first,
         labels=tuple(classes.tolist()),
-        low=low,
-        high=high,
-        pixels=tuple(bins.tolist()),
+        low=binned.low,
+        high=binned.high,
+        pixels=tuple(binned.inside.tolist()),
+        below=binned.below,
+        above=binned.above,
         mean=mean,
         std=max(0.0, pixels.squares / max(pixels.count, 1) - mean**2) ** 0.5,
     )
+
+
+class _Binned(NamedTuple):
+    low: float
+    high: float
+    inside: NDArray[np.int64]
+    below: int
+    above: int
 
 
 class _Values:
@@ -62,18 +72,21 @@ class _Values:
 
     def __init__(self, edges: tuple[float, float] | None) -> None:
         self._edges, self._bins = edges, np.zeros(PIXEL_BINS, np.int64)
+        self._below = self._above = 0
         self.count, self.sum, self.squares = 0, 0.0, 0.0
 
     def add(self, values: NDArray[Any]) -> None:
         self._edges = self._edges or _edges(values)
-        wide = values.astype(np.float64)
-        self._bins += np.histogram(np.clip(wide, *self._edges), PIXEL_BINS, self._edges)[0]
+        wide, (low, high) = values.astype(np.float64), self._edges
+        self._bins += np.histogram(wide, PIXEL_BINS, self._edges)[0]
+        self._below += int((wide < low).sum())
+        self._above += int((wide > high).sum())
         self.count += values.size
         self.sum += float(wide.sum())
         self.squares += float(wide @ wide)
 
-    def binned(self) -> tuple[NDArray[np.int64], tuple[float, float]]:
-        return self._bins, self._edges or BYTES
+    def binned(self) -> _Binned:
+        return _Binned(*(self._edges or BYTES), self._bins, self._below, self._above)
 
 
 class _Bytes(_Values):
@@ -90,11 +103,13 @@ class _Bytes(_Values):
         self.sum += float(each @ numbers)
         self.squares += float(each @ numbers**2)
 
-    def binned(self) -> tuple[NDArray[np.int64], tuple[float, float]]:
+    def binned(self) -> _Binned:
         most = int(np.flatnonzero(self._each).max(initial=0))
-        edges = self._edges or (0.0, float(max(PIXEL_BINS, 1 << most.bit_length())))
-        values = np.clip(np.arange(256.0), *edges)
-        return np.histogram(values, PIXEL_BINS, edges, weights=self._each)[0], edges
+        low, high = self._edges or (0.0, float(max(PIXEL_BINS, 1 << most.bit_length())))
+        values = np.arange(256.0)
+        inside = np.histogram(values, PIXEL_BINS, (low, high), weights=self._each)[0]
+        below, above = (int(self._each[outside].sum()) for outside in (values < low, values > high))
+        return _Binned(low, high, inside, below, above)
 
 
 def _edges(values: NDArray[Any]) -> tuple[float, float]:

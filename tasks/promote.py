@@ -62,17 +62,17 @@ def promote(
 
 
 def re_verified(store: Store, dataset: str, run: str) -> Entry | None:
-    """Put on record that a run, which stands with every byte, is still champion; None where another one is.
+    """Put on record that no digest changed since a run, whose champion was verified again, be it this run or another.
 
-    Its files have to be those with which it became champion.
+    None where there is no champion, or where its files are no longer those with which it became champion.
     """
     place = Champions(store.root, dataset)
-    why = ("no digest changed: the run was skipped, as its policy says, after the champion's files were verified",)
+    why = (f"no digest changed since {run}: a run was skipped, as its policy says; the champion's files were verified",)
 
     def entry(newest: Entry | None) -> Entry | None:
         record = newest.record if newest else None
-        holds = record and record.run == run and stands(store, f"{RUNS}/{run}", record.manifest)
-        return place.following(newest, "re-verified", run, why) if holds else None
+        holds = record and stands(store, f"{RUNS}/{record.run}", record.manifest)
+        return place.following(newest, "re-verified", record.run, why) if record and holds else None
 
     return entered(place, entry)
 

@@ -38,6 +38,10 @@ TOLERANCE_ELSEWHERE: Final = 1e-2  # by other libraries or on another processor;
 ROOT: Final = Path(__file__).resolve().parents[1]
 
 
+class UnansweredError(StorageError):
+    """A trial that did not end in time: of the model nothing is known."""
+
+
 class Trial:
     """A fresh interpreter that waits, then answers the questions in a folder with both forms of the model there."""
 
@@ -66,7 +70,8 @@ class Trial:
         """Wait for it.
 
         Raises:
-            StorageError: an answer differs from the written prediction, or there is none.
+            UnansweredError: there is no answer in time.
+            StorageError: an answer differs from the written prediction, or the process died.
         """
         if reason := self._reason():
             raise StorageError(
@@ -80,8 +85,14 @@ class Trial:
         """What the process says against the model, or what became of the process; empty where all is well."""
         try:
             said, complaints = self._process.communicate(timeout=TRIAL_SECONDS)
-        except subprocess.TimeoutExpired:
-            return f"no answer within {TRIAL_SECONDS} s"
+        except subprocess.TimeoutExpired as late:
+            raise UnansweredError(
+                f"the model gave no answer in a fresh process within {TRIAL_SECONDS} s",
+                f"answers to {CHECKED_IMAGES} images, which take seconds",
+                "Nothing was published or promoted, and nothing speaks against the model. See what else keeps this "
+                "machine busy, then give the command again",
+                str(self._folder),
+            ) from late
         if not self._process.returncode:
             return ""
         last_words = complaints.splitlines()[-1:] or [f"exit code {self._process.returncode}"]
@@ -107,6 +118,9 @@ def objection_to(folder: Path) -> str:
     """Why a published model is not to be relied on today: it would read or answer otherwise than it did; else empty.
 
     Empty too where the run was published before what was asked was kept.
+
+    Raises:
+        UnansweredError: it does not answer in time.
     """
     if not (folder / TRIAL).is_dir():
         return ""
@@ -116,6 +130,8 @@ def objection_to(folder: Path) -> str:
     try:
         with in_a_fresh_process(folder, TOLERANCE_ELSEWHERE) as trial:
             trial.begin()
+    except UnansweredError:
+        raise
     except StorageError as error:
         return error.found
     return ""

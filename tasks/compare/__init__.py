@@ -75,8 +75,8 @@ def key_of(
 ) -> Key[Judged]:
     """What a verdict depends on: both models, the test samples and what is demanded, not what follows from it.
 
-    The champion is compared with nobody, so who held the place before is no part of its key. The receipt states the
-    dataset and its classes' names: equal bytes under others are judged by themselves.
+    The champion is compared with nobody, so who held the place before is no part of its key; that it is champion is.
+    The receipt states the dataset and its classes' names: equal bytes under others are judged by themselves.
     """
     opponent, store = contest.opponent, Store(artifacts)
     return Key(
@@ -89,22 +89,22 @@ def key_of(
             "weights": contest.trained.model.digest,
             "evaluation": contest.evaluation.evaluation.digest,
             "receipt": contest.sequences.receipt.digest,
-            "champion": state(store, opponent) if opponent else _other_form(store, contest) or "none",
+            "champion": state(store, opponent) if opponent else _itself(store, contest),
         },
         settings={"promotion": demands.model_dump(mode="json", exclude={"demanded"})},
         libraries=("tensorflow", "keras", "numpy"),
     )
 
 
-def _other_form(store: Store, contest: Contest) -> str:
-    """What of the champion's own weights speaks against calling them so: that they meant other classes."""
-    receipt = open_receipt(store, contest.sequences.receipt)
+def _itself(store: Store, contest: Contest) -> str:
+    """That nobody is champion, or that this model is, or what speaks against it: that it meant other classes."""
+    if contest.champion is None:
+        return "none"
     try:
-        if contest.champion:
-            require_same_classes(store, contest.champion, receipt)
+        require_same_classes(store, contest.champion, open_receipt(store, contest.sequences.receipt))
     except Incomparable as objection:
         return str(objection)
-    return ""
+    return "this model"
 
 
 @task(

@@ -157,12 +157,12 @@ def shifts_of(before: Profile, now: Profile, classes: Sequence[str], limits: Dri
     if before.first is not None or len(before.labels) == len(now.labels):
         then, today, names = _by_label(before, now, classes)
         yield shift_of("shares of the labels", then, today, names, limits)
-    width = (before.high - before.low) / len(before.pixels)
-    names = [
-        f"pixels from {before.low + i * width:g} to {before.low + (i + 1) * width:g}" for i in range(len(before.pixels))
-    ]
+    width, bins = (before.high - before.low) / len(before.pixels), range(len(before.pixels))
+    inside = [f"pixels from {before.low + i * width:g} to {before.low + (i + 1) * width:g}" for i in bins]
+    names = [f"pixels below {before.low:g}", *inside, f"pixels above {before.high:g}"]
+    then, today = ([each.below, *each.pixels, each.above] for each in (before, now))
     # Pixels of one image hang together: what is counted by chance are images.
-    shift = shift_of("pixels", before.pixels, now.pixels, names, limits, samples=(before.rows, now.rows))
+    shift = shift_of("pixels", then, today, names, limits, samples=(before.rows, now.rows))
     moments = f"mean {before.mean:.4g} → {now.mean:.4g}, standard deviation {before.std:.4g} → {now.std:.4g}"
     yield shift.model_copy(update={"found": f"{moments}; {shift.found}"})
     if before.confidence and now.confidence:

@@ -60,6 +60,7 @@ class Drift(BaseModel):
     """What the index needs of drift.json."""
 
     worst: str
+    why_none: str = ""
 
 
 class Decision(BaseModel):
@@ -182,9 +183,10 @@ class Champions:
 
     @cached_property
     def decisions(self) -> dict[str, str]:
-        """What was decided about each run, the last word where there were several."""
+        """What was decided about each run, the last word where there were several; verified again is no new one."""
         entries = (entry for history in self.histories.values() for entry in history)
-        return {entry.run: entry.decision for entry in entries if entry.run}
+        words = [(entry.run, entry.decision) for entry in entries if entry.run]
+        return dict(words) | {run: decision for run, decision in words if decision != "re-verified"}
 
 
 def runs_of(artifacts: Path) -> list[Run]:
@@ -229,7 +231,7 @@ def _run(folder: Path) -> Run:
     problems += _missing(folder, manifest.files)
     measured = _sealed(Measured, folder, METRICS_FILE, manifest, problems)
     timings = _sealed(list[Timing], folder, TIMINGS_FILE, manifest, problems)
-    worst = _sealed(Drift, folder, DRIFT_FILE, manifest, problems) if DRIFT_FILE in manifest.files else None
+    drift = _sealed(Drift, folder, DRIFT_FILE, manifest, problems) if DRIFT_FILE in manifest.files else None
     return Run(
         name=folder.name,
         created=manifest.created,
@@ -242,7 +244,7 @@ def _run(folder: Path) -> Run:
         parent=manifest.parent,
         started_from=manifest.started_from,
         spent=_by_stage(timings or ()),
-        drift=worst.worst if worst else None,
+        drift=drift.worst if drift and not drift.why_none else None,
         report=(folder / REPORT_FILE).is_file(),
         problems=tuple(problems),
     )

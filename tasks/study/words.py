@@ -156,7 +156,8 @@ def _answer(asked: tuple[Setting, ...], sound: tuple[Setting, ...]) -> str:
         return f"It falls under the question's recipe, by {_lost(asked)}; {under_sound}{told}."
     if _falls(sound):
         return f"It falls under the sound recipe, by {_lost(sound)}; {under_asked}."
-    return f"Under neither recipe is it seen to fall: {under_asked}; {under_sound}."
+    ends = f"from T = {asked[0].timesteps} to T = {asked[-1].timesteps}"
+    return f"Under neither recipe is it seen to fall {ends}: {under_asked}; {under_sound}."
 
 
 def _both_fall(asked: tuple[Setting, ...], sound: tuple[Setting, ...]) -> str:
@@ -221,10 +222,17 @@ def _course(recipe: RecipeName, scan: Scan, series: tuple[Setting, ...]) -> Sent
     if len(series) == 1:
         return Sentence(f"{begins} was measured at one T: {_accuracy_told(first)}.", "accuracy")
     return Sentence(
-        f"{begins} {_moves(series)}: {_accuracy_told(first)}, {_accuracy_told(last)}; "
+        f"{begins} {_moves(series)}: {_accuracy_told(first)}, {_accuracy_told(last)}{_dip(series)}; "
         f"best is T = {best.timesteps} with {percent(best.accuracy)}.",
         "accuracy",
     )
+
+
+def _dip(series: tuple[Setting, ...]) -> str:
+    """Where between the ends accuracy is seen to be lower than at both, in words; else nothing."""
+    lowest = min(series, key=lambda setting: setting.accuracy)
+    lower = lowest.interval[1] < min(series[0].interval[0], series[-1].interval[0])
+    return f", and lowest between them with {_accuracy_told(lowest)}" if lower else ""
 
 
 def _accuracy_told(setting: Setting) -> str:
@@ -406,18 +414,24 @@ def _tail(series: tuple[Setting, ...]) -> list[Sentence]:
 
 
 def _knows(summary: Summary, scan: Scan) -> list[Sentence]:
-    found = []
     t = summary.near(TOLD_T)
-    for recipe in RECIPES if t in followed(summary) else ():
-        after = _at(summary.series(scan, recipe), t).accuracy_after
-        k = next(k for k, share in enumerate(after, 1) if share >= 0.9 * after[-1])
-        found.append(
-            Sentence(
-                f"With T = {t} the {recipe} recipe's LSTM comes to nine tenths of its accuracy after {k} of {t} steps.",
-                "after",
-            )
+    recipes = RECIPES if t in followed(summary) else ()
+    return [Sentence(_how_early(recipe, _at(summary.series(scan, recipe), t)), "after") for recipe in recipes]
+
+
+def _how_early(recipe: RecipeName, setting: Setting) -> str:
+    """After how many steps the LSTM knows; one that knows no more at the end than at first, or less, is not early."""
+    after, t = setting.accuracy_after, setting.timesteps
+    lstm, first, best, last = f"With T = {t} the {recipe} recipe's LSTM", after[0], max(after), after[-1]
+    if last < 0.9 * best:
+        return (
+            f"{lstm} knows most after {after.index(best) + 1} of {t} steps, {percent(best)}, and forgets: at the end "
+            f"it is {percent(last)}."
         )
-    return found
+    if first >= 0.9 * last:
+        return f"{lstm} knows hardly more after {t} steps, {percent(last)}, than after the first, {percent(first)}."
+    k = next(k for k, share in enumerate(after, 1) if share >= 0.9 * last)
+    return f"{lstm} comes to nine tenths of its accuracy after {k} of {t} steps."
 
 
 def _times(series: tuple[Setting, ...]) -> list[Sentence]:

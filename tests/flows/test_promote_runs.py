@@ -297,6 +297,9 @@ def test_a_run_is_skipped_only_where_the_one_that_stands_was_judged(place: Place
     place.promoted(new, "keep", "winner", WORSE)
     assert nothing_changed(place) == "second"
     assert nothing_changed(place, demanded=True) is None, "a refused run does not become a skipped one"
+    with (place.root / "runs" / "winner" / "model.keras").open("ab") as model:
+        model.write(b"x")
+    assert nothing_changed(place) is None, "the champion is damaged: that is not passed over"
 
 
 @pytest.mark.parametrize("given", ["by the run that stands", "today", "by neither"])

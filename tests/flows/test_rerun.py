@@ -60,7 +60,7 @@ def test_a_run_in_which_nothing_changed_verifies_the_champion_again_and_imports_
     imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
     assert "tasks.train" in imported
     assert not {"tensorflow", "keras"} & imported
-    assert executed(answer.stdout) == ["promote"]
+    assert executed(answer.stdout) == ["compare", "promote"], "it was judged as nobody's, and is the champion's own"
     assert len(steps(answer.stdout)) == 15
     [run] = (made / "artifacts" / "runs").iterdir()
     again, before = attempts(made)

@@ -148,6 +148,15 @@ class FakeMeasuring:
         return tuple(point for point in points if point not in self.known)
 
 
+class ClosingBadly(FakeMeasuring):
+    """A cluster that is too busy to answer when it should end, or ever."""
+
+    def __call__(self, artifacts: Path, sequences: object, batch: tuple[Point, ...]) -> None:
+        """Measure a batch and fail."""
+        super().__call__(artifacts, sequences, batch) if not self.failing else self.begun.append(batch)
+        raise TimeoutError
+
+
 POINTS = designed(settings_of(scans=("rows",), timesteps=(28, 56), seeds=3), 784, 12_000)
 
 
@@ -160,6 +169,24 @@ def batches_begun(tmp_path: Path, patch: pytest.MonkeyPatch, failing: Sequence[P
     with pytest.raises(RuntimeError, match="failed"):
         run_batches(tmp_path, {}, POINTS, None, 1)
     return len(fake.begun)
+
+
+@pytest.mark.parametrize("failing", [(), POINTS])
+def test_a_cluster_that_does_not_answer_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failing: Sequence[Point]
+) -> None:
+    fake = ClosingBadly(failing, [])
+    monkeypatch.setattr(study, "run_points", fake)
+    monkeypatch.setattr(study, "missing_points", fake.missing)
+    monkeypatch.setattr(study, "dask_runner", lambda *_: None)
+    if failing:
+        with pytest.raises(StorageError, match=r"did not answer in time.* give the same command again"):
+            run_batches(tmp_path, {}, POINTS, None, 1)
+        assert len(fake.begun) == 1
+    else:
+        run_batches(tmp_path, {}, POINTS, None, 1)
+        assert len(fake.begun) == 3
+        assert caplog.text.count("these points are measured, but their cluster did not end as it should: Timeout") == 3
 
 
 def test_what_is_measured_and_not_there_ends_the_study_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

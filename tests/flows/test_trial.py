@@ -12,9 +12,10 @@ import pytest
 
 from schemas.errors import StorageError
 from schemas.handles import Sequences, Table
+from tasks import trial
 from tasks.network import load
 from tasks.store import Store
-from tasks.trial import in_a_fresh_process, objection_to
+from tasks.trial import UnansweredError, in_a_fresh_process, objection_to
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,8 +41,8 @@ def test_an_answer_that_is_not_the_written_one_keeps_a_run_from_being_published(
     store = Store(smoke_run.artifacts)
     [parsed] = (record for record in store.records("parse") if record.step == "parse test")
     [reshaped] = (record for record in store.records("reshape") if record.step == "reshape test")
-    with pytest.raises(StorageError) as refusal, in_a_fresh_process(folder) as trial:
-        trial.ask(store, Table.model_validate(parsed.value), Sequences.model_validate(reshaped.value))
+    with pytest.raises(StorageError) as refusal, in_a_fresh_process(folder) as tried:
+        tried.ask(store, Table.model_validate(parsed.value), Sequences.model_validate(reshaped.value))
     assert "model.keras answers up to 0.25 apart; saved_model answers up to 0.25 apart" in str(refusal.value)
 
 
@@ -61,3 +62,13 @@ def test_a_published_model_is_tried_again_with_what_it_was_asked(smoke_run: Smok
 
     shutil.rmtree(folder / "trial")
     assert objection_to(folder) == "", "a run of an earlier version"
+
+
+def test_a_trial_without_an_answer_in_time_speaks_against_the_machine(
+    smoke_run: SmokeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "TRIAL_SECONDS", 0.01)
+    with pytest.raises(UnansweredError) as late:
+        objection_to(smoke_run.folder)
+    assert late.value.found == "the model gave no answer in a fresh process within 0.01 s"
+    assert "nothing speaks against the model" in late.value.remedy

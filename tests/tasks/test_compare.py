@@ -286,7 +286,7 @@ def test_what_a_verdict_depends_on(ring: Ring) -> None:
     )
     assert digest(replace(contest, sequences=renamed)) != digest(), "equal bytes under another name are judged anew"
     itself = ring.contest(p, champion, weights=champion.weights)
-    assert digest(itself) == digest(replace(itself, champion=None)), "who became champion is not judged again"
+    assert digest(itself) != digest(replace(itself, champion=None)), "where nobody is champion, it may become that"
     named = ring.receipt.labels.model_copy(update={"names": (*"0123456798",)})
     renamed_champion = ring.champion(p, name="renamed", labels=named)
     of_other_classes = digest(ring.contest(p, renamed_champion, weights=renamed_champion.weights))

@@ -83,10 +83,11 @@ def test_a_profile_counts_what_is_there(store: Store, dtype: str) -> None:
     edges = np.linspace(profile.low, profile.high, 33)
     assert profile.pixels == tuple(np.histogram(values, edges)[0].tolist())
     assert (profile.low, profile.high) == ((0, 256) if dtype == "u1" else (values.min(), values.max()))
-    # What lies outside of the champion's edges counts for the outermost bins.
-    inside = profile_of(store, tables[0], receipt.labels, (profile.low, (profile.low + profile.high) / 2))
-    assert sum(inside.pixels) == images.size
-    assert inside.pixels[-1] >= (values > inside.high).sum()
+    quarter = (profile.high - profile.low) / 4
+    inside = profile_of(store, tables[0], receipt.labels, (profile.low + quarter, profile.high - quarter))
+    assert (inside.below, inside.above) == ((values < inside.low).sum(), (values > inside.high).sum())
+    assert inside.below + sum(inside.pixels) + inside.above == images.size
+    assert min(inside.below, inside.above) > 0
 
 
 @pytest.mark.parametrize(("most", "high"), [(0, 32), (1, 32), (16, 32), (31, 32), (32, 64), (127, 128), (128, 256)])
@@ -106,6 +107,20 @@ def test_more_ink_in_images_of_two_shades_is_drift(store: Store) -> None:
     champion = published(store, tables[0], receipt)
     other, signed = tables_of(store, much, labels_of(N, 5))
     assert drift_of(store, other[0], signed, champion, LIMITS).shifts[1].level == "warn"
+
+
+@pytest.mark.parametrize(("then", "now"), [("u1", "u1"), ("f4", "f4"), ("i2", "i2")])
+def test_values_on_another_scale_are_drift_in_images_of_two_shades(store: Store, then: str, now: str) -> None:
+    """All ink is in the last bin, and what lies beyond it is elsewhere: 255 where it was 1 or 127."""
+    shapes = np.random.default_rng(3).random((N, 4, 6)) < 0.3
+    tables, receipt = tables_of(store, (shapes * (127 if then == "u1" else 1)).astype(then), labels_of(N))
+    champion = published(store, tables[0], receipt)
+    other, signed = tables_of(store, (shapes * 255).astype(now), labels_of(N, 5))
+    with pytest.raises(DriftedError, match=r"pixels above (1|128): 0.0% → 30"):
+        compared(store, other[0], signed, champion, STRICT)
+    back = published(store, other[0], signed, "back")
+    drifted = drift_of(store, tables[0], receipt, back, STRICT)
+    assert drifted.shifts[1].level == "stop"
 
 
 def test_bins_that_are_empty_then_and_now_make_no_chance(store: Store) -> None:

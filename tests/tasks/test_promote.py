@@ -57,13 +57,15 @@ def published(root: Path, name: str) -> Champion:
     return record_of(Store(root), name)
 
 
-def test_only_who_is_champion_is_verified_again(tmp_path: Path) -> None:
+def test_who_is_champion_is_verified_again_whichever_run_was_skipped(tmp_path: Path) -> None:
     store, place = Store(tmp_path), Champions(tmp_path, "mnist")
-    assert re_verified(store, "mnist", "a") is None
+    assert re_verified(store, "mnist", "a") is None, "nobody is champion"
     history_in(place, ("first champion", published(tmp_path, "a")), ("promoted", published(tmp_path, "b")))
-    assert re_verified(store, "mnist", "a") is None
-    entry = re_verified(store, "mnist", "b")
-    assert entry is not None
-    assert (entry.decision, entry.champion, entry.number) == ("re-verified", "b", 3)
+    for number, skipped in ((3, "b"), (4, "a")):
+        entry = re_verified(store, "mnist", skipped)
+        assert entry is not None
+        assert (entry.decision, entry.run, entry.champion, entry.number) == ("re-verified", "b", "b", number)
+        assert entry.reasons[0].startswith(f"no digest changed since {skipped}: ")
     manifest_in(tmp_path / "runs" / "b", weights="c" * 64)
     assert re_verified(store, "mnist", "b") is None, "another run under the champion's name"
+    assert re_verified(store, "mnist", "a") is None

@@ -140,7 +140,31 @@ def test_champions_and_promotions_are_marked(page: Page) -> None:
     assert "Champion of mnist 99.34" in page.words
     assert page.words.index("9 undecided") < page.words.index("1 first champion")
     assert page.row("20261104-030000-mnist-rows-0003")[8] == "warn"
-    assert page.row("20261105-030000-mnist-rows-0004")[8] == "not measured"
+    assert page.row("20261105-030000-mnist-rows-0004")[8] == "not compared"
+
+
+def test_who_was_promoted_stays_that_when_verified_again_and_when_dethroned(tmp_path: Path) -> None:
+    for day, name in enumerate("abc"):
+        run_in(tmp_path, name, day=day)
+    steps = (("first champion", "a"), ("re-verified", "a"), ("promoted", "b"), ("re-verified", "b"), ("promoted", "c"))
+    for number, (decision, name) in enumerate((*steps, ("re-verified", "c")), 1):
+        decided(tmp_path, number, decision, name, name)
+    decided(tmp_path, 7, "re-verified", "d", "c")  # of the champion's weights
+    run_in(tmp_path, "d", day=3)
+    page = page_of(tmp_path)
+    words = ["first champion", "promoted", "champion promoted", "re-verified"]
+    assert [page.row(name)[7] for name in "abcd"] == words
+
+
+def test_of_data_that_were_compared_with_nothing_no_drift_is_said(tmp_path: Path) -> None:
+    for day, why_none in enumerate(("no champion was trained on other data", "")):
+        folder = run_in(tmp_path, f"run-{day}", day=day, drift="none")
+        (folder / "drift.json").write_text(json.dumps({"worst": "none", "why_none": why_none}))
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        manifest["files"]["drift.json"] = seal(folder / "drift.json")
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    page = page_of(tmp_path)
+    assert [page.row(f"run-{day}")[7] for day in (0, 1)] == ["not compared", "none"]
 
 
 def test_without_champions_or_drift_their_columns_are_not_there(tmp_path: Path) -> None:

@@ -63,7 +63,10 @@ def test_the_words_say_what_was_measured(accuracy: object, said: str) -> None:
         (
             0.0,
             0.0,
-            f"Under neither recipe is it seen to fall: under the question's {KEPT}; under the sound one {KEPT}. ",
+            (
+                f"Under neither recipe is it seen to fall from T = 1 to T = 784: under the question's {KEPT}; under "
+                f"the sound one {KEPT}. "
+            ),
         ),
     ],
 )
@@ -90,6 +93,38 @@ def test_a_fall_that_few_seeds_do_not_show_is_told_as_no_fall_and_as_no_keeping_
     )
     assert "can be learned" not in told
     assert "(scan rows), accuracy is not seen to differ between the ends by more than 2 seeds can tell from" in told
+
+
+def test_what_falls_and_rises_again_is_told_as_that() -> None:
+    def accuracy(point: Point) -> float:
+        return 0.5 if point.timesteps == 28 else 0.9
+
+    told = told_of(contents_of(accuracy, scans=("rows",), timesteps=(1, 28, 784)).results, "The answer")
+    assert told.startswith("Under neither recipe is it seen to fall from T = 1 to T = 784: ")
+    dip = (
+        "90.0~% at T = 1, 90.0~% at T = 784, and lowest between them with 50.0~% at T = 28; best is T = 1 with 90.0~%."
+    )
+    assert told.count(dip.replace("~", "\u202f")) == 2
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        ([500] * 28, "knows hardly more after 28 steps, 10.0~%, than after the first, 10.0~%."),
+        (
+            [500] * 9 + [4500] * 18 + [1500],
+            "knows most after 10 of 28 steps, 90.0~%, and forgets: at the end it is 30.0~%.",
+        ),
+        ([500] * 9 + [4050] * 18 + [4500], "comes to nine tenths of its accuracy after 10 of 28 steps."),
+    ],
+)
+def test_how_early_an_lstm_knows_is_said_of_one_that_knows(after: list[int], said: str) -> None:
+    results = [
+        result.model_copy(update={"hits_after": tuple(after)})
+        for result in contents_of(seeds=1, scans=("rows",), timesteps=(28,)).results
+    ]
+    told = told_of(results, "What more steps change")
+    assert told.count(f"With T = 28 the question recipe's LSTM {said}".replace("~", "\u202f")) == 1
 
 
 def test_recipes_of_which_neither_learns_teach_nothing() -> None:
