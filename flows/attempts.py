@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import shlex
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
@@ -158,6 +159,13 @@ class Attempts:
         if attempt.outcome == "running" and not self._store.is_locked(_lock(attempt)):
             return attempt.model_copy(update={"outcome": "died"})
         return attempt
+
+
+def rerun_command(attempt: Attempt, joint: str = " ") -> str:
+    """The command that runs an attempt again, from whichever folder it is given."""
+    place = attempt.parameters.get("artifacts")
+    where = [f"--artifacts {shlex.quote(place)}"] if place else []
+    return joint.join([f"stepwise rerun {shlex.quote(attempt.run)}", *where])
 
 
 def _lock(attempt: Attempt) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
-import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from flows.attempts import Attempt, rerun_command
 from schemas.errors import DataError, StepwiseError
 from tasks.stage import Advanced, Finished, listening, log
 from tasks.wording import as_text, fenced
@@ -20,7 +20,6 @@ from tasks.wording import as_text, fenced
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from flows.attempts import Attempt
     from schemas.errors import BadRecord
 
 LOG_LINES: Final = 20
@@ -105,13 +104,8 @@ def records_table(records: Sequence[BadRecord]) -> str:
     return "\n".join(lines)
 
 
-def rerun_command(attempt: Attempt) -> str:
-    """The command that runs an attempt again, in lines that fit."""
-    return f"stepwise rerun {shlex.quote(attempt.run)} \\\n  --artifacts {shlex.quote(attempt.parameters['artifacts'])}"
-
-
 def _again(attempt: Attempt, form: str | None) -> str:
-    by_hand = fenced(rerun_command(attempt))
+    by_hand = fenced(rerun_command(attempt, " \\\n  "))
     if form is None:
         return f"What was finished is reused, only the rest is done.\n\n{by_hand}"
     return (

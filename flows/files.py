@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import tempfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from flows.output_file import written_whole
 from flows.runs import print_json
 from tasks.idx import describe
-from tasks.store import writing
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def inspect_file(file: Path, member: str | None, *, as_json: bool) -> None:
@@ -32,9 +34,7 @@ def convert_files(images: Path, labels: Path | None, output: Path) -> None:
     """Write images and labels as one Parquet table; the output's name appears when it is whole."""
     from tasks.parse import write_table
 
-    with writing(output), tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".convert-") as folder:
-        target = Path(folder) / output.name
+    with written_whole(output, *filter(None, (images, labels))) as target:
         parsed = write_table(images, labels, target)
-        os.replace(target, output)  # noqa: PTH105 - the same call, named for what it does
-    shape = " x ".join(str(extent) for extent in parsed.shape)
-    Console().print(f"{output}: {shape} of {parsed.dtype}, {'labelled' if labels else 'no labels'}", soft_wrap=True)
+    shape, kind = " x ".join(str(extent) for extent in parsed.shape), np.dtype(parsed.dtype).name
+    Console().print(f"{output}: {shape} of {kind}, {'labelled' if labels else 'no labels'}", soft_wrap=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from flows.output_file import written_whole
 from flows.runs import damaged_files, find_run, print_json
 from schemas.errors import StorageError
 from tasks.predict import write_answers
 from tasks.published import manifest_digest
-from tasks.store import writing
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def predict_file(artifacts: Path, images: Path, output: Path, run: str, *, as_json: bool) -> None:
@@ -23,11 +24,9 @@ def predict_file(artifacts: Path, images: Path, output: Path, run: str, *, as_js
         raise StorageError(
             f"the run's files are damaged: {', '.join(damaged)}", "files as published", "Use another run", str(folder)
         )
-    with writing(output), tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".predict-") as staging:
-        target = Path(staging) / output.name
+    with written_whole(output, images) as target:
         answered_by = {"run": folder.name, "dataset": manifest.dataset, "weights": manifest.weights}
         rows = write_answers(folder, images, target, answered_by | {"manifest": manifest_digest(folder)})
-        os.replace(target, output)  # noqa: PTH105 - the same call, named for what it does
     if as_json:
         print_json({"run": folder.name, "rows": rows, "output": str(output)})
     else:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from flows.attempts import Attempts
+from flows.attempts import Attempt, Attempts, rerun_command
 from flows.console_log import logged
 from flows.datasets import resolved
 from flows.embedded import bind_embedded_server
@@ -78,13 +78,12 @@ def run_and_tell(request: Request, *, as_json: bool) -> None:
     for deed in reconcile(artifacts):
         console.print(f"left from before: {deed}", highlight=False, markup=False, soft_wrap=True)
     finished: list[Finished] = []
+    before = {attempt.run for attempt in Attempts(artifacts).all()}
     try:
         with _told(console, finished), tags(dataset.name, configuration.preset):
             promoted = retrain(**vars(request))
     except KeyboardInterrupt:
-        told = "Stopped. What was finished is kept, and training goes on from its last checkpoint:"
-        console.print(told, soft_wrap=True)
-        console.print("stepwise rerun latest", soft_wrap=True)
+        _tell_how_to_go_on(console, [attempt for attempt in Attempts(artifacts).all() if attempt.run not in before])
         raise
     if promoted is None:  # skipped, as the log has said
         if as_json:
@@ -98,6 +97,16 @@ def run_and_tell(request: Request, *, as_json: bool) -> None:
         return
     _summarise(console, published, folder, finished, configuration)
     console.print(f"{said(entry)}: {'; '.join(entry.reasons)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _tell_how_to_go_on(console: Console, begun: list[Attempt]) -> None:
+    """What becomes of a run that was stopped; of one that had hardly begun there is nothing to go on with."""
+    stopped = [attempt for attempt in begun if attempt.outcome == "stopped"]
+    if stopped:
+        console.print("Stopped. What was finished is kept, and training goes on from its last checkpoint:")
+        console.print(rerun_command(stopped[0]), highlight=False, markup=False, soft_wrap=True)
+    else:
+        console.print("Stopped before anything was done: give the same command again.")
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
@@ -122,7 +123,11 @@ def write_page(artifacts: Path, *, as_json: bool) -> None:
 
 
 def show_one(artifacts: Path, name: str, *, as_json: bool) -> None:
-    """Print one run: result, ledger, files, and which files are no longer what was published."""
+    """Print one run: result, ledger, files, and which files are no longer what was published.
+
+    Raises:
+        typer.Exit: with the code of damaged outputs, where files are damaged.
+    """
     folder, manifest = find_run(artifacts, name)
     damaged = damaged_files(folder, manifest)
     whole = LEDGER_FILE not in damaged
@@ -130,7 +135,13 @@ def show_one(artifacts: Path, name: str, *, as_json: bool) -> None:
     if as_json:
         entries = ledger.model_dump(mode="json")["entries"] if ledger else None
         print_json({**manifest.model_dump(mode="json"), "damaged": damaged, "ledger": entries})
-        return
+    else:
+        _show(folder, manifest, damaged, ledger)
+    if damaged:
+        raise typer.Exit(StorageError.exit_code)
+
+
+def _show(folder: Path, manifest: Manifest, damaged: list[str], ledger: Ledger | None) -> None:
     console = Console()
     low, high = manifest.interval
     console.print(f"[bold]{folder.name}[/bold]", highlight=False)
@@ -138,6 +149,9 @@ def show_one(artifacts: Path, name: str, *, as_json: bool) -> None:
     if ledger:
         console.print(ledger_table(ledger))
     console.print("files: " + (f"[red]damaged: {', '.join(damaged)}[/red]" if damaged else "all as published"))
+    if damaged:
+        told = f"A published run is not mended: stepwise rerun {folder.name} --task publish makes its revision"
+        console.print(told, soft_wrap=True, highlight=False)
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
@@ -31,6 +34,20 @@ def settings_of(host: str, port: int) -> dict[str, str]:
     if host not in {"127.0.0.1", "localhost"}:
         settings["PREFECT_UI_API_URL"] = os.environ.get("PREFECT_UI_API_URL", "/api")
     return settings
+
+
+def require_free(host: str, port: int) -> None:
+    """Raise ConfigurationError where a server cannot listen: at a port in use, or a host that this machine is not."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen at {host}:{port}: {error.strerror}",
+                "a port that nobody uses, at an address of this machine",
+                "Choose another with --port, or stop what listens there",
+            ) from error
 
 
 def server_command(host: str, port: int) -> list[str]:

@@ -29,7 +29,7 @@ from schemas.catalog import name_of_folder
 from schemas.configuration import Reshape, RunConfiguration, Scan
 from schemas.design import PublishedStudy, StudySettings, StudySubject, designed, seconds_of
 from schemas.errors import StorageError
-from schemas.handles import Sequences, Table
+from schemas.handles import Handle, Sequences, Table
 from schemas.study import Point, PointResult
 from tasks.download import download
 from tasks.reshape import reshape
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
     from prefect.task_runners import TaskRunner
 
-    from schemas.catalog import Dataset
 
 WORKER_BYTES: Final = 2 * 2**30  # TensorFlow, the images, and what the gradient of 784 steps keeps
 ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
@@ -93,9 +92,9 @@ def study_timesteps(
     untagged = TagsContext(current_tags=set())  # for each tag of a task, Prefect asks the server for leave to begin
     with Store(artifacts).lock(UPKEEP, shared=True), untagged:
         chosen = dataset_for(RunConfiguration(dataset=dataset), data, catalogs)
-        (table, test), sequences = prepared(artifacts, chosen, settings.scans)
-        pixels = math.prod(table.table.shape[1:])
-        points = designed(settings, pixels, table.table.rows)
+        (table, test), receipt = checked(_done, artifacts, chosen)
+        points = designed(settings, math.prod(table.table.shape[1:]), table.table.rows)
+        sequences = scanned(artifacts, table, receipt, settings.scans)
         results = measured_points(artifacts, sequences, points, dask, workers or workers_of_this_machine())
         published = publish_study(
             artifacts,
@@ -122,17 +121,14 @@ def study_timesteps(
 study_timesteps.fn.__annotations__ = get_type_hints(study_timesteps.fn)
 
 
-def prepared(
-    artifacts: Path, dataset: Dataset, scans: Sequence[Scan]
-) -> tuple[tuple[Table, Table], dict[Scan, Sequences]]:
-    """Both splits, validated, and the sealed training sequences in each scan: one array of pixels, for every T."""
-    (train, test), receipt = checked(_done, artifacts, dataset)
+def scanned(artifacts: Path, train: Table, receipt: Handle, scans: Sequence[Scan]) -> dict[Scan, Sequences]:
+    """The sealed training sequences in each scan: one array of pixels, for every T."""
     sequences = {}
     for scan in scans:
         log.info("study: the images in the order of scan %s", scan)
         # T = 1 divides any number of pixels, and the bytes are those of every other T.
         sequences[scan] = reshape(artifacts, train, receipt, Reshape(timesteps=1, scan=scan))
-    return (train, test), sequences
+    return sequences
 
 
 def _done(task: Task[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - a future or a result

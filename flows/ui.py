@@ -7,14 +7,19 @@ import sys
 from typing import TYPE_CHECKING
 
 from flows.attempts import Attempts
-from flows.server import address_of, server_command, settings_of
+from flows.server import address_of, require_free, server_command, settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def serve_ui(host: str, port: int, artifacts: Path) -> None:
-    """Become a Prefect server with the same home, its pages calling the port they are served at."""
+    """Become a Prefect server with the same home, its pages calling the port they are served at.
+
+    Raises:
+        ConfigurationError: it cannot listen there.
+    """
+    require_free(host, port)
     if (artifacts / "store").is_dir() and Attempts(artifacts).newly_dead():
         from flows.installation.watchdog import reconcile  # it costs seconds, so only where there is something to do
 

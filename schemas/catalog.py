@@ -378,7 +378,7 @@ def dataset_of_folder(path: Path) -> Dataset:
     found = _recognised(folder)
     wrong = [_said(folder, split, role, files) for (split, role), files in found.items() if len(files) != 1]
     if wrong:
-        names = sorted(entry.name for entry in folder.iterdir())
+        names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in folder.iterdir())
         listing = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
         raise ConfigurationError(
             f"{'; '.join(wrong)}; in the folder: {listing or 'nothing'}",

@@ -140,11 +140,11 @@ class Ledger(Frozen):
             for split in equation.splits
         )
 
-    def verify(self) -> None:
-        """Raise the diagnosis of the first equation that is known and does not hold."""
+    def verify(self, file: str | None = None) -> None:
+        """Raise the diagnosis of the first equation that is known and does not hold, of a file where one is counted."""
         for balance in self.balances():
             if balance.known and not balance.holds:
-                raise diagnosis(balance)
+                raise diagnosis(balance, file)
 
     def verify_complete(self) -> None:
         """Raise unless every equation is known and holds: what a run must show before it is published."""
@@ -163,7 +163,7 @@ class Ledger(Frozen):
         return None if None in counts else sum(count for count in counts if count is not None)
 
 
-def diagnosis(balance: Balance) -> CountsBrokenError:
+def diagnosis(balance: Balance, file: str | None = None) -> CountsBrokenError:
     """The error for an equation that does not hold: where, how many on each side, the ratio and the likely cause."""
     left, right = balance.left or 0, balance.right or 0
     left_name, right_name = " + ".join(balance.equation.left), " + ".join(balance.equation.right)
@@ -172,6 +172,7 @@ def diagnosis(balance: Balance) -> CountsBrokenError:
         f"{_ratio(left, right)}",
         str(balance.equation),
         probable_cause(balance.equation, left, right),
+        file,
         equation=str(balance.equation),
     )
 

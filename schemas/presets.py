@@ -39,15 +39,36 @@ def configured(
     Raises:
         ConfigurationError: a name, key or value is unknown or out of bounds; the nearest right one is given.
     """
-    values = _preset(preset)
+    values = {**_preset(preset), "preset": preset}
+    blamed = None
     if file is not None:
         values = _laid_over(values, _file_values(file))
+        blamed = None if _valid(values) else str(file)
     values = _laid_over(values, dict(values_over or {}))
     for setting in settings:
         values = _laid_over(values, _setting(setting))
     if dataset is not None:
         values["dataset"] = dataset
-    return validated({**values, "preset": preset}, str(file) if file else None)
+    _require_named(preset, values.get("preset"))
+    return validated(values, blamed)
+
+
+def _require_named(preset: str, named: object) -> None:
+    """Raise where values over a preset name another one: they would not bring its settings."""
+    if named != preset:
+        raise ConfigurationError(
+            f"preset = {named!r} over the preset '{preset}'",
+            "the preset by its option: its settings are what the others are laid over",
+            f"Leave `preset` out of the file and of --set, and give --preset {named}",
+        )
+
+
+def _valid(values: Mapping[str, Any]) -> bool:
+    try:
+        RunConfiguration.model_validate(values)
+    except ValidationError:
+        return False
+    return True
 
 
 def require_settings_of_preset(configuration: RunConfiguration) -> None:
@@ -98,9 +119,8 @@ def _entries() -> dict[str, Any]:
 def _preset(name: str) -> dict[str, Any]:
     entries = _entries()
     if name not in entries:
-        raise ConfigurationError(
-            f"there is no preset '{name}'", f"one of {', '.join(entries)}", _nearest(name, list(entries))
-        )
+        meant = did_you_mean(name, entries, "Choose one of these")
+        raise ConfigurationError(f"there is no preset '{name}'", f"one of {', '.join(entries)}", meant)
     entry = dict(entries[name])
     entry.pop("description")
     base = entry.pop("base", None)

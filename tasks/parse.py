@@ -136,7 +136,7 @@ def write_table(
         ledger = Ledger().entered(split, "parse", {"image header": header.items})
         if known:
             ledger = ledger.entered(split, "parse", {"label header": known.header.items})
-        ledger.verify()
+        ledger.verify(labels.name if labels else None)
         rows = max(1, ROW_GROUP_BYTES // header.item_bytes)
         writer = opened.enter_context(_Writer(target, header.item_bytes))
         numbers = _labels(known, rows, label_column) if known else _no_labels(header.items, rows)

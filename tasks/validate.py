@@ -34,6 +34,7 @@ FIRST_ROWS = 5
 MOST_CLASSES = 1000
 GAP_CHECK = "labels leave no gap"
 FINITE_CHECK = "every pixel is a finite number"
+FORM_CHECK = "shapes equal between the splits"
 ROW_CHECKS = (INDEX_CHECK, LABEL_CHECK, MISSING_CHECK)
 
 
@@ -140,12 +141,12 @@ def validated(store: Store, dataset: Dataset, tables: tuple[Table, Table], progr
     findings.wrong.extend(_broken(ledger))
     train, test = tables
     findings.check(
-        "shapes equal between the splits",
+        FORM_CHECK,
         test,
         test.table.rows,
-        f"{train.table.shape[1:]} {train.table.dtype} as in train",
+        f"{_form(train)} as in train",
         holds=(train.table.shape[1:], train.table.dtype) == (test.table.shape[1:], test.table.dtype),
-        found=f"{test.table.shape[1:]} {test.table.dtype}",
+        found=_form(test),
     )
     findings.require_none(store, dataset, tables)
     receipt = _receipt(dataset, tables, labels, ledger, findings)
@@ -157,7 +158,12 @@ def _file_of(check: str, table: Table) -> str | None:
     """The file that a check of rows is about; None: the table itself."""
     if check in {LABEL_CHECK, GAP_CHECK}:
         return table.labels.name
-    return table.images.name if check == FINITE_CHECK else None
+    return table.images.name if check in {FINITE_CHECK, FORM_CHECK} else None
+
+
+def _form(table: Table) -> str:
+    """Shape and type of an image, as people say it."""
+    return f"{' × '.join(map(str, table.table.shape[1:]))} of {np.dtype(table.table.dtype).name}"
 
 
 def _broken(ledger: Ledger) -> list[str]:
@@ -306,8 +312,15 @@ def _labels(findings: Findings, store: Store, dataset: Dataset, tables: tuple[Ta
         return _named(dataset, dataset.first_label, dataset.classes)
     stored = [_label_column(store, table) for table in tables]
     ranges = [_label_range(table, column) for table, column in zip(tables, stored, strict=True)]
-    first = min(low for low, _ in ranges)
-    labels = _named(dataset, first, max(high for _, high in ranges) - first + 1)
+    first, last = min(low for low, _ in ranges), max(high for _, high in ranges)
+    if first == last:
+        raise DataError(
+            f"every label is {first}, of both splits",
+            "labels of two classes or more, for there is nothing to tell apart in one",
+            "Check that the label files are the right ones, or state the number of classes in a catalog",
+            tables[0].labels.name,
+        )
+    labels = _named(dataset, first, last - first + 1)
     _check_gaps(findings, labels, tables, stored)
     return labels
 
@@ -326,7 +339,8 @@ def _check_gaps(findings: Findings, labels: Labels, tables: tuple[Table, Table],
     seen = np.unique(np.concatenate(columns))
     gaps = np.flatnonzero(np.diff(seen) > 1)
     edge = seen[gaps[0]] if len(gaps) else seen[-1]
-    gap = f"no sample has label {edge + 1}"
+    beyond = seen[gaps[0] + 1] - 1 if len(gaps) else edge + 1
+    gap = f"no sample has label {edge + 1}" + (f" to {beyond}" if beyond > edge + 1 else "")
     above = [column > edge for column in columns]
     rarer_above = 2 * sum(map(np.count_nonzero, above)) <= sum(map(len, columns))
     for table, column, beyond in zip(tables, columns, above, strict=True):
@@ -354,7 +368,9 @@ def _label_range(table: Table, column: pa.ChunkedArray[Any]) -> tuple[int, int]:
 
     low, high = (value.as_py() for value in pc.min_max(column).values())
     if low is None:
-        raise DataError(f"the {table.split} split has no samples", "at least one", "Give files that hold data")
+        raise DataError(
+            f"the {table.split} split has no samples", "at least one", "Give files that hold data", table.labels.name
+        )
     if low < 0 or high - low > MOST_CLASSES:
         raise DataError(
             f"the {table.split} labels run from {low:,} to {high:,}",

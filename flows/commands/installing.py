@@ -18,7 +18,7 @@ from flows.settings import require_home
 
 
 def ui(
-    port: Annotated[int, typer.Option(help="Port on this machine.")] = 4200,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 4200,
     host: Annotated[
         str, typer.Option(help="Address to listen at; others than localhost show it to the network.")
     ] = "127.0.0.1",
@@ -45,7 +45,7 @@ def deploy(file: InstallationFile = DEFAULT_FILE) -> None:
 
 def up(
     file: InstallationFile = DEFAULT_FILE,
-    port: Annotated[int, typer.Option(help="Port of the server.")] = 4200,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the server.")] = 4200,
     host: Annotated[
         str, typer.Option(help="Address to listen at; others than localhost show it to the network.")
     ] = "127.0.0.1",

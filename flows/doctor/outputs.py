@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Final
 
-from flows.attempts import Attempts
+from flows.attempts import Attempts, rerun_command
 from flows.doctor.finding import bad, counted, size, some, warn, well
 from schemas.files import MANIFEST_FILE, RUNS
 from tasks.audit import audit, damage_of, left_over, locks_work
@@ -93,7 +94,8 @@ def published(artifacts: Path, *, deep: bool) -> Iterator[Finding]:
     damaged = [name for name, found in damages.items() if found]
     if damaged:
         told = some(damage for found in damages.values() for damage in found)
-        remedy = f"A published run is not mended: `stepwise rerun {damaged[0]} --task publish` makes its revision"
+        again = f"`stepwise rerun {damaged[0]} --task publish --artifacts {shlex.quote(str(artifacts))}`"
+        remedy = f"A published run is not mended: {again} makes its revision"
         found = f"{len(damaged)} of {counted(len(runs), 'run')} not as published: {told}"
         yield bad("published runs", found, f"{remedy}; and look at the disk", 5)
     else:
@@ -156,4 +158,4 @@ def _unfinished(attempt: Attempt) -> Finding:
     at = f" at {problem.step}" if problem and problem.step else ""
     why = f": {problem.found}" if problem else ""
     remedy = f"{problem.remedy.rstrip('.')}. " if problem and problem.remedy else ""
-    return warn("runs", f"{attempt.run} {attempt.outcome}{at}{why}", f"{remedy}stepwise rerun {attempt.run}")
+    return warn("runs", f"{attempt.run} {attempt.outcome}{at}{why}", f"{remedy}{rerun_command(attempt)}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib
-import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -18,7 +17,7 @@ from prefect.blocks.abstract import NotificationBlock, NotificationError
 from prefect.blocks.core import Block
 from pydantic import Field, ValidationError
 
-from flows.attempts import Attempt, Attempts
+from flows.attempts import Attempt, Attempts, rerun_command
 from flows.reach import address_of_pages
 from schemas.handles import Frozen
 from tasks.store import write_atomically, writing
@@ -140,7 +139,7 @@ def message_of(run: FlowRun, attempt: Attempt | None, pages: str) -> Message:
     state = run.state_name or ""
     said = (run.state.message if run.state else None) or f"the run ended {state}"
     found = problem.found if problem else said
-    again = f"stepwise rerun {shlex.quote(attempt.run)}" if attempt else f"prefect flow-run retry {run.id}"
+    again = rerun_command(attempt) if attempt else f"prefect flow-run retry {run.id}"
     remedy = (problem.remedy if problem else "") or f"Look at its log, then run it again: {again}"
     link = f"{pages}/v2/runs/flow-run/{run.id}"
     name = attempt.run if attempt else run.name

@@ -31,7 +31,7 @@ from flows.installation.parts import Part
 from flows.installation.processes import adopt_orphans, below, flow_run_of, reap, stop
 from flows.installation.watchdog import Watchdog
 from flows.reach import server_client
-from flows.server import address_of, server_command, settings_of
+from flows.server import address_of, require_free, server_command, settings_of
 from flows.settings import require_home
 from schemas.errors import ConfigurationError, StepwiseError
 from schemas.installation import load_installation
@@ -69,7 +69,7 @@ def up(file: Path, host: str, port: int) -> None:
     require_home(database=not installation.database_url)
     store = Store(installation.artifacts)
     with _alone(store), _told_to_stop(), _reaching(host, port):
-        _require_free(host, port)
+        require_free(host, port)
         everything = _Everything(installation, file.absolute(), host, port)
         with contextlib.suppress(KeyboardInterrupt), everything.stopped_at_the_end():
             everything.start()
@@ -255,20 +255,6 @@ def _told_to_stop() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _require_free(host: str, port: int) -> None:
-    """Raise ConfigurationError where somebody listens at the port already."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot listen at {host}:{port}: {error.strerror}",
-                "a port that nobody uses",
-                "Choose another with --port, or stop what listens there",
-            ) from error
 
 
 def _database(environment: Mapping[str, str]) -> str:

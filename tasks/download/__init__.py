@@ -242,7 +242,7 @@ def _no_source(
     """The error of a file that no source gave; where it lies on this machine and is wrong, the data are wrong."""
     answers = tuple(f"{source}: {failure}" for source, failure in failures)
     listed = "; ".join(f"({number}) {answer}" for number, answer in enumerate(answers, 1))
-    expected = f"payload sha256 {file.payload_sha256}" if file.payload_sha256 else "an IDX file"
+    expected = f"payload sha256 {file.payload_sha256}" if file.payload_sha256 else "an IDX file of what its name says"
     if file.containers and not file.payload_sha256:
         expected = "the published file by its digest"
     remedy = "Check the network and the proxy settings, or put the four files into a folder and give it with --data"
@@ -250,7 +250,7 @@ def _no_source(
         remedy = "Put the right file there, and run again"
         if any(failure.wrong_bytes for _, failure in failures):
             return DataError(
-                f"the {file.name} of {dataset.name} is another file: {listed}", expected, remedy, file.name
+                f"the {file.name} of {dataset.name} is not the one to use: {listed}", expected, remedy, file.name
             )
     return NoSourceError(
         f"no source gave {file.name} of {dataset.name}: {listed}",

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -133,6 +134,7 @@ def command(request: pytest.FixtureRequest, called: Command, tmp_path: Path) -> 
         (["run", "--dataset", "mnits"], "Did you mean 'mnist'"),
         (["run", "--config", "none.toml"], "none.toml: the file cannot be read"),
         (["run", "--data", "nowhere"], "this is not a folder"),
+        (["run", "--set", "preset=best"], "give --preset best"),
         (["show", "latest"], "no published run"),
     ],
 )
@@ -140,6 +142,21 @@ def test_a_wrong_command_is_refused_at_once_with_the_right_word(
     called: Command, arguments: list[str], said: str, tmp_path: Path
 ) -> None:
     expect_refusal(called, arguments, said, tmp_path / "artifacts")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "Address already in use. Expected: a port that nobody uses"),
+        (("--host", "nowhere.invalid"), "cannot listen at nowhere.invalid:"),
+        (("--port", "99999"), "99999 is not in the range 1<=x<=65535"),
+    ],
+)
+def test_where_a_server_cannot_listen_it_is_said(called: Command, options: tuple[str, ...], said: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        answer = called("ui", "--port", taken.getsockname()[1], *options)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert said in " ".join(answer.stderr.replace("│", " ").split())
 
 
 @pytest.mark.slow
@@ -195,7 +212,7 @@ def test_convert_of_a_broken_file_leaves_nothing(command: Command, tmp_path: Pat
     write_idx(tmp_path / "labels", np.zeros(4, np.uint8))
     answer = command("convert", tmp_path / "images", tmp_path / "labels", "-o", tmp_path / "o.parquet")
     assert answer.returncode == 3
-    assert "4 (label header) against 5 (image header)" in answer.stderr
+    assert "labels: parse, train split: 4 (label header) against 5 (image header)" in answer.stderr
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".pre")) == ["images", "labels"]
 
 
@@ -244,6 +261,22 @@ def test_the_page_of_all_runs_is_made_by_the_run_and_by_hand(smoke_run: SmokeRun
     assert "as published" in page.read_text(encoding="utf-8")
 
 
+def test_no_command_writes_over_what_it_reads_or_where_nothing_can_be(command: Command, tmp_path: Path) -> None:
+    for name in ("images", "labels"):
+        write_idx(tmp_path / name, np.zeros((5, 4, 4) if name == "images" else 5, np.uint8))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    (tmp_path / "link").symlink_to("labels")
+    for output, said in (
+        ("images", "this is the file to read, which would be lost"),
+        ("link", "this is the file to read, which would be lost"),
+        ("nowhere/o.parquet", f"there is no folder {tmp_path / 'nowhere'}"),
+        (".", "this is a folder"),
+    ):
+        answer = command("convert", tmp_path / "images", tmp_path / "labels", "-o", tmp_path / output)
+        assert (answer.returncode, said in answer.stderr) == (2, True), answer.stderr
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
 @pytest.mark.slow
 def test_runs_and_show_name_the_run_and_its_damage(smoke_run: SmokeRun, tmp_path: Path) -> None:
     shutil.copytree(smoke_run.folder, tmp_path / "runs" / smoke_run.folder.name)
@@ -254,7 +287,9 @@ def test_runs_and_show_name_the_run_and_its_damage(smoke_run: SmokeRun, tmp_path
     assert shown["damaged"] == []
     with (tmp_path / "runs" / smoke_run.folder.name / "metrics.json").open("a") as file:
         file.write(" ")
-    assert "damaged: metrics.json" in stepwise("show", "latest", *place, home=tmp_path).stdout
+    shown_damaged = stepwise("show", "latest", *place, home=tmp_path)
+    assert (shown_damaged.returncode, "damaged: metrics.json" in shown_damaged.stdout) == (5, True)
+    assert f"stepwise rerun {smoke_run.folder.name} --task publish" in shown_damaged.stdout
     refused = stepwise("predict", "any", "-o", tmp_path / "o.parquet", *place, home=tmp_path)
     assert (refused.returncode, "metrics.json" in refused.stderr) == (5, True)
 
@@ -276,6 +311,8 @@ def test_predict_repeats_the_evaluation(smoke_run: SmokeRun, tmp_path: Path) -> 
     assert refused.returncode == 3
     assert "images of shape (20, 20)" in refused.stderr
     assert not (tmp_path / "no.parquet").exists()
+    lost = stepwise("predict", tmp_path / "small", "-o", tmp_path / "small", *place, home=tmp_path)
+    assert (lost.returncode, "this is the file to read" in lost.stderr) == (2, True)
 
 
 @pytest.mark.slow

@@ -1,12 +1,16 @@
-"""Which attempts the page of all runs tells as ended without a model."""
+"""Which attempts the page of all runs tells as ended without a model, and how one is gone on with."""
 
 from __future__ import annotations
 
 import datetime
+import io
 from typing import Any
 
-from flows.attempts import Attempt, Problem
+from rich.console import Console
+
+from flows.attempts import Attempt, Problem, rerun_command
 from flows.index import TOLD, failures_of
+from flows.run_command import _tell_how_to_go_on
 
 NOW = datetime.datetime(2026, 11, 26, tzinfo=datetime.UTC)
 
@@ -14,6 +18,17 @@ NOW = datetime.datetime(2026, 11, 26, tzinfo=datetime.UTC)
 def attempt(run: str, outcome: str, dataset: str = "mnist", **more: Any) -> Attempt:  # noqa: ANN401
     told = {"run": run, "flow_run": run, "created": NOW, "dataset": dataset, "preset": "rows", "parameters": {}}
     return Attempt.model_validate({**told, "outcome": outcome, **more})
+
+
+def test_the_command_to_run_again_names_the_folder_of_outputs() -> None:
+    there = attempt("a", "stopped", parameters={"artifacts": "/b c"})
+    assert rerun_command(there) == "stepwise rerun a --artifacts '/b c'"
+    written = io.StringIO()
+    _tell_how_to_go_on(Console(file=written, width=200), [there, attempt("b", "running")])
+    assert written.getvalue().endswith("from its last checkpoint:\nstepwise rerun a --artifacts '/b c'\n")
+    written = io.StringIO()
+    _tell_how_to_go_on(Console(file=written, width=200), [])
+    assert written.getvalue() == "Stopped before anything was done: give the same command again.\n"
 
 
 def test_a_failure_is_unanswered_until_a_run_of_its_dataset_ends_well() -> None:

@@ -147,7 +147,7 @@ def test_what_is_no_setting_is_refused(setting: str) -> None:
     ("arguments", "words"),
     [
         ({"preset": "question-16x94"}, ["there is no preset 'question-16x94'", "Did you mean 'question-16x49'?"]),
-        ({"preset": "zzz"}, ["there is no preset 'zzz'", "Known: rows, question-16x49"]),
+        ({"preset": "zzz"}, ["there is no preset 'zzz'", "one of rows, question-16x49"]),
         ({"settings": ["training.epoch=3"]}, ["there is no key 'training.epoch'", "Did you mean 'epochs'?"]),
         ({"settings": ["trainin.epochs=3"]}, ["there is no key 'trainin'", "Did you mean 'training'?"]),
         ({"settings": ["xyzzy=3"]}, ["there is no key 'xyzzy'", "Known: preset, dataset, reshape"]),
@@ -192,6 +192,26 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
     assert error.file == str(file)
     assert "Did you mean 'epochs'?" in error.found
     assert refusal(file=tmp_path).file == str(tmp_path)
+
+
+def test_a_setting_that_is_wrong_is_not_laid_to_a_file_that_is_right(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[training]\nepochs = 3\n")
+    assert refusal(file=file, settings=["training.epoch=3"]).file is None
+    file.write_text("[training]\nepoch = 3\n")
+    assert refusal(file=file, settings=["training.epochs=3"]).file == str(file)
+
+
+def test_a_preset_is_named_by_its_option_alone(tmp_path: Path) -> None:
+    """Named among the values it would be a name without settings: the wrong network would be trained."""
+    file = tmp_path / "mine.toml"
+    file.write_text('preset = "best"\n[training]\nepochs = 2\n')
+    for arguments in ({"file": file}, {"settings": ["preset=best"]}, {"values_over": {"preset": "best"}}):
+        error = refusal(**arguments)
+        assert error.found == "preset = 'best' over the preset 'rows'"
+        assert error.remedy == "Leave `preset` out of the file and of --set, and give --preset best"
+    named = configured("best", file)
+    assert (named.preset, named.training.epochs, len(named.network.layers)) == ("best", 2, 2)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -183,7 +183,7 @@ def test_images_are_shown_upright_and_only_where_they_can_be(store: Store) -> No
     spoilt = with_labels(store, planted((77, 200)))
     [record] = refused(store, spoilt, orientation="transposed", classes=None).records
     assert (record.row, record.value) == (77, "label 200")
-    assert record.wrong == "across a gap: no sample has label 10"
+    assert record.wrong == "across a gap: no sample has label 10 to 76"
     np.testing.assert_array_equal(record.picture, drawn(N)[77].T)
     table = parsed(store, drawn(N, dtype="i2"), planted((77, 200)))
     [record] = refused(store, (table, parsed(store, drawn(60, (4, 6), "i2"), labels_of(60), "test"))).records
@@ -266,14 +266,16 @@ def test_everything_wrong_is_told_at_once(store: Store) -> None:
         f"train: rows of each class: {counts} (expected {(13,) * 10})",
         f"train: sum of all pixels: {total} (expected 1)",
         "test: shape of an image: (6, 4) (expected (4, 6))",
-        "test: shapes equal between the splits: (6, 4) |u1 (expected (4, 6) |u1 as in train)",
+        "test: shapes equal between the splits: 6 × 4 of uint8 (expected 4 × 6 of uint8 as in train)",
     ):
         assert finding in found
 
 
 def test_types_that_differ_between_splits(store: Store) -> None:
     tables = both(store, N)[0], parsed(store, drawn(60, dtype="i2"), labels_of(60, 7), "test")
-    assert "(4, 6) >i2 (expected (4, 6) |u1 as in train)" in refused(store, tables).found
+    error = refused(store, tables)
+    assert "4 × 6 of int16 (expected 4 × 6 of uint8 as in train)" in error.found
+    assert error.file == "test-images"
 
 
 def test_classes_of_a_tracked_dataset_are_inferred(store: Store) -> None:
@@ -288,8 +290,8 @@ def test_a_gap_between_labels_is_a_finding_where_nobody_states_the_classes(store
     labels = planted((17, 77), (30, 200), (119, 11))
     error = refused(store, with_labels(store, labels), classes=None)
     assert error.found == (
-        "1 finding in the data of 'small': train: labels leave no gap: no sample has label 10; across this gap: 3 "
-        "rows, the first: row 17 has label 77; row 30 has label 200; row 119 has label 11 "
+        "1 finding in the data of 'small': train: labels leave no gap: no sample has label 10 to 76; across this gap: "
+        "3 rows, the first: row 17 has label 77; row 30 has label 200; row 119 has label 11 "
         "(expected each of 0 to 200, unless a catalog states the number of classes)"
     )
     assert error.file == "train-labels"
@@ -302,8 +304,17 @@ def test_the_rarer_side_of_a_gap_is_named(store: Store) -> None:
     labels[40] = 0
     test = parsed(store, drawn(60, seed=7), labels_of(60, 7) + 5, "test")
     found = refused(store, (parsed(store, drawn(N), labels), test), classes=None).found
-    assert "train: labels leave no gap: no sample has label 1; across this gap: 1 rows, the first: row 40 has" in found
+    gap = "no sample has label 1 to 4; across this gap: 1 rows, the first: row 40 has"
+    assert f"train: labels leave no gap: {gap}" in found
     assert "test: labels leave no gap" not in found
+
+
+def test_labels_of_one_class_are_refused_where_nobody_states_more(store: Store) -> None:
+    one = parsed(store, drawn(60, seed=7), np.full(60, 4, "u1"), "test")
+    tables = parsed(store, drawn(N), np.full(N, 4, "u1")), one
+    error = refused(store, tables, classes=None)
+    assert (error.found, error.file) == ("every label is 4, of both splits", "train-labels")
+    assert receipt_of(store, tables).labels.classes == CLASSES, "the catalog states ten"
 
 
 def test_labels_that_cannot_be_classes(store: Store) -> None:

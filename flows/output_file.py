@@ -1,0 +1,50 @@
+"""The file that a command writes where it is told to. Not here: what is published, which the store places."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from schemas.errors import ConfigurationError
+from tasks.store import writing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def written_whole(output: Path, *inputs: Path) -> Iterator[Path]:
+    """Where to write an output file for now; its name appears when it is whole.
+
+    Args:
+        output: The file, or one to replace.
+        inputs: Files that are read, none of which is ever replaced.
+
+    Raises:
+        ConfigurationError: it is an input or a folder, or its folder is not there.
+        StorageError: it cannot be written.
+    """
+    if objection := _objection(output, inputs):
+        raise ConfigurationError(
+            objection,
+            "a new file, or one that may be replaced, in a folder that is there",
+            "Give another name after --output; nothing was written",
+            str(output),
+        )
+    with writing(output), tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".stepwise-") as folder:
+        target = Path(folder) / output.name
+        yield target
+        os.replace(target, output)  # noqa: PTH105 - the same call, named for what it does
+
+
+def _objection(output: Path, inputs: tuple[Path, ...]) -> str:
+    """What speaks against writing there; empty where nothing does."""
+    if output.is_dir():
+        return "this is a folder"
+    if not output.absolute().parent.is_dir():
+        return f"there is no folder {output.absolute().parent}"
+    same = output.exists() and any(each.exists() and each.samefile(output) for each in inputs)
+    return "this is the file to read, which would be lost" if same else ""
