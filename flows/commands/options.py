@@ -24,8 +24,8 @@ Preset = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Settings to begin with: rows, best, best-augmented, pixels, question-16x49, question-1x784, "
-        "question-3750, answer-frames or smoke.",
+        help="Settings to begin with: rows, best, best-augmented, pixels, pixels-longer, question-16x49, "
+        "question-1x784, question-3750, answer-frames or smoke.",
     ),
 ]
 Config = Annotated[Optional[Path], typer.Option(help="A TOML file of values over the preset's.")]  # noqa: UP045

@@ -199,11 +199,11 @@ def _alone(metrics: Metrics, demands: Demands) -> Iterator[Finding]:
         for each in metrics.classes
         if each.support and (each.recall or 0) < demands.minimum_recall
     )
-    surely = f"surely above {low:.2%}, where" if low > commonest else f"surely no more than above {low:.2%}, and"
+    surely = f"surely above {low:.2%}" if low > commonest else f"which may be as low as {low:.2%}"
     yield Finding(
         what="better than always answering the most frequent class",
         holds=low > commonest,
-        found=f"{accuracy:.2%}, {surely} that would give {commonest:.2%}",
+        found=f"{accuracy:.2%}, {surely}, where that would give {commonest:.2%}",
     )
 
 

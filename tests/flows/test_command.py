@@ -149,7 +149,7 @@ def test_a_wrong_command_is_refused_at_once_with_the_right_word(
     [
         ((), "Address already in use. Expected: a port that nobody uses"),
         (("--host", "nowhere.invalid"), "cannot listen at nowhere.invalid:"),
-        (("--port", "99999"), "99999 is not in the range 1<=x<=65535"),
+        (("--port", "99999"), "Invalid value for '--port'"),
     ],
 )
 def test_where_a_server_cannot_listen_it_is_said(called: Command, options: tuple[str, ...], said: str) -> None:

@@ -191,7 +191,7 @@ def test_published_runs_that_are_not_whole(tmp_path: Path) -> None:
     (whole / "manifest.json").write_text(json.dumps({"files": {"report.html": {"sha256": digest, "bytes": 4}}}))
     lines = told(outputs.published(tmp_path, deep=True))
     assert lines[0].startswith(f"bad published runs: 1 of 2 runs not as published: {without / 'manifest.json'}: it is")
-    assert "`stepwise rerun b-run --task publish` makes its revision" in lines[0]
+    assert f"`stepwise rerun b-run --task publish --artifacts {tmp_path}` makes its revision" in lines[0]
     assert lines[1].startswith(
         "warn published runs: 1 folder of a removal that was interrupted, 0.0 MB → stepwise clean"
     )

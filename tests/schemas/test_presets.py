@@ -25,6 +25,7 @@ NAMES = {
     "best",
     "best-augmented",
     "pixels",
+    "pixels-longer",
 }
 
 

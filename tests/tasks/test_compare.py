@@ -127,7 +127,11 @@ def test_the_first_sound_model_is_the_first_champion(ring: Ring) -> None:
 @pytest.mark.parametrize(
     ("wrong", "demands", "reason"),
     [
-        (range(535), DEMANDS, "better than always answering the most frequent class: 10.83%, surely above 8.59%"),
+        (
+            range(535),
+            DEMANDS,
+            "better than always answering the most frequent class: 10.83%, which may be as low as 8.59%",
+        ),
         (range(30), Demands(minimum_accuracy=0.96), "minimum accuracy: 95.00%, at least 96.00% demanded"),
         (range(30), Demands(minimum_recall=0.94), "minimum recall of class 0: 9"),
     ],

@@ -183,7 +183,7 @@ def test_images_are_shown_upright_and_only_where_they_can_be(store: Store) -> No
     spoilt = with_labels(store, planted((77, 200)))
     [record] = refused(store, spoilt, orientation="transposed", classes=None).records
     assert (record.row, record.value) == (77, "label 200")
-    assert record.wrong == "across a gap: no sample has label 10 to 76"
+    assert record.wrong == "across a gap: no sample has label 10 to 199"
     np.testing.assert_array_equal(record.picture, drawn(N)[77].T)
     table = parsed(store, drawn(N, dtype="i2"), planted((77, 200)))
     [record] = refused(store, (table, parsed(store, drawn(60, (4, 6), "i2"), labels_of(60), "test"))).records
@@ -290,7 +290,7 @@ def test_a_gap_between_labels_is_a_finding_where_nobody_states_the_classes(store
     labels = planted((17, 77), (30, 200), (119, 11))
     error = refused(store, with_labels(store, labels), classes=None)
     assert error.found == (
-        "1 finding in the data of 'small': train: labels leave no gap: no sample has label 10 to 76; across this gap: "
+        "1 finding in the data of 'small': train: labels leave no gap: no sample has label 10; across this gap: "
         "3 rows, the first: row 17 has label 77; row 30 has label 200; row 119 has label 11 "
         "(expected each of 0 to 200, unless a catalog states the number of classes)"
     )
