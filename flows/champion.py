@@ -41,8 +41,10 @@ def show_champions(artifacts: Path, dataset: str | None, *, as_json: bool) -> No
     table.add_column(
         "champion", no_wrap=True, min_width=max((len(entry.champion or "") for entry in newest), default=0)
     )
-    for name in ("accuracy", "last looked at", "which"):
+    for name in ("accuracy", "last looked at"):
         table.add_column(name, overflow="fold")
+    words = [word for entry in newest for word in entry.decision.split()]
+    table.add_column("which", min_width=max(map(len, words), default=0))
     for entry in newest:
         accuracy = f"{entry.record.accuracy:.2%}" if entry.record else ""
         table.add_row(entry.dataset, entry.champion or "nobody", accuracy, _when(entry), entry.decision)

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from schemas.configuration import MOST_EPOCHS, Scan
 from schemas.errors import ConfigurationError
 from schemas.handles import Frozen
-from schemas.presets import configured, problem_told
+from schemas.presets import configured, problems_told
 from schemas.study import RECIPES, Point
 
 SCANS: Final[tuple[Scan, ...]] = ("rows", "columns", "permuted")
@@ -88,9 +88,8 @@ def settings_of(**values: object) -> StudySettings:
     try:
         return StudySettings.model_validate({name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
-        problems = [problem_told(problem, StudySettings) for problem in error.errors(include_url=False)]
         raise ConfigurationError(
-            f"the study is wrong: {'; '.join(problems)}",
+            f"the study is wrong: {problems_told(error, StudySettings)}",
             "options as `stepwise study timesteps --help` lists them",
             "Correct them; nothing was run",
         ) from error

@@ -103,9 +103,8 @@ def validated(values: Mapping[str, Any], file: str | None = None) -> RunConfigur
     try:
         return RunConfiguration.model_validate(values)
     except ValidationError as error:
-        problems = [problem_told(problem, RunConfiguration) for problem in error.errors(include_url=False)]
         raise ConfigurationError(
-            f"the configuration is wrong: {'; '.join(problems)}",
+            f"the configuration is wrong: {problems_told(error, RunConfiguration)}",
             "keys and values as schemas/configuration.py states them",
             "Correct them; nothing was run",
             file,
@@ -165,6 +164,14 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def problems_told(error: ValidationError, form: type[BaseModel]) -> str:
+    """All findings of pydantic's, but for a list that is too short for its wrong items."""
+    problems = error.errors(include_url=False)
+    around = {problem["loc"][:-1] for problem in problems}
+    told = (p for p in problems if not (p["type"] == "too_short" and p["loc"] in around))
+    return "; ".join(problem_told(problem, form) for problem in told)
+
+
 def problem_told(problem: Mapping[str, Any], form: type[BaseModel]) -> str:
     """One finding of pydantic's about values of a form, with the nearest right name where one is unknown."""
     place = ".".join(str(part) for part in problem["loc"])
@@ -175,7 +182,8 @@ def problem_told(problem: Mapping[str, Any], form: type[BaseModel]) -> str:
     if problem["type"] == "literal_error":
         expected = problem["ctx"]["expected"].replace("' or '", "', '").strip("'").split("', '")
         near = f". {_nearest(str(problem['input']), expected)}"
-    said = problem["msg"].removeprefix("Value error, ")
+    said = "a list in brackets is wanted" if problem["type"] == "tuple_type" else problem["msg"]
+    said = said.removeprefix("Value error, ")
     given = "has no value" if problem["input"] is None else f"= {problem['input']!r}"
     return f"{place} {given}: {said}{near}"
 

@@ -29,7 +29,7 @@ class Augmenter:
         """For images of shape `item`, rows and columns but for axes of size 1, in the scan of `reshape`.
 
         Raises:
-            ConfigurationError: the images have another number of axes.
+            ConfigurationError: the images have another number of axes, or would be moved out of sight.
         """
         # An image of (1, columns) has its two axes already: what is dropped is what is too many.
         axes = [size for size in item if size > 1] if len(item) > 2 else item
@@ -38,6 +38,12 @@ class Augmenter:
                 f"training.augmentation for images of shape {item}",
                 "images of rows and columns, one value a pixel",
                 "Leave augmentation out: what moving means for other images is not known",
+            )
+        if augmentation.shift > min(axes) / 2:
+            raise ConfigurationError(
+                f"training.augmentation.shift = {augmentation.shift:g} for images of {axes[0]} × {axes[1]} pixels",
+                f"at most half of their shorter side, {min(axes) / 2:g}",
+                "Move them less: what an image shows would be out of sight",
             )
         self.augmentation = augmentation
         self.height, self.width = axes

@@ -167,6 +167,8 @@ def test_what_is_no_setting_is_refused(setting: str) -> None:
         ({"settings": ["reshape.timesteps=-4"]}, ["reshape.timesteps = -4"]),
         ({"settings": ["network.layers=[]"]}, ["network.layers = []", "at least 1 item"]),
         ({"settings": ["training=3"]}, ["training = 3"]),
+        ({"settings": ["network.layers=9"]}, ["network.layers = 9: a list in brackets is wanted"]),
+        ({"settings": ["network.layers.0.units=9"]}, ["a list in brackets is wanted"]),
         ({"settings": ["training.epochs.more=3"]}, ["training.epochs = {'more': 3}"]),
     ],
 )

@@ -96,8 +96,9 @@ def test_a_wrong_t_is_refused_with_those_that_fit() -> None:
 
 
 def test_a_wrong_scan_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ConfigurationError, match="Did you mean 'columns'"):
+    with pytest.raises(ConfigurationError, match="Did you mean 'columns'") as refusal:
         settings_of(scans=("colums",))
+    assert "at least 1 item" not in str(refusal.value), "that follows from the wrong one"
 
 
 def test_the_recipes_differ_in_the_recipe_alone() -> None:

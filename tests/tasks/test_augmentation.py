@@ -63,7 +63,7 @@ def by_keras(batch: np.ndarray, augmentation: Augmentation, draws: np.ndarray) -
 @pytest.mark.slow
 @settings(deadline=None)  # the first call compiles
 @given(
-    draws=st.lists(st.tuples(draw, draw, draw), min_size=4, max_size=4), shift=st.floats(0, 4), turn=st.floats(0, 90)
+    draws=st.lists(st.tuples(draw, draw, draw), min_size=4, max_size=4), shift=st.floats(0, 3), turn=st.floats(0, 90)
 )
 def test_images_are_moved_as_keras_moves_them(
     draws: list[tuple[float, float, float]], shift: float, turn: float
@@ -148,6 +148,14 @@ def test_axes_of_size_1_do_not_count(item: tuple[int, ...], reshape: Reshape) ->
     draws = np.random.default_rng(1).random((5, 3), np.float32)
     as_rows = moved(Augmenter(asked, reshape, ITEM), x, draws)
     assert (moved(Augmenter(asked, reshape, item), x, draws) == as_rows).all()
+
+
+def test_images_are_not_moved_out_of_sight() -> None:
+    Augmenter(Augmentation(shift=3), Reshape(), ITEM)
+    with pytest.raises(
+        ConfigurationError, match=r"shift = 3.5 for images of 6 × 10 pixels. Expected: at most half .* 3"
+    ):
+        Augmenter(Augmentation(shift=3.5), Reshape(), ITEM)
 
 
 @pytest.mark.parametrize("item", [(60,), (1, 60, 1), (6, 10, 3), (3, 6, 10)])
