@@ -58,8 +58,8 @@ def _require_named(preset: str, named: object) -> None:
     if named != preset:
         raise ConfigurationError(
             f"preset = {named!r} over the preset '{preset}'",
-            "the preset by its option: its settings are what the others are laid over",
-            f"Leave `preset` out of the file and of --set, and give --preset {named}",
+            "the preset's name apart from the values: its settings are what they are laid over",
+            f"Leave it out of the values; name it by --preset {named}, or in stepwise.toml beside `configuration`",
         )
 
 

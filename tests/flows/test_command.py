@@ -134,7 +134,7 @@ def command(request: pytest.FixtureRequest, called: Command, tmp_path: Path) -> 
         (["run", "--dataset", "mnits"], "Did you mean 'mnist'"),
         (["run", "--config", "none.toml"], "none.toml: the file cannot be read"),
         (["run", "--data", "nowhere"], "this is not a folder"),
-        (["run", "--set", "preset=best"], "give --preset best"),
+        (["run", "--set", "preset=best"], "name it by --preset best"),
         (["show", "latest"], "no published run"),
     ],
 )
