@@ -6,7 +6,6 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
@@ -122,12 +121,8 @@ def write_page(artifacts: Path, *, as_json: bool) -> None:
     Console().print(f"index: {page}", soft_wrap=True, highlight=False)
 
 
-def show_one(artifacts: Path, name: str, *, as_json: bool) -> None:
-    """Print one run: result, ledger, files, and which files are no longer what was published.
-
-    Raises:
-        typer.Exit: with the code of damaged outputs, where files are damaged.
-    """
+def show_one(artifacts: Path, name: str, *, as_json: bool) -> bool:
+    """Print one run: result, ledger, files, and which files are no longer what was published; whether none is."""
     folder, manifest = find_run(artifacts, name)
     damaged = damaged_files(folder, manifest)
     whole = LEDGER_FILE not in damaged
@@ -137,8 +132,7 @@ def show_one(artifacts: Path, name: str, *, as_json: bool) -> None:
         print_json({**manifest.model_dump(mode="json"), "damaged": damaged, "ledger": entries})
     else:
         _show(folder, manifest, damaged, ledger)
-    if damaged:
-        raise typer.Exit(StorageError.exit_code)
+    return not damaged
 
 
 def _show(folder: Path, manifest: Manifest, damaged: list[str], ledger: Ledger | None) -> None:

@@ -29,10 +29,12 @@ def show(
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Show one published run: its result, its ledger, its files; damaged files are named."""
+    """Show one published run: its result, its ledger, its files; damaged files are named, and end it with code 5."""
     from flows.runs import show_one
+    from schemas.errors import StorageError
 
-    show_one(artifacts, run_name, as_json=as_json)
+    if not show_one(artifacts, run_name, as_json=as_json):
+        raise typer.Exit(StorageError.exit_code)
 
 
 def clean(

@@ -256,7 +256,7 @@ def read_the_dossier(pages: Pages, run: str) -> None:
     [attempt] = [path.stem for path in pages.home.glob("artifacts/store/attempts/*.json")]
     expected = (
         "The run stopped",
-        "train: labels leave no gap: no sample has label 10; across this gap: 2 rows",
+        "train: labels leave no gap: no sample has label 10 to 76; across this gap: 2 rows",
         "rows that keep their contract",
         "Mend the files and rerun: nothing was reshaped or trained",
         f"stepwise rerun {attempt} \\\n  --artifacts {pages.home / 'artifacts'}",
@@ -264,7 +264,7 @@ def read_the_dossier(pages: Pages, run: str) -> None:
         "train labels: idx, 300 rows",
     )
     until(lambda: not missing(page, expected), 60, f"{missing(page, expected)} on the page of the dossier")
-    wrong = "across a gap: no sample has label 10"
+    wrong = "across a gap: no sample has label 10 to 76"
     found, widths = bad_records(page, 2)
     assert found == [[LABELS, "7", "label 77", wrong], [LABELS, "130", "label 200", wrong]]
     assert widths == [56, 56]

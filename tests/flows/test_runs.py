@@ -66,7 +66,7 @@ def test_a_run_without_its_ledger_is_shown_as_damaged(
     folder = run_in(tmp_path, "a", files={"ledger.json": {"sha256": "0" * 64, "bytes": 9}})
     if content:
         (folder / "ledger.json").write_text(content)
-    show_one(tmp_path, "a", as_json=False)
+    assert not show_one(tmp_path, "a", as_json=False)
     said = capsys.readouterr().out
     assert "files: damaged: ledger.json" in said
     assert "No sample was lost" not in said
