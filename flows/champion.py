@@ -79,6 +79,7 @@ def promote_by_hand(artifacts: Path, run: str, reason: str, *, as_json: bool) ->
 
     def entry(newest: Entry | None) -> Entry:
         if newest and newest.champion == folder.name:
+            require_sound(folder, known)
             raise ConfigurationError(f"{folder.name} is champion already", "another run", "Nothing is to be done")
         _require_the_champion_seen(seen, newest)
         require_sound(folder, known)

@@ -89,8 +89,7 @@ def deploy(client: SyncPrefectClient, installation: Installation) -> list[Item]:
         ConfigurationError: a deployment cannot run as it is described, or a name belongs to somebody else; then
             nothing was written.
     """
-    for deployment in installation.deployments.values():
-        resolved(deployment.run_configuration(), deployment.data, deployment.catalogs)
+    require_possible(installation)
     wanted = _all_wanted(installation)
     found = [_find(client, each, installation) for each in wanted]
     items = [_put_pool(client, installation)]
@@ -100,6 +99,16 @@ def deploy(client: SyncPrefectClient, installation: Installation) -> list[Item]:
     items.extend(_retire(client, installation, {each.full_name for each in wanted}))
     items.extend(put_automations(client, installation))
     return items
+
+
+def require_possible(installation: Installation) -> None:
+    """Raise ConfigurationError where a deployment cannot run as it is described; the error names it."""
+    for name, deployment in installation.deployments.items():
+        try:
+            resolved(deployment.run_configuration(), deployment.data, deployment.catalogs)
+        except ConfigurationError as error:
+            found = f"deployment '{name}': {error.found}"
+            raise ConfigurationError(found, error.expected, error.remedy, error.file) from error
 
 
 def differences(

@@ -70,6 +70,7 @@ def up(file: Path, host: str, port: int) -> None:
     store = Store(installation.artifacts)
     with _alone(store), _told_to_stop(), _reaching(host, port):
         require_free(host, port)
+        _require_possible(installation)
         everything = _Everything(installation, file.absolute(), host, port)
         with contextlib.suppress(KeyboardInterrupt), everything.stopped_at_the_end():
             everything.start()
@@ -255,6 +256,12 @@ def _told_to_stop() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _require_possible(installation: Installation) -> None:
+    from flows.installation.deploy import require_possible  # it costs seconds, which a taken port need not wait for
+
+    require_possible(installation)
 
 
 def _database(environment: Mapping[str, str]) -> str:

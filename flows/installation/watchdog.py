@@ -24,6 +24,7 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed
 
 from flows.attempts import Attempts
+from flows.index import index_renewed
 from flows.installation.alerts import Alarm
 from flows.installation.owned import FLOWS, owned_deployments, say
 from flows.reach import require_named_server, server_client
@@ -129,7 +130,18 @@ class Watchdog:
         deeds += self._leave_one_late(deployments)
         deeds += self._try_again(deployments, ended)
         deeds += [Deed(what=done, run=name, why=why) for name, done, why in alarm.deliver()]
+        if ended or deeds:
+            self._show_the_dead()
         return deeds
+
+    def _show_the_dead(self) -> None:
+        """Make the page of all runs anew where one has died since: it could not do so itself."""
+        attempts = Attempts(self.artifacts)
+        dead = attempts.newly_dead()
+        for attempt in dead:
+            attempts.note_death(attempt)
+        if dead:
+            index_renewed(self.artifacts)
 
     def end_dead(self) -> list[Deed]:
         """End what is known by the attempts' records to have ended, and nothing else."""
@@ -320,7 +332,8 @@ def _is_alive(infrastructure: str, run: UUID) -> bool:
 
 
 def _counts(run: FlowRun) -> bool:
-    return not (run.state_type is StateType.CANCELLED and run.state_name == SUPERSEDED)
+    """Whether a run was, or will be: one that was cancelled before it began, as one too many, stands for nobody."""
+    return run.state_type is not StateType.CANCELLED or run.start_time is not None
 
 
 def _told(run: FlowRun) -> str:

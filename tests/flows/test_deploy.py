@@ -132,6 +132,7 @@ def test_what_could_not_run_is_not_deployed(
     with pytest.raises(ConfigurationError) as caught:
         put(client, tmp_path, TOY.replace(*changed))
     assert said in str(caught.value)
+    assert "deployment 'toy': " in str(caught.value)
     assert client.read_deployments() == []
 
 

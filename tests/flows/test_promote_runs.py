@@ -18,7 +18,7 @@ from flows.unchanged import NothingChangedError, require_change
 from flows.verdict_card import said, verdict_card
 from schemas.champion import Demands, Entry, Finding, Judged, Verdict
 from schemas.configuration import RunConfiguration
-from schemas.errors import PromotionRefusedError, StorageError
+from schemas.errors import ConfigurationError, PromotionRefusedError, StorageError
 from schemas.handles import PublishedRun
 from schemas.receipt import Receipt
 from tasks.champions import Champions
@@ -119,6 +119,14 @@ def test_a_worse_one_and_one_that_cannot_be_compared_do_not(place: Place) -> Non
     undecided = Finding(what="comparable with the champion", holds=False, found="other classes")
     assert place.promoted(other, "undecided", "first", undecided)[:2] == ("undecided", "first")
     assert said(place.newest) == "first stays champion of glyphs until a person decides"
+
+
+def test_a_damaged_champion_is_not_told_that_all_is_well(place: Place) -> None:
+    with pytest.raises(ConfigurationError, match="first is champion already"):
+        promote_by_hand(place.root, "first", "again", as_json=False)
+    (place.root / "runs" / "first" / "metrics.json").write_text("{}")
+    with pytest.raises(PromotionRefusedError, match=r"first cannot be champion: metrics\.json"):
+        promote_by_hand(place.root, "first", "again", as_json=False)
 
 
 def test_where_there_is_no_champion_nobody_stays_one(smoke_run: SmokeRun, tmp_path: Path) -> None:

@@ -10,19 +10,20 @@ import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 from install_support import TOY, Receiver
 from prefect.client.schemas import filters
-from prefect.client.schemas.objects import StateType
-from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled
 
 from flows.attempts import Attempt, Attempts, Problem, mark_of
 from flows.events import tell
 from flows.installation import alerts
 from flows.installation.deploy import deploy
 from flows.installation.owned import owned_deployments
-from flows.installation.watchdog import Watchdog, reconcile
+from flows.installation.watchdog import Watchdog, _counts, reconcile
 from flows.retrain import retrain
 from schemas.installation import Alerts, Installation, load_installation
 from tasks.store import Store
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import FlowRun
+    from prefect.states import State
 
 pytestmark = pytest.mark.slow
 
@@ -122,6 +123,9 @@ def test_a_run_whose_process_is_killed_is_tried_again_up_to_a_bound(
         assert told[0].endswith(": the process that ran it is gone.")
         assert told[1] == "set to Crashed: its run ended in the midst of it"
         assert client.read_task_run(task.id).state.type is StateType.CRASHED
+        page = installation.artifacts / "index.html"
+        assert attempt_of(run).run in page.read_text(encoding="utf-8"), "the page of all runs names the dead"
+        page.unlink()
         if left:
             assert told[2:] == [f"set to AwaitingRetry: try {4 - left} of 3"]
             assert look(client, installation) == []  # once each
@@ -130,6 +134,28 @@ def test_a_run_whose_process_is_killed_is_tried_again_up_to_a_bound(
     assert look(client, installation) == []
     assert state_of(client, run)[0] == "Crashed"
     assert client.read_flow_run(run.id).run_count == 3
+
+
+@pytest.mark.parametrize(
+    ("state", "began", "counts"),
+    [
+        (Cancelled(name="Superseded"), False, False),
+        (Cancelled(message="Deployment concurrency limit reached."), False, False),
+        (Cancelled(), True, True),
+        (Completed(), True, True),
+        (Scheduled(), False, True),
+    ],
+)
+def test_a_run_that_was_cancelled_before_it_began_stands_for_none_that_crashed(
+    state: State[object], *, began: bool, counts: bool
+) -> None:
+    run = FlowRun(
+        flow_id=uuid4(),
+        state=state,
+        state_type=state.type,
+        start_time=datetime.datetime.now(datetime.UTC) if began else None,
+    )
+    assert _counts(run) == counts
 
 
 def test_what_died_by_hand_is_ended_at_the_next_start_and_asked_for_once(
