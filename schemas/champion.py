@@ -103,7 +103,7 @@ class Verdict(Frozen):
     @property
     def reasons(self) -> tuple[str, ...]:
         """What the decision hangs on: all that does not hold, or, where all holds, all of it."""
-        against = tuple(f"{finding.what}: {finding.found}" for finding in self.findings if not finding.holds)
+        against = tuple(f"not met: {finding.what}: {finding.found}" for finding in self.findings if not finding.holds)
         return against or tuple(f"{finding.what}: {finding.found}" for finding in self.findings)
 
 

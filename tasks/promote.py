@@ -127,7 +127,9 @@ def _of_equal_weights(
         return "undecided", verdict.reasons
     same = f"its weights are those of the champion, {champion.run}"
     if damaged := damages(store, f"{RUNS}/{champion.run}", champion.manifest):
-        demanded = [f"{each.what}: {each.found}" for each in verdict.findings if not each.holds and not each.of_itself]
+        demanded = [
+            f"not met: {each.what}: {each.found}" for each in verdict.findings if not each.holds and not each.of_itself
+        ]
         objections = (*demanded, *unsound(store, published.place, published.manifest))
         because = f"{same}, which is no longer as it was published: {'; '.join(damaged)}"
         return ("kept", objections) if objections else ("promoted", (because,))

@@ -39,7 +39,7 @@ def test_a_worse_model_is_published_and_kept_out_until_a_person_decides(home: Pa
     worse = ("--set", "training.epochs=1", "--set", "training.learning_rate=0.0001", "--set", "promotion.demanded=true")
     answer = run_command(home, "run", "--preset", "smoke", *worse, "--artifacts", artifacts)
     assert answer.returncode == 6, answer.stdout + answer.stderr
-    assert "is published and was not promoted: better than the champion: " in answer.stderr
+    assert "is published and was not promoted: not met: better than the champion: " in answer.stderr
     [second] = {run.name for run in (artifacts / "runs").iterdir()} - {first}
     verdict = json.loads((artifacts / "runs" / second / "verdict.json").read_bytes())
     assert (verdict["decision"], verdict["champion"], verdict["comparison"]["samples"]) == ("keep", first, 2000)

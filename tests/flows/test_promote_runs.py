@@ -134,7 +134,7 @@ def test_where_there_is_no_champion_nobody_stays_one(smoke_run: SmokeRun, tmp_pa
     assert place.promoted(place.run("bad"), "keep", None, WORSE) == (
         "kept",
         None,
-        "better than the champion: by nothing",
+        "not met: better than the champion: by nothing",
     )
     assert said(place.newest) == "glyphs still has no champion"
 
@@ -191,7 +191,7 @@ def test_the_same_weights_again_take_the_place_of_a_champion_that_is_damaged(pla
     itself = Finding(what="another model", holds=False, found="its own", of_itself=True)
     low = Finding(what="minimum accuracy", holds=False, found="too low")
     bad = place.promoted(place.run("bad"), "keep", "first-again", itself, low)
-    assert bad == ("kept", "first-again", "minimum accuracy: too low")
+    assert bad == ("kept", "first-again", "not met: minimum accuracy: too low")
     decision, champion, reasons = place.promoted(place.run("again"), "keep", "first-again", itself)
     assert (decision, champion) == ("promoted", "again")
     assert before_champion(place.champions) == "before", "nobody wants the damaged one back"
@@ -223,7 +223,7 @@ def test_the_same_weights_on_other_test_images_are_no_proof_that_nothing_changed
         "first",
         (
             "its weights are those of the champion, first; of test images that are others it answers 98.76% right; "
-            "minimum accuracy: 98.76%, at least 99.00% demanded"
+            "not met: minimum accuracy: 98.76%, at least 99.00% demanded"
         ),
     )
 

@@ -141,7 +141,7 @@ def test_not_even_the_first_champion_may_be_anything(
 ) -> None:
     verdict = ring.verdict(answers(ring.labels, wrong), None, demands)
     assert verdict.decision == "keep"
-    assert verdict.reasons[0].startswith(reason)
+    assert verdict.reasons[0].startswith(f"not met: {reason}")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,9 @@ def test_a_better_model_that_loses_a_class_is_not_promoted(ring: Ring) -> None:
     lost = rows_of(ring, 9, 8)
     verdict = ring.verdict(answers(ring.labels, lost), champion, LOOSE)
     assert verdict.decision == "keep"
-    assert verdict.reasons == ("class 9 not lost: found 86.67% of the time, by the champion 100.00% (p = 0.0039)",)
+    assert verdict.reasons == (
+        "not met: class 9 not lost: found 86.67% of the time, by the champion 100.00% (p = 0.0039)",
+    )
     looser = Demands(class_margin=0.2, calibration_margin=1)
     assert ring.verdict(answers(ring.labels, lost), champion, looser).decision == "promote"
     assert ring.verdict(answers(ring.labels, lost[:7]), champion, LOOSE).decision == "promote", (
@@ -201,7 +203,7 @@ def test_a_better_model_that_is_surer_than_it_should_be_is_not_promoted(ring: Ri
     verdict = ring.verdict(too_sure, champion)
     assert verdict.decision == "keep"
     assert verdict.reasons[0].startswith(
-        "calibration not worse: expected calibration error 4.99%, the champion's 0.00%"
+        "not met: calibration not worse: expected calibration error 4.99%, the champion's 0.00%"
     )
     assert ring.verdict(too_sure, champion, Demands(calibration_margin=0.05)).decision == "promote"
 
@@ -225,7 +227,7 @@ def test_where_shape_or_classes_changed_a_person_decides(ring: Ring, changes: di
         changes = {"labels": ring.receipt.labels.model_copy(update=changes)}
     verdict = ring.verdict(answers(ring.labels, []), ring.champion(answers(ring.labels, range(60)), **changes))
     assert (verdict.decision, verdict.comparison) == ("undecided", None)
-    assert verdict.reasons == (f"comparable with the champion: {reason}",)
+    assert verdict.reasons == (f"not met: comparable with the champion: {reason}",)
 
 
 def test_a_damaged_champion_is_compared_with_nobody(ring: Ring) -> None:
@@ -259,7 +261,7 @@ def test_a_model_is_not_compared_with_itself(ring: Ring) -> None:
     contest = ring.contest(answers(ring.labels, []), champion, weights=champion.weights)
     verdict = verdict_on(ring.store, contest, DEMANDS)
     assert (verdict.decision, verdict.comparison) == ("keep", None)
-    assert verdict.reasons == ("another model than the champion: its weights are the champion's own",)
+    assert verdict.reasons == ("not met: another model than the champion: its weights are the champion's own",)
 
 
 def test_where_classes_have_other_names_the_champions_own_weights_are_for_a_person_to_judge(ring: Ring) -> None:
@@ -267,7 +269,9 @@ def test_where_classes_have_other_names_the_champions_own_weights_are_for_a_pers
     champion, p = ring.champion(answers(ring.labels, range(60)), labels=labels), answers(ring.labels, [])
     verdict = verdict_on(ring.store, ring.contest(p, champion, weights=champion.weights), DEMANDS)
     assert verdict.decision == "undecided"
-    assert verdict.reasons[0].startswith("comparable with the champion: the classes are others than the champion's")
+    assert verdict.reasons[0].startswith(
+        "not met: comparable with the champion: the classes are others than the champion's"
+    )
 
 
 def test_what_a_verdict_depends_on(ring: Ring) -> None:
