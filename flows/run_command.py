@@ -103,7 +103,8 @@ def _tell_how_to_go_on(console: Console, begun: list[Attempt]) -> None:
     """What becomes of a run that was stopped; of one that had hardly begun there is nothing to go on with."""
     stopped = [attempt for attempt in begun if attempt.outcome == "stopped"]
     if stopped:
-        console.print("Stopped. What was finished is kept, and training goes on from its last checkpoint:")
+        told = "Stopped. What was finished is kept, and training goes on from its last checkpoint:"
+        console.print(told, soft_wrap=True)
         console.print(rerun_command(stopped[0]), highlight=False, markup=False, soft_wrap=True)
     else:
         console.print("Stopped before anything was done: give the same command again.")
