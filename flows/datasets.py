@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from schemas.catalog import dataset_of_folder, load_catalog
+from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from schemas.catalog import Dataset
     from schemas.configuration import RunConfiguration
+    from schemas.installation import Deployment
 
 
 def dataset_for(configuration: RunConfiguration, data: Path | None, catalogs: tuple[Path, ...]) -> Dataset:
@@ -30,3 +33,13 @@ def resolved(
     if shape := dataset.file("train", "images").shape:
         configuration.reshape.sequence_shape(shape)
     return dataset, configuration.model_copy(update={"dataset": dataset.name})
+
+
+def require_possible(deployments: Mapping[str, Deployment]) -> None:
+    """Raise ConfigurationError where a deployment cannot run as it is described; the error names it."""
+    for name, deployment in deployments.items():
+        try:
+            resolved(deployment.run_configuration(), deployment.data, deployment.catalogs)
+        except ConfigurationError as error:
+            found = f"deployment '{name}': {error.found}"
+            raise ConfigurationError(found, error.expected, error.remedy, error.file) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import logging
 from dataclasses import dataclass, field
@@ -78,12 +79,12 @@ def run_and_tell(request: Request, *, as_json: bool) -> None:
     for deed in reconcile(artifacts):
         console.print(f"left from before: {deed}", highlight=False, markup=False, soft_wrap=True)
     finished: list[Finished] = []
-    before = {attempt.run for attempt in Attempts(artifacts).all()}
+    began = datetime.datetime.now(datetime.UTC)
     try:
         with _told(console, finished), tags(dataset.name, configuration.preset):
             promoted = retrain(**vars(request))
     except KeyboardInterrupt:
-        _tell_how_to_go_on(console, [attempt for attempt in Attempts(artifacts).all() if attempt.run not in before])
+        _tell_how_to_go_on(console, [attempt for attempt in Attempts(artifacts).all() if attempt.created >= began])
         raise
     if promoted is None:  # skipped, as the log has said
         if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -144,9 +145,16 @@ def _show(folder: Path, manifest: Manifest, damaged: list[str], ledger: Ledger |
         console.print(ledger_table(ledger))
     console.print("files: " + (f"[red]damaged: {', '.join(damaged)}[/red]" if damaged else "all as published"))
     if damaged:
-        told = f"A published run is not mended: stepwise rerun {folder.name} --task publish makes its revision"
-        console.print(told, soft_wrap=True, highlight=False)
+        console.print(to_mend(folder), soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def to_mend(folder: Path) -> str:
+    """What helps where a published run is damaged."""
+    again = (
+        f"stepwise rerun {shlex.quote(folder.name)} --task publish --artifacts {shlex.quote(str(folder.parents[1]))}"
+    )
+    return f"A published run is not mended: `{again}` makes its revision"
 
 
 def damaged_files(folder: Path, manifest: Manifest) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Final
 
 from flows.attempts import Attempts, rerun_command
 from flows.doctor.finding import bad, counted, size, some, warn, well
+from flows.runs import to_mend
 from schemas.files import MANIFEST_FILE, RUNS
 from tasks.audit import audit, damage_of, left_over, locks_work
 from tasks.champions import all_champions
@@ -94,10 +94,8 @@ def published(artifacts: Path, *, deep: bool) -> Iterator[Finding]:
     damaged = [name for name, found in damages.items() if found]
     if damaged:
         told = some(damage for found in damages.values() for damage in found)
-        again = f"`stepwise rerun {damaged[0]} --task publish --artifacts {shlex.quote(str(artifacts))}`"
-        remedy = f"A published run is not mended: {again} makes its revision"
         found = f"{len(damaged)} of {counted(len(runs), 'run')} not as published: {told}"
-        yield bad("published runs", found, f"{remedy}; and look at the disk", 5)
+        yield bad("published runs", found, f"{to_mend(artifacts / RUNS / damaged[0])}; and look at the disk", 5)
     else:
         yield well("published runs", f"{len(runs)}, all whole" if runs else "none yet")
     if halves:

@@ -18,7 +18,7 @@ from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 from rich.console import Console
 
-from flows.datasets import dataset_for, resolved
+from flows.datasets import dataset_for, require_possible
 from flows.installation.automations import put_automations
 from flows.installation.owned import FLOW, OWNED, UPKEEP_FLOW, Item, owned_deployments
 from flows.installation.upkeep import upkeep
@@ -89,7 +89,7 @@ def deploy(client: SyncPrefectClient, installation: Installation) -> list[Item]:
         ConfigurationError: a deployment cannot run as it is described, or a name belongs to somebody else; then
             nothing was written.
     """
-    require_possible(installation)
+    require_possible(installation.deployments)
     wanted = _all_wanted(installation)
     found = [_find(client, each, installation) for each in wanted]
     items = [_put_pool(client, installation)]
@@ -99,16 +99,6 @@ def deploy(client: SyncPrefectClient, installation: Installation) -> list[Item]:
     items.extend(_retire(client, installation, {each.full_name for each in wanted}))
     items.extend(put_automations(client, installation))
     return items
-
-
-def require_possible(installation: Installation) -> None:
-    """Raise ConfigurationError where a deployment cannot run as it is described; the error names it."""
-    for name, deployment in installation.deployments.items():
-        try:
-            resolved(deployment.run_configuration(), deployment.data, deployment.catalogs)
-        except ConfigurationError as error:
-            found = f"deployment '{name}': {error.found}"
-            raise ConfigurationError(found, error.expected, error.remedy, error.file) from error
 
 
 def differences(

@@ -26,6 +26,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from flows.datasets import require_possible
 from flows.installation.owned import next_start, owned_deployments, say
 from flows.installation.parts import Part
 from flows.installation.processes import adopt_orphans, below, flow_run_of, reap, stop
@@ -70,7 +71,7 @@ def up(file: Path, host: str, port: int) -> None:
     store = Store(installation.artifacts)
     with _alone(store), _told_to_stop(), _reaching(host, port):
         require_free(host, port)
-        _require_possible(installation)
+        require_possible(installation.deployments)
         everything = _Everything(installation, file.absolute(), host, port)
         with contextlib.suppress(KeyboardInterrupt), everything.stopped_at_the_end():
             everything.start()
@@ -256,12 +257,6 @@ def _told_to_stop() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _require_possible(installation: Installation) -> None:
-    from flows.installation.deploy import require_possible  # it costs seconds, which a taken port need not wait for
-
-    require_possible(installation)
 
 
 def _database(environment: Mapping[str, str]) -> str:
