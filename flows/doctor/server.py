@@ -15,6 +15,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, get_cu
 
 from flows.doctor.finding import bad, counted, examined, some, warn, well
 from flows.installation import up, watchdog
+from flows.installation.ahead import outdated_runs
 from flows.installation.deploy import differences
 from flows.installation.owned import next_start, owned_deployments
 from flows.installation.watchdog import Watchdog
@@ -58,6 +59,7 @@ def server(installation: Installation, store: Store | None) -> Iterator[Finding]
             yield from examined("watchdog", lambda: _watchdog(client, installation, store))
             yield from examined("deployments", lambda: _deployments(client, installation))
             yield from examined("runs on the server", lambda: _runs(client, installation, store))
+            yield from examined("runs that wait", lambda: _waiting(client, installation))
 
 
 def _silent(error: SourceError, installation: Installation, store: Store | None, *, configured: bool) -> Finding:
@@ -194,6 +196,14 @@ def _runs(client: SyncPrefectClient, installation: Installation, store: Store | 
         yield bad(about, f"{counted(len(late), 'run')} late: {some(late)}", "A worker that is online takes them up", 1)
     if not dead and not late:
         yield well(about, "none dead, none late")
+
+
+def _waiting(client: SyncPrefectClient, installation: Installation) -> Iterator[Finding]:
+    outdated = list(outdated_runs(client, owned_deployments(client, installation.work_pool)))
+    if outdated:
+        found = f"{counted(len(outdated), 'run')} not as the deployment is: "
+        told = some(f"{one.run.name} of {one.deployment} ({one.why})" for one in outdated)
+        yield warn("runs that wait", found + told, "The watchdog sets them right, and so does stepwise deploy")
 
 
 def _of_types(*types: StateType) -> filters.FlowRunFilterState:

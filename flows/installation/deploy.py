@@ -19,6 +19,7 @@ from prefect.workers.process import ProcessWorker
 from rich.console import Console
 
 from flows.datasets import dataset_for, require_possible
+from flows.installation import ahead
 from flows.installation.automations import put_automations
 from flows.installation.owned import FLOW, OWNED, UPKEEP_FLOW, Item, owned_deployments
 from flows.installation.upkeep import upkeep
@@ -98,6 +99,7 @@ def deploy(client: SyncPrefectClient, installation: Installation) -> list[Item]:
         items.append(_put_schedule(client, each))
     items.extend(_retire(client, installation, {each.full_name for each in wanted}))
     items.extend(put_automations(client, installation))
+    items.extend(ahead.items(ahead.brought_up_to_date(client, owned_deployments(client, installation.work_pool))))
     return items
 
 
@@ -283,7 +285,7 @@ def _put_schedule(client: SyncPrefectClient, wanted: _Wanted) -> Item:
         )
         return Item(name=told, done="created", changes=(_said(cron.cron, cron.timezone), *removed))
     changes = _schedule_changes(wanted, ours)
-    if changes:
+    if changes:  # not another in its place: with the old one would go the run that was missed and is to be made up for
         client.update_deployment_schedule(place, ours.id, active=wanted.active, schedule=cron)
     return Item(name=told, done="changed" if changes or removed else "unchanged", changes=(*changes, *removed))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prefect.client.schemas import filters
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import SetStateStatus
 from pydantic import Field
 
 from schemas.handles import Frozen
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun, State
     from prefect.client.schemas.responses import DeploymentResponse
 
 FLOW: Final = "retrain"
 UPKEEP_FLOW: Final = "upkeep"
 FLOWS: Final = (FLOW, UPKEEP_FLOW)
 OWNED: Final = "stepwise"
+_PAGE: Final = 200  # the most that the server gives at once
 
 
 class Item(Frozen):
@@ -40,6 +43,27 @@ def owned_deployments(client: SyncPrefectClient, pool: str) -> list[DeploymentRe
     """The deployments that an installation with this pool put onto the server."""
     tagged = filters.DeploymentFilter(tags=filters.DeploymentFilterTags(all_=[OWNED]))
     return [found for found in client.read_deployments(deployment_filter=tagged) if found.work_pool_name == pool]
+
+
+def owned_runs(client: SyncPrefectClient, **conditions: Any) -> list[FlowRun]:  # noqa: ANN401 - the server's, by name
+    """The flow runs of our flows under conditions, all of them."""
+    flow = filters.FlowFilter(name=filters.FlowFilterName(any_=[*FLOWS]))
+    found: list[FlowRun] = []
+    while True:
+        page = client.read_flow_runs(
+            flow_filter=flow, flow_run_filter=filters.FlowRunFilter(**conditions), offset=len(found)
+        )
+        found += page
+        if len(page) < _PAGE:
+            return found
+
+
+def set_unless_changed(client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> bool:
+    """Set a run's state unless it has another one meanwhile; tells whether it was set."""
+    now = client.read_flow_run(run.id)
+    if now.state is None or run.state is None or now.state.id != run.state.id:
+        return False
+    return client.set_flow_run_state(run.id, state).status is SetStateStatus.ACCEPT
 
 
 def next_start(client: SyncPrefectClient, deployment: UUID) -> datetime.datetime | None:

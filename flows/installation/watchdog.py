@@ -1,9 +1,9 @@
 """The watchdog: what the server believes is made to agree with what is, again and again.
 
 It marks runs whose process died as crashed, has crashed ones tried again, lets one late run stand for all that were
-missed, and has failures told (alerts). A finished run's state is never overwritten. It keeps no state of its own:
-what it does follows from the server, the attempts' records and their locks, so that it can be killed at any moment.
-Not here: starting it (up), telling (alerts).
+missed, keeps what waits as its deployment is (ahead), and has failures told (alerts). A finished run's state is never
+overwritten. It keeps no state of its own: what it does follows from the server, the attempts' records and their locks,
+so that it can be killed at any moment. Not here: starting it (up), telling (alerts).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import httpx
 from prefect.client.schemas import filters
 from prefect.client.schemas.objects import State, StateType
-from prefect.client.schemas.responses import SetStateStatus
 from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed
 
 from flows.attempts import Attempts
 from flows.index import index_renewed
+from flows.installation.ahead import brought_up_to_date
 from flows.installation.alerts import Alarm
-from flows.installation.owned import FLOWS, owned_deployments, say
+from flows.installation.owned import owned_deployments, owned_runs, say, set_unless_changed
 from flows.reach import require_named_server, server_client
 from schemas.errors import SourceError
 from schemas.handles import Frozen
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.responses import DeploymentResponse
 
     from flows.attempts import Attempt
 
@@ -121,13 +122,15 @@ class Watchdog:
 
     def look_once(self) -> list[Deed]:
         """Do whatever is to be done now; a second look at once finds nothing more."""
-        deployments = {found.id for found in owned_deployments(self.client, self.installation.work_pool)}
+        owned = owned_deployments(self.client, self.installation.work_pool)
+        deployments = {found.id for found in owned}
         alarm = Alarm(self.client, self.installation)
         alarm.begin()
         deeds = [*self._end_dead(deployments), *self._end_tasks_of_ended(deployments)]
         ended = self._ended_badly(deployments)
         deeds += [Deed(what="noted for an alert", run=run.name, why=_told(run)) for run in ended if alarm.note(run)]
         deeds += self._leave_one_late(deployments)
+        deeds += self._bring_up_to_date(owned)
         deeds += self._try_again(deployments, ended)
         deeds += [Deed(what=done, run=name, why=why) for name, done, why in alarm.deliver()]
         if ended or deeds:
@@ -234,6 +237,12 @@ class Watchdog:
                 if self._set(run, Cancelled(name=SUPERSEDED, message=message)):
                     yield Deed(what="set to Superseded", run=run.name, why=message)
 
+    def _bring_up_to_date(self, owned: Sequence[DeploymentResponse]) -> Iterator[Deed]:
+        """Make what waits as its deployment is now."""
+        for outdated in brought_up_to_date(self.client, owned):
+            done = "removed" if outdated.parameters is None else "given its deployment's parameters"
+            yield Deed(what=done, run=outdated.run.name, why=outdated.why)
+
     def _try_again(self, deployments: set[UUID], ended: Sequence[FlowRun]) -> Iterator[Deed]:
         """Have what crashed tried again, so often as the installation says, and not beside another run."""
         busy: set[UUID] = set()
@@ -281,23 +290,10 @@ class Watchdog:
         return self._runs(state=_of_types((StateType.SCHEDULED,)), deployment_id=of, next_scheduled_start_time=until)
 
     def _runs(self, **conditions: Any) -> list[FlowRun]:  # noqa: ANN401 - the server's conditions by name
-        """The flow runs of our flows under conditions, all of them."""
-        flow = filters.FlowFilter(name=filters.FlowFilterName(any_=[*FLOWS]))
-        found: list[FlowRun] = []
-        while True:
-            page = self.client.read_flow_runs(
-                flow_filter=flow, flow_run_filter=filters.FlowRunFilter(**conditions), offset=len(found)
-            )
-            found += page
-            if len(page) < 200:
-                return found
+        return owned_runs(self.client, **conditions)
 
     def _set(self, run: FlowRun, state: State[Any]) -> bool:
-        """Set a run's state unless it has another one meanwhile; tells whether it was set."""
-        now = self.client.read_flow_run(run.id)
-        if now.state is None or run.state is None or now.state.id != run.state.id:
-            return False
-        return self.client.set_flow_run_state(run.id, state).status is SetStateStatus.ACCEPT
+        return set_unless_changed(self.client, run, state)
 
     def _is_here(self, run: FlowRun) -> bool:
         """Whether a run's outputs are those of this installation."""
