@@ -111,7 +111,7 @@ def roll_back(artifacts: Path, dataset: str | None, reason: str, *, as_json: boo
             raise ConfigurationError(
                 f"there is no champion of {place.dataset} before {newest.champion if newest else 'nobody'}",
                 "a promotion to take back",
-                "Choose a run: stepwise champion promote RUN --reason '…'",
+                _how_one_becomes_champion(artifacts),
             )
         require_sound(artifacts / RUNS / before, record_in(place, before))
         why = (reason.strip() or "rolled back",)
@@ -253,11 +253,20 @@ def _places(artifacts: Path, dataset: str | None) -> list[Champions]:
     return found or [Champions(artifacts, dataset)]
 
 
+def _how_one_becomes_champion(artifacts: Path) -> str:
+    if any((artifacts / RUNS).glob(f"*/{MANIFEST_FILE}")):
+        return "Choose a run of `stepwise runs`: stepwise champion promote RUN --reason '…'"
+    return f"There are no runs in {artifacts}: stepwise run makes one, and the first becomes champion"
+
+
 def _one_place(artifacts: Path, dataset: str | None) -> Champions:
     places = _places(artifacts, dataset)
     if len(places) == 1:
         return places[0]
-    names = ", ".join(place.dataset for place in places) or "none yet"
+    if not places:
+        remedy = _how_one_becomes_champion(artifacts)
+        raise ConfigurationError("no run was ever looked at", "a promotion to take back", remedy, str(artifacts))
+    names = ", ".join(place.dataset for place in places)
     raise ConfigurationError(
         f"the datasets whose runs were looked at: {names}", "one of them", "Name it: --dataset NAME"
     )

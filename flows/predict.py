@@ -11,6 +11,7 @@ from flows.runs import damaged_files, find_run, print_json
 from schemas.errors import StorageError
 from tasks.predict import write_answers
 from tasks.published import manifest_digest
+from tasks.wording import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,4 +31,6 @@ def predict_file(artifacts: Path, images: Path, output: Path, run: str, *, as_js
     if as_json:
         print_json({"run": folder.name, "rows": rows, "output": str(output)})
     else:
-        Console().print(f"{rows:,} images answered by {folder.name}: {output}", highlight=False, soft_wrap=True)
+        Console().print(
+            f"{counted(rows, 'image')} answered by {folder.name}: {output}", highlight=False, soft_wrap=True
+        )

@@ -25,6 +25,7 @@ from tasks.stage import Key, Progress, once, progress_of
 from tasks.store import Store
 from tasks.table import Batch, TableReader
 from tasks.upright import upright
+from tasks.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -225,7 +226,7 @@ class _Reading:
         others = self.bad_rows.keys() - {*self.row_checks}  # none is passed over for its name
         for name in (*self.row_checks, *others):
             bad = self.bad.get(name, [])
-            found = f"{self.bad_rows.get(name, 0):,} rows, the first: {_rows_told(bad)}"
+            found = f"{counted(self.bad_rows.get(name, 0), 'row')}, the first: {_rows_told(bad)}"
             detail = f"{self.labels.first} to {last}" if name == LABEL_CHECK else "every row"
             self.findings.keep_rows(name, table, bad, f"not kept: {name} ({detail})")
             self.findings.check(name, table, self.rows, detail, holds=name not in self.bad_rows, found=found)
@@ -353,7 +354,7 @@ def _check_gaps(findings: Findings, labels: Labels, tables: tuple[Table, Table],
             len(column),
             f"each of {labels.first} to {seen[-1]}, unless a catalog states the number of classes",
             holds=not len(rows),
-            found=f"{gap}; across this gap: {len(rows):,} rows, the first: {_rows_told(first)}",
+            found=f"{gap}; across this gap: {counted(len(rows), 'row')}, the first: {_rows_told(first)}",
         )
 
 

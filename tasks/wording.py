@@ -1,4 +1,4 @@
-"""How figures, durations and foreign texts are written on pages for people. A foundation: report and site share it."""
+"""How figures, counts, durations and foreign texts are written for people. Pages and messages share it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ def seconds(value: float) -> str:
 def number(value: int) -> str:
     """A count with its thousands set apart."""
     return f"{value:,}"
+
+
+def counted(count: int, thing: str) -> str:
+    """A number of things: '1 run', '2,000 runs'."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def visible(text: str) -> str:

@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.doctor import machine, outputs
-from flows.doctor.finding import Finding, bad, counted, examined, well
+from flows.doctor.finding import Finding, bad, examined, well
 from flows.runs import print_json
 from flows.settings import prefect_home
 from schemas.errors import ConfigurationError, StepwiseError
 from schemas.installation import Installation, load_installation
+from tasks.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

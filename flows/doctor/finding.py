@@ -67,8 +67,3 @@ def some(things: Iterable[str], most: int = 5) -> str:
 def size(number: float) -> str:
     """A number of bytes for a person."""
     return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"
-
-
-def counted(number: int, thing: str) -> str:
-    """A number of things: '1 run', '2 runs'."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"

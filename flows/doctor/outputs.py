@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from flows.attempts import Attempts, rerun_command
-from flows.doctor.finding import bad, counted, size, some, warn, well
+from flows.doctor.finding import bad, size, some, warn, well
 from flows.runs import to_mend
 from schemas.files import MANIFEST_FILE, RUNS
 from tasks.audit import audit, damage_of, left_over, locks_work
@@ -13,6 +13,7 @@ from tasks.champions import all_champions
 from tasks.published import seals_in, unsound
 from tasks.retention import size_of
 from tasks.store import Store
+from tasks.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

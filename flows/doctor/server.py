@@ -13,7 +13,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 
-from flows.doctor.finding import bad, counted, examined, some, warn, well
+from flows.doctor.finding import bad, examined, some, warn, well
 from flows.installation import up, watchdog
 from flows.installation.ahead import outdated_runs
 from flows.installation.deploy import differences
@@ -22,6 +22,7 @@ from flows.installation.watchdog import Watchdog
 from flows.reach import require_server, server_client
 from flows.server import address_of
 from schemas.errors import SourceError
+from tasks.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,13 +6,14 @@ import urllib.parse
 from typing import TYPE_CHECKING, Final
 
 from flows.datasets import dataset_for
-from flows.doctor.finding import bad, counted, well
+from flows.doctor.finding import bad, well
 from schemas.catalog import DrawnSource, FolderSource, HttpSource, load_catalog
 from schemas.errors import StepwiseError
 from schemas.handles import ROLES, SPLITS
 from tasks.audit import damage_of
 from tasks.download import key_of
 from tasks.download.probe import probe_all
+from tasks.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ from schemas.handles import Frozen
 from tasks.store import write_atomically, writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from prefect.client.orchestration import SyncPrefectClient
@@ -86,15 +86,15 @@ class Alarm:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, _now().isoformat().encode())
 
-    def note(self, run: FlowRun) -> bool:
-        """Note the bad end of a run; tells whether it is new."""
+    def note(self, run: FlowRun, next_try: Callable[[FlowRun], str | None]) -> bool:
+        """Note the bad end of a run; tells whether it is new. `next_try` says what is done about one without people."""
         if not self._tells or run.state is None:
             return False
         path = self._folder / f"{run.id}-{run.state.id}.json"
         if run.state.timestamp < self._since() or path.exists():
             return False
         attempt = Attempts(self._artifacts).of_flow_run(str(run.id))
-        message = message_of(run, attempt, address_of_pages(self._client))
+        message = message_of(run, attempt, address_of_pages(self._client), next_try(run))
         self._keep(path, Record(message=message, noted=_now(), next_try=_now()))
         return True
 
@@ -133,14 +133,13 @@ class Alarm:
             write_atomically(path, record.model_dump_json(indent=1).encode())
 
 
-def message_of(run: FlowRun, attempt: Attempt | None, pages: str) -> Message:
-    """What is to be told of a run that ended badly."""
+def message_of(run: FlowRun, attempt: Attempt | None, pages: str, next_try: str | None) -> Message:
+    """What is to be told of a run that ended badly; `next_try` where it is tried again without people."""
     problem = attempt.problem if attempt and attempt.outcome == "failed" else None
     state = run.state_name or ""
     said = (run.state.message if run.state else None) or f"the run ended {state}"
     found = problem.found if problem else said
-    again = rerun_command(attempt) if attempt else f"prefect flow-run retry {run.id}"
-    remedy = (problem.remedy if problem else "") or f"Look at its log, then run it again: {again}"
+    remedy = (problem.remedy if problem else "") or _remedy(run, attempt, next_try)
     link = f"{pages}/v2/runs/flow-run/{run.id}"
     name = attempt.run if attempt else run.name
     where = f" at {problem.step}" if problem and problem.step else ""
@@ -159,6 +158,13 @@ def message_of(run: FlowRun, attempt: Attempt | None, pages: str) -> Message:
         link=link,
         flow_run=str(run.id),
     )
+
+
+def _remedy(run: FlowRun, attempt: Attempt | None, next_try: str | None) -> str:
+    if next_try:
+        return f"Nothing, so far: it goes on by itself ({next_try})"
+    again = rerun_command(attempt) if attempt else f"prefect flow-run retry {run.id}"
+    return f"Look at its log, then run it again: {again}"
 
 
 def tell(message: Message, webhook: str | None, block: str | None) -> None:

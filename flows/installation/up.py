@@ -282,4 +282,4 @@ def _next_run(client: SyncPrefectClient, deployment: DeploymentResponse) -> str:
         if first:
             return f"next run {first.astimezone():%Y-%m-%d %H:%M %Z}"
         time.sleep(0.5)
-    return "no run scheduled yet"
+    return "its next run is about to be scheduled"  # the server goes through all deployments once a minute

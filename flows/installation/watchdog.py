@@ -9,6 +9,7 @@ so that it can be killed at any moment. Not here: starting it (up), telling (ale
 from __future__ import annotations
 
 import datetime
+import functools
 import itertools
 import os
 import socket
@@ -128,7 +129,9 @@ class Watchdog:
         alarm.begin()
         deeds = [*self._end_dead(deployments), *self._end_tasks_of_ended(deployments)]
         ended = self._ended_badly(deployments)
-        deeds += [Deed(what="noted for an alert", run=run.name, why=_told(run)) for run in ended if alarm.note(run)]
+        next_try = functools.partial(self._next_try, deployments)
+        new = [run for run in ended if alarm.note(run, next_try)]
+        deeds += [Deed(what="noted for an alert", run=run.name, why=_told(run)) for run in new]
         deeds += self._leave_one_late(deployments)
         deeds += self._bring_up_to_date(owned)
         deeds += self._try_again(deployments, ended)
@@ -248,16 +251,24 @@ class Watchdog:
         busy: set[UUID] = set()
         for run in ended:
             deployment = run.deployment_id
-            if run.state_type is not StateType.CRASHED or deployment not in deployments or deployment in busy:
+            if deployment is None or deployment in busy:
                 continue
-            crashes = self._crashes(run)
-            if crashes > self.installation.retries or self._stood_for(run) or self._is_busy(deployment):
+            tried = self._next_try(deployments, run)
+            if tried is None or self._is_busy(deployment):
                 continue
             yield from self._end_tasks(run)
-            tried = f"try {crashes + 1} of {self.installation.retries + 1}" if crashes else "it was told to stop"
             if self._set(run, AwaitingRetry(scheduled_time=_now(), message=f"It goes on: {tried}.")):
                 busy.add(deployment)
                 yield Deed(what="set to AwaitingRetry", run=run.name, why=tried)
+
+    def _next_try(self, deployments: set[UUID], run: FlowRun) -> str | None:
+        """How a run that crashed is tried again once its deployment is free; None where it is left to people."""
+        if run.state_type is not StateType.CRASHED or run.deployment_id not in deployments:
+            return None
+        crashes = self._crashes(run)
+        if crashes > self.installation.retries or self._stood_for(run):
+            return None
+        return f"try {crashes + 1} of {self.installation.retries + 1}" if crashes else "it was told to stop"
 
     def _crashes(self, run: FlowRun) -> int:
         """How often a run crashed; being told to stop is no crash, and two words for one crash are one."""

@@ -29,6 +29,7 @@ from tasks.published import state
 from tasks.receipts import demand_seal, open_receipt
 from tasks.stage import Key, once
 from tasks.store import Store
+from tasks.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,7 +213,8 @@ def _better(comparison: Paired, demands: Demands) -> Finding:
     return Finding(
         what="better than the champion",
         holds=comparison.p <= demands.error_rate,
-        found=f"{comparison.only_new:,} images only this model got right, {comparison.only_old:,} only the champion: "
+        found=f"{counted(comparison.only_new, 'image')} only this model got right, "
+        f"{comparison.only_old:,} only the champion: "
         f"{100 * comparison.difference:+.2f} points ({100 * comparison.level:g} % interval {100 * low:+.2f} to "
         f"{100 * high:+.2f}); p = {comparison.p:.2g}, at most {demands.error_rate:g} demanded",
     )

@@ -17,6 +17,7 @@ from schemas.errors import DataError
 from tasks.idx.container import AGAIN, EXPECTED, Container, Kind, Limits, diagnosis, open_container
 from tasks.idx.diagnosis import HEAD_SIZE
 from tasks.idx.header import MAGIC_SIZE, MAX_HEADER_SIZE, IdxHeader, decode, header_size, is_magic
+from tasks.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -275,7 +276,7 @@ def _require_believable(header: IdxHeader, container: Container, limits: Limits)
     expected, remedy = "a file exactly as long as its header says", AGAIN
     if container.exact is not None and container.exact != total:
         gap = total - container.exact
-        verdict = f"{gap:,} bytes are missing" if gap > 0 else f"{-gap:,} bytes too many (trailing bytes)"
+        verdict = f"{counted(gap, 'byte')} missing" if gap > 0 else f"{counted(-gap, 'byte')} too many (trailing bytes)"
         found = f"{promise}, in a file of {container.exact:,} bytes: {verdict}"
     elif header.payload_bytes > container.most:
         found = f"{promise}, more than a compressed file of this size can hold ({container.most:,})"

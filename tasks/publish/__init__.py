@@ -330,6 +330,7 @@ def _write_report(draft: Draft) -> None:
         files={path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()},
         verdict=Verdict.model_validate_json((folder / VERDICT_FILE).read_bytes()),
         drift=Drift.model_validate_json((folder / DRIFT_FILE).read_bytes()),
+        began_with=_began_with(draft),
     )
     (folder / REPORT_FILE).write_text(render(contents), encoding="utf-8")
 
@@ -358,7 +359,6 @@ def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> N
 def _seal(draft: Draft) -> str:
     """Write the manifest: digests of all files; a folder without one is no run."""
     folder, subject, outcome = draft.folder, draft.subject, draft.outcome
-    history = History.model_validate_json((folder / HISTORY_FILE).read_bytes())
     facts = Facts(
         run=subject.run,
         created=subject.created,
@@ -369,6 +369,12 @@ def _seal(draft: Draft) -> str:
         weights=outcome.trained.model.digest,
         test=outcome.tables[1].table.digest,
         parent=subject.parent,
-        started_from=subject.started_from if history.started_from else None,  # it was meant to, and may not have fitted
+        started_from=_began_with(draft),
     )
     return write_manifest(folder, facts.model_dump(mode="json"))
+
+
+def _began_with(draft: Draft) -> str | None:
+    """The run whose weights training began with; one that it was meant to begin with may not have fitted."""
+    history = History.model_validate_json((draft.folder / HISTORY_FILE).read_bytes())
+    return draft.subject.started_from if history.started_from else None

@@ -57,7 +57,7 @@ class ReportContents:
     are the test rows that people have found labelled wrong, and whether the model contradicts the label. `sequence` is
     the (T, F) array of the first test sequence, `sequence_picture` (rows, columns) its first image; pictures are
     upright, and `orientation` says how the file holds them.
-    `files` holds the SHA-256 of the run's files by name.
+    `files` holds the SHA-256 of the run's files by name, `began_with` the run whose weights a warm start had.
     """
 
     run: str
@@ -84,6 +84,7 @@ class ReportContents:
     reviewed: Mapping[int, bool] = field(default_factory=dict)
     verdict: Verdict | None = None
     drift: Drift | None = None
+    began_with: str | None = None
 
 
 @dataclass(frozen=True)

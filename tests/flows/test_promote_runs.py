@@ -367,3 +367,13 @@ def test_what_a_person_decided_is_about_the_champion_that_was_seen(
     with pytest.raises(PromotionRefusedError, match=r"d-run became champion meanwhile. Expected: c-run, who was"):
         promote_by_hand(place.root, "first", "to see", as_json=False)
     assert place.newest.champion == "d-run"
+
+
+def test_where_nothing_was_ever_decided_a_rollback_says_how_something_comes_to_be(tmp_path: Path) -> None:
+    for dataset in (None, "mnist"):
+        with pytest.raises(ConfigurationError) as caught:
+            roll_back(tmp_path, dataset, "", as_json=False)
+        assert (
+            caught.value.remedy
+            == f"There are no runs in {tmp_path}: stepwise run makes one, and the first becomes champion"
+        )

@@ -144,6 +144,10 @@ def test_a_warm_run_goes_on_from_the_published_weights(smoke_run: SmokeRun, tmp_
     [warm] = [run for run in (home / "artifacts" / "runs").iterdir() if run.name != smoke_run.folder.name]
     manifests = [json.loads((run / "manifest.json").read_bytes()) for run in (smoke_run.folder, warm)]
     assert [manifest["started_from"] for manifest in manifests] == [None, smoke_run.folder.name]
+    cold_page, warm_page = ((run / "report.html").read_text(encoding="utf-8") for run in (smoke_run.folder, warm))
+    told = f"training began with the weights of run <bdi>{smoke_run.folder.name}</bdi>"
+    assert told in warm_page
+    assert "A warm start" not in cold_page
     before, after = (
         History.model_validate_json((run / "history.json").read_bytes()) for run in (smoke_run.folder, warm)
     )

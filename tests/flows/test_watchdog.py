@@ -373,6 +373,21 @@ def test_a_crash_is_told_through_a_notification_block(client: SyncPrefectClient,
     assert f"stepwise rerun {attempt_of(run).run}" in message["words"]
 
 
+def test_a_crash_that_is_tried_again_asks_nobody_for_it(client: SyncPrefectClient, installation: Installation) -> None:
+    with Receiver() as hook:
+        telling = installation.model_copy(update={"alerts": Alerts(webhook=hook.address), "retries": 1})
+        assert look(client, telling) == []
+        run = began(client, telling)
+        for _ in range(2):
+            process = Process(telling, run)
+            process.kill()
+            look(client, telling)
+            begun(client, run.id)
+    first, last = (message["remedy"] for message in hook.taken)
+    assert first == "Nothing, so far: it goes on by itself (try 2 of 2)"
+    assert last.startswith("Look at its log, then run it again: ")
+
+
 def test_a_block_that_is_not_there_is_asked_for_again_later(
     client: SyncPrefectClient, installation: Installation
 ) -> None:

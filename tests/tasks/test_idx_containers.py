@@ -244,7 +244,7 @@ def process_file(path: Path) -> None:
         (loop, "cannot be opened \\(Too many levels of symbolic links\\)"),
         (long_loop, "cannot be opened \\(Too many levels of symbolic links\\)"),
         (under_a_file, "cannot be opened \\(Not a directory\\)"),
-        (process_file, "bytes are missing|data of an unknown kind|text"),
+        (process_file, "bytes missing|data of an unknown kind|text"),
     ],
 )
 def test_only_regular_files_are_opened(tmp_path: Path, make: Callable[[Path], None], text: str) -> None:
