@@ -1,6 +1,6 @@
 """Opening the arrays of sequences: memory-mapped, verified, read in the shape that their handle states.
 
-And how many of their rows are worked on at a time.
+And how many of their rows are worked on at a time, and which are no numbers.
 """
 
 from __future__ import annotations
@@ -42,3 +42,15 @@ def rows_at_a_time(values: int, most: int) -> int:
         `most`, or the even number of rows, 2 at the least, that `BATCH_BYTES` hold as float32.
     """
     return min(most, max(2, BATCH_BYTES // (8 * values) * 2))
+
+
+def unfinite_rows(rows: NDArray[Any]) -> NDArray[np.int64]:
+    """The rows of an array (n, ...) of any type that hold an infinite value or no number."""
+    return np.flatnonzero(~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)).astype(np.int64)
+
+
+def unfinite_value(row: NDArray[Any]) -> str:
+    """The first value of a row that is infinite or no number, and where it stands."""
+    values = row.reshape(-1)
+    place = int(np.isfinite(values).argmin())
+    return f"{values[place]} at pixel {place}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from schemas.configuration import RunConfiguration
 from schemas.errors import DataError, StorageError
 from schemas.files import CONFIGURATION_FILE, MODEL_FILE, RECEIPT_FILE
 from schemas.receipt import Receipt
+from tasks.arrays import unfinite_rows, unfinite_value
 from tasks.idx import open_idx
 from tasks.model_input import objection_to_input
 from tasks.predictions import PredictionWriter, rows_written
@@ -16,6 +17,9 @@ from tasks.scan import as_sequences, scan_order
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from schemas.configuration import Reshape
     from tasks.idx import IdxReader
@@ -26,7 +30,7 @@ def write_answers(folder: Path, images: Path, target: Path, answered_by: Mapping
 
     Raises:
         DataError: the images have another shape or type than the model was trained on, or their number is no multiple
-            of T under layout frames.
+            of T under layout frames; or one of them has a pixel that is infinite or no number, or has no answer.
         StorageError: the model learned to read images in another order than this version gives them.
     """
     from tasks.network import Answerer, load
@@ -42,14 +46,39 @@ def write_answers(folder: Path, images: Path, target: Path, answered_by: Mapping
         answerer = Answerer(load(folder / MODEL_FILE))
         with PredictionWriter(target, receipt.labels, answered_by) as writer:
             for batch in reader.batches(answerer.batch * reshape.images_per_sequence):
+                _require_finite(batch, writer.rows, reader.name)
                 for probabilities in answerer.answers(as_sequences(batch, order, shape)):
-                    writer.write(None, probabilities.reshape(-1, receipt.labels.classes))
+                    answers = probabilities.reshape(-1, receipt.labels.classes)
+                    _require_answers(answers, writer.rows, reader.name)
+                    writer.write(None, answers)
         items = reader.header.items
     if rows_written(target) != items:
         raise DataError(
             f"{rows_written(target):,} answers for {items:,} images", "one each", "Report this", str(images)
         )
     return items
+
+
+def _require_finite(images: NDArray[Any], before: int, name: str) -> None:
+    """Raise DataError where an image has a pixel that no model is trained on; it would be answered all the same."""
+    if len(failing := unfinite_rows(images)):
+        raise DataError(
+            f"image {before + failing[0]:,} has {unfinite_value(images[failing[0]])}",
+            "finite numbers, as the model was trained on",
+            "Mend the image or leave it out; nothing was written",
+            name,
+        )
+
+
+def _require_answers(answers: NDArray[np.float32], before: int, name: str) -> None:
+    """Raise DataError where an answer is no number."""
+    if len(failing := unfinite_rows(answers)):
+        raise DataError(
+            f"image {before + failing[0]:,} is answered by no number: its pixels are too large for the model",
+            "pixels of the size that the model was trained on",
+            "Mend the image or leave it out; nothing was written",
+            name,
+        )
 
 
 def require_same_form(reader: IdxReader, receipt: Receipt, reshape: Reshape) -> None:

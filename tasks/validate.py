@@ -18,6 +18,7 @@ from schemas.handles import Handle, Labels, Split, Station, Table
 from schemas.ledger import CountsBrokenError, Ledger
 from schemas.receipt import Check, FileStatement, Receipt, TableStatement
 from schemas.tables import FILE_NAME, INDEX_CHECK, LABEL_CHECK, MISSING_CHECK, row_contract
+from tasks.arrays import unfinite_rows, unfinite_value
 from tasks.mirror import Mirror
 from tasks.receipts import keep_receipt
 from tasks.repeats import Images, repeated
@@ -201,7 +202,8 @@ class _Reading:
     def _check_rows(self, batch: Batch) -> None:
         found = failing_rows(batch, self.labels, self.rows)
         if FINITE_CHECK in self.row_checks:
-            found += unfinite_rows(batch, self.dtype)
+            failing = unfinite_rows(batch.pixels.view(self.dtype))  # pandera sees bytes
+            found += [(FINITE_CHECK, failing)] if len(failing) else []
         for name, failing in found:
             self.bad_rows[name] = self.bad_rows.get(name, 0) + len(failing)
             kept = self.bad.setdefault(name, [])
@@ -275,20 +277,12 @@ def failing_rows(batch: Batch, labels: Labels, offset: int) -> list[tuple[str, N
     return []
 
 
-def unfinite_rows(batch: Batch, dtype: np.dtype[Any]) -> list[tuple[str, NDArray[np.int64]]]:
-    """The same of rows with a pixel that is infinite or no number, since pandera sees bytes."""
-    failing = np.flatnonzero(~np.isfinite(batch.pixels.view(dtype)).all(axis=1)).astype(np.int64)
-    return [(FINITE_CHECK, failing)] if len(failing) else []
-
-
 _PANDERA_NAMES = {"not_nullable": MISSING_CHECK}
 
 
 def _value(batch: Batch, check: str, row: int, dtype: np.dtype[Any]) -> str:
     if check == FINITE_CHECK:
-        pixels = batch.pixels[row].view(dtype)
-        place = int(np.isfinite(pixels).argmin())
-        return f"{pixels[place]} at pixel {place}"
+        return unfinite_value(batch.pixels[row].view(dtype))
     column = {INDEX_CHECK: "index", LABEL_CHECK: "label"}.get(check)
     return f"{column} {batch.arrow.column(column)[row]}" if column else ""
 

@@ -96,5 +96,5 @@ def test_a_run_that_fails_names_stage_file_and_first_rows(tmp_path: Path) -> Non
     bad = run_command(tmp_path, "run", "--data", tmp_path / "digits", "--set", "reshape.timesteps=4", *place)
     error = json.loads(bad.stdout)["error"]
     assert (bad.returncode, error["exit_code"], error["stage"]) == (DataError.exit_code, 3, "validate")
-    assert "across this gap: 1 rows, the first: row 2 has label 77" in error["found"]
+    assert "across this gap: 1 row, the first: row 2 has label 77" in error["found"]
     assert error["file"] == "train-labels-idx1-ubyte"

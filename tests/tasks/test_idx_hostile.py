@@ -103,7 +103,7 @@ REJECTED: dict[str, tuple[bytes, str]] = {
     "gzip, 2^32-1 items": (gzip.compress(header(2**32 - 1)), "more than a compressed file of this size can hold"),
     # lengths
     "cut payload": (GOOD[:-1], "1 byte missing"),
-    "trailing byte": (GOOD + b"\0", "1 bytes too many \\(trailing bytes\\)"),
+    "trailing byte": (GOOD + b"\0", "1 byte too many \\(trailing bytes\\)"),
     "crlf": (GOOD.replace(b"\n", b"\r\n"), "too many \\(trailing bytes\\)"),
     "through utf-8": (GOOD.decode("utf-8", "replace").encode(), "too many \\(trailing bytes\\)"),
     "gzip, cut payload": (gzip.compress(GOOD[:-1]), "60 × 7 × 5 of uint8 .* but the data ends after 2,115 bytes"),
@@ -138,7 +138,7 @@ def test_every_bit_of_the_magic(tmp_path: Path, at: int, bit: int) -> None:
         texts = (
             "starts with the bytes",
             "unknown type code",
-            "are missing",
+            "missing",
             "too many",
             "rank",
             "2\\^63 bytes or more",

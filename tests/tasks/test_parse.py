@@ -222,7 +222,7 @@ def test_a_truncated_file(store: Store, tmp_path: Path, cut: int) -> None:
     write_idx(tmp_path / "i", drawn(30))
     write_idx(tmp_path / "l", labels_of(30))
     (tmp_path / "i").write_bytes((tmp_path / "i").read_bytes()[:-cut])
-    with pytest.raises(DataError, match=f"{cut} bytes missing"):
+    with pytest.raises(DataError, match=f"{cut} bytes? missing"):
         write_table(tmp_path / "i", tmp_path / "l", tmp_path / "o.parquet")
 
 

@@ -146,7 +146,7 @@ def test_what_the_catalog_states_is_checked_and_recorded(store: Store) -> None:
 def test_a_bad_label_is_found_with_its_row(store: Store) -> None:
     error = refused(store, with_labels(store, planted((77, 10))))
     assert error.found == (
-        "1 finding in the data of 'small': train: label is one of the classes: 1 rows, the first: row 77 has label 10 "
+        "1 finding in the data of 'small': train: label is one of the classes: 1 row, the first: row 77 has label 10 "
         "(expected 0 to 9)"
     )
     assert error.expected == "rows that keep their contract"
@@ -261,7 +261,7 @@ def test_everything_wrong_is_told_at_once(store: Store) -> None:
     counts = tuple(np.bincount(np.delete(labels_of(N), 5), minlength=CLASSES).tolist())
     total = drawn(N).sum(dtype="i8")
     for finding in (
-        "train: label is one of the classes: 1 rows, the first: row 5 has label 10 (expected 0 to 9)",
+        "train: label is one of the classes: 1 row, the first: row 5 has label 10 (expected 0 to 9)",
         "train: split size: 120 (expected 130)",
         f"train: rows of each class: {counts} (expected {(13,) * 10})",
         f"train: sum of all pixels: {total} (expected 1)",
@@ -304,7 +304,7 @@ def test_the_rarer_side_of_a_gap_is_named(store: Store) -> None:
     labels[40] = 0
     test = parsed(store, drawn(60, seed=7), labels_of(60, 7) + 5, "test")
     found = refused(store, (parsed(store, drawn(N), labels), test), classes=None).found
-    gap = "no sample has label 1 to 4; across this gap: 1 rows, the first: row 40 has"
+    gap = "no sample has label 1 to 4; across this gap: 1 row, the first: row 40 has"
     assert f"train: labels leave no gap: {gap}" in found
     assert "test: labels leave no gap" not in found
 
@@ -360,7 +360,7 @@ def test_a_missing_value_is_found(store: Store, column: str) -> None:
     train, test = both(store, N)
     train = rewritten(store, train, lambda table: nullable(table, column, 33))
     found = refused(store, (train, test)).found
-    assert "train: no value is missing: 1 rows, the first: row 33 (expected every row)" in found
+    assert "train: no value is missing: 1 row, the first: row 33 (expected every row)" in found
 
 
 def taken(*order: int | slice) -> Callable[[pa.Table], pa.Table]:
@@ -372,7 +372,7 @@ CHANGED: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "reordered": (taken(slice(0, 20), 21, 20, slice(22, None)), "2 rows, the first: row 20 has index 21; row 21"),
     "duplicated": (taken(slice(0, 21), slice(20, None)), "100 rows, the first: row 21 has index 20"),
     "dropped": (taken(slice(0, 20), slice(21, None)), "99 rows, the first: row 20 has index 21"),
-    "replaced": (taken(slice(0, 20), 19, slice(21, None)), "1 rows, the first: row 20 has index 19"),
+    "replaced": (taken(slice(0, 20), 19, slice(21, None)), "1 row, the first: row 20 has index 19"),
 }
 
 
