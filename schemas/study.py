@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from schemas.configuration import Network
 
 RecipeName = Literal["question", "sound"]
+LOOKED_AT: Final = 256  # images for the gates before training
+GRADIENTS: Final = 64  # images for the gradient, which keeps every step of them in float64
 RECIPES: Final[tuple[RecipeName, ...]] = ("question", "sound")
 
 
@@ -57,6 +59,7 @@ class PointResult(Frozen):
     parameters: int = Field(description="Of the whole model, as Keras counts them.")
     lstm_parameters: int = Field(description="Of the LSTM layer.")
     accuracy: float = Field(description="On the images held out.")
+    floor: float = Field(description="Share of the images held out that are of their most frequent class.")
     training_accuracy: float = Field(description="Over the last epoch, on the images it learned from.")
     loss: float = Field(description="Over the last epoch.")
     hits_after: tuple[int, ...] = Field(description="Held-out images answered right after step 1, 2, … T.")

@@ -22,8 +22,16 @@ if TYPE_CHECKING:
     from schemas.configuration import Scan
     from tasks.study.summary import Setting, Summary
 
-COLOURS: Final = {"question": SECOND, "sound": FIRST}
-MARKERS: Final = {"question": "s", "sound": "o"}
+COLOURS: Final[dict[str, str]] = {"question": SECOND, "sound": FIRST}
+# Told apart without colours too: hollow squares and full circles, one visible behind the other where they agree.
+MARKERS: Final[dict[str, dict[str, Any]]] = {
+    "question": {"marker": "s", "fillstyle": "none", "markersize": 8},
+    "sound": {"marker": "o"},
+}
+    "question": {"marker": "s", "fillstyle": "none", "markersize": 8},
+    "sound": {"marker": "o"},
+}
+_MARKS: Final = 8  # of a line that has a value at every step
 _WIDTH, _HEIGHT = 410, 280
 _TINT: Final = np.array([255.0, 214.0, 165.0])  # paper of the pixels that a step sees
 _FADED: Final = 0.22
@@ -113,8 +121,9 @@ def after_each_step(summary: Summary, timesteps: int, scans: Sequence[Scan]) -> 
                 for setting in summary.series(scan, recipe):
                     if setting.timesteps == timesteps:
                         after = [100 * share for share in setting.accuracy_after]
-                        label = f"{recipe}, {scan}"
-                        axes.plot(range(1, len(after) + 1), after, style, color=COLOURS[recipe], label=label)
+                        marks = {**MARKERS[recipe], "markevery": max(1, timesteps // _MARKS), "markersize": 5}
+                        look = {"color": COLOURS[recipe], "label": f"{recipe}, {scan}", **marks}
+                        axes.plot(range(1, len(after) + 1), after, style, **look)
         _mark_blank_tail(axes, [s for s in summary.settings if s.timesteps == timesteps and s.scan == scans[0]])
         axes.set_xlabel(f"steps read, of {timesteps}")
         axes.set_ylabel("right so far, %")
@@ -156,7 +165,7 @@ def _accuracy(summary: Summary, scan: Scan) -> Figure:
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         axes.vlines(x, low, high, colors=colour, linewidth=1)  # a band over one T has no width
         means = [100 * setting.accuracy for setting in series]
-        axes.plot(x, means, f"{MARKERS[recipe]}-", color=colour, label=recipe)
+        axes.plot(x, means, color=colour, label=recipe, **MARKERS[recipe])
     axes.set_ylim(0, 103)
     _legend(axes)
     return figure
@@ -189,7 +198,7 @@ def _by_recipe(axes: Axes, summary: Summary, measure: Callable[[Setting], float]
     for recipe in RECIPES:
         series = summary.series(summary.scans[0], recipe)
         points = [(setting.timesteps, measure(setting)) for setting in series]
-        axes.plot(*zip(*points, strict=True), f"{MARKERS[recipe]}-", color=COLOURS[recipe], label=recipe)
+        axes.plot(*zip(*points, strict=True), color=COLOURS[recipe], label=recipe, **MARKERS[recipe])
     _legend(axes)
 
 
@@ -197,9 +206,9 @@ def _draw_ratios(axes: Axes, found: Sequence[tuple[int, float | None]], label: s
     """Draw what is known; returns the values."""
     known = [(t, ratio) for t, ratio in found if ratio]
     colour: Any = COLOURS.get(label, MUTED)
-    marker = MARKERS.get(label, "^")
+    marks: Any = MARKERS.get(label, {"marker": "^"})
     if known:
-        axes.plot(*zip(*known, strict=True), f"{marker}{style}", color=colour, label=label)
+        axes.plot(*zip(*known, strict=True), style, color=colour, label=label, **marks)
     return [ratio for _, ratio in known]
 
 

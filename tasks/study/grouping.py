@@ -20,12 +20,15 @@ _PRESET: Final = "answer-frames"
 
 @dataclass(frozen=True)
 class Grouping:
-    """What grouping T images into a sequence does to the counts while the labels stay one by one."""
+    """What grouping T images into a sequence does to the counts while the labels stay one by one.
+
+    `refusals` is what a person without a ledger gets to read, by who says it.
+    """
 
     timesteps: int
     images: int
     sequences: int
-    keras: str
+    refusals: dict[str, str]
     ledger: str
 
 
@@ -37,16 +40,28 @@ class Regrouping:
     left_out: dict[str, int]
 
 
-def grouping_of(images: int, timesteps: int) -> Grouping:
+def grouping_of(images: int, timesteps: int, pixels: int) -> Grouping:
     """The (N // T, T, pixels) proposal for more than one step, with the ledger's own words about its counts."""
     sequences = images // timesteps
     counted = Ledger().entered("train", "reshape", {"sequences": sequences, "targets": images})
-    keras = f"Found {sequences} input samples and {images} target samples"
     try:
         counted.verify()
     except CountsBrokenError as broken:
-        return Grouping(timesteps, images, sequences, keras, str(broken))
+        refusals = _refusals(images, sequences, timesteps, pixels)
+        return Grouping(timesteps, images, sequences, refusals, str(broken))
     raise ValueError(f"{images} images in sequences of {timesteps} break no equation: nothing is grouped")
+
+
+def _refusals(images: int, sequences: int, timesteps: int, pixels: int) -> dict[str, str]:
+    """Who refuses the proposal, and in which words: NumPy where T leaves images over, else Keras."""
+    if images % timesteps:
+        shape = f"({sequences},{timesteps},{pixels})"
+        return {"NumPy, which refuses the shape": f"cannot reshape array of size {images * pixels} into shape {shape}"}
+    return {
+        "Keras, as it was then": f"Found {sequences} input samples and {images} target samples",
+        "Keras 3": "Data cardinality is ambiguous. Make sure all arrays contain the same number of samples."
+        f"'x' sizes: {sequences} 'y' sizes: {images}",
+    }
 
 
 def regrouping_of(subject: StudySubject, images: int, timesteps: int) -> Regrouping | None:

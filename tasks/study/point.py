@@ -19,7 +19,7 @@ from prefect import task
 from schemas.configuration import Reshape
 from schemas.handles import Sequences
 from schemas.ledger import CountsBrokenError
-from schemas.study import Point, PointCounts, PointResult, recipe_of
+from schemas.study import GRADIENTS, LOOKED_AT, Point, PointCounts, PointResult, recipe_of
 from tasks.arrays import open_arrays
 from tasks.mirror import Mirror
 from tasks.receipts import demand_seal
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 STAGE: Final = "study"
 HELD_OUT_SEED: Final = 784
-LOOKED_AT: Final = 256  # images for the gates before training
-GRADIENTS: Final = 64  # images for the gradient, which keeps every step of them in float64
 
 
 def key_of(sequences: Sequences, point: Point) -> Key[PointResult]:
@@ -118,6 +116,7 @@ def measured(
         parameters=model.count_params(),
         lstm_parameters=before.w.size + before.u.size + before.b.size,
         accuracy=float(hits[-1]) / answered,
+        floor=float(np.bincount(y[held_out]).max()) / len(held_out),
         training_accuracy=history.epochs[-1].accuracy,
         loss=history.epochs[-1].loss,
         hits_after=tuple(map(int, hits)),

@@ -98,7 +98,7 @@ def first_samples(
     """The first training images as stored and their classes, put together again from whichever scan there is."""
     from schemas.configuration import Reshape
     from tasks.scan import scan_order
-    from tasks.study.words import ASKED_T
+    from tasks.study.sentence import ASKED_T
 
     scan, sealed = next(iter(sequences.items()))
     x, y = open_arrays(store, sealed)

@@ -41,9 +41,23 @@ class Setting:
 
         Seeds may agree by chance, or because none of them learned anything: that makes no image count twice.
         """
+        both = self.over_images(self.accuracy), self._over_seeds()
+        return max(both, key=lambda interval: interval[1] - interval[0])
+
+    def over_images(self, share: float) -> tuple[float, float]:
+        """Wilson's 95 % interval of a share of the images held out, each counted once however many seeds there are."""
         answered = self.results[0].counts.answered
-        over_images = wilson(round(self.accuracy * answered), answered)
-        return max(over_images, self._over_seeds(), key=lambda interval: interval[1] - interval[0])
+        return wilson(round(share * answered), answered)
+
+    @property
+    def floor(self) -> float:
+        """What always answering the most frequent class would get right, of the same images."""
+        return self.results[0].floor
+
+    @property
+    def learned(self) -> bool:
+        """Whether accuracy is seen to be above that."""
+        return self.interval[0] > self.floor
 
     def _over_seeds(self) -> tuple[float, float]:
         freedom = len(self.results) - 1

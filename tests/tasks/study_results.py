@@ -17,8 +17,8 @@ from tasks.study.words import why_accuracy_changes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from tasks.study.sentence import Sentence
     from tasks.study.summary import Summary
-    from tasks.study.words import Sentence
 
 ROWS = 60_000
 
@@ -46,6 +46,7 @@ def result_of(point: Point, accuracy: Callable[[Point], float] = falling) -> Poi
         parameters=lstm + 410,
         lstm_parameters=lstm,
         accuracy=hits / point.held_out,
+        floor=0.1,
         training_accuracy=hits / point.held_out,
         loss=0.5,
         hits_after=tuple(map(int, after)),
@@ -62,7 +63,10 @@ def result_of(point: Point, accuracy: Callable[[Point], float] = falling) -> Poi
 
 
 def contents_of(
-    accuracy: Callable[[Point], float] = falling, title: str = "MNIST handwritten digits", **settings: object
+    accuracy: Callable[[Point], float] = falling,
+    title: str = "MNIST handwritten digits",
+    pixels: int = 784,
+    **settings: object,
 ) -> StudyContents:
     asked = StudySettings.model_validate(settings)
     rng = np.random.default_rng(0)
@@ -80,7 +84,7 @@ def contents_of(
         ROWS,
         rng.integers(0, 256, (16, 28, 28)).astype(np.uint8),
         tuple("5041921314353617"),
-        tuple(result_of(point, accuracy) for point in designed(asked, 784, ROWS)),
+        tuple(result_of(point, accuracy) for point in designed(asked, pixels, ROWS)),
     )
 
 
