@@ -28,9 +28,6 @@ MARKERS: Final[dict[str, dict[str, Any]]] = {
     "question": {"marker": "s", "fillstyle": "none", "markersize": 8},
     "sound": {"marker": "o"},
 }
-    "question": {"marker": "s", "fillstyle": "none", "markersize": 8},
-    "sound": {"marker": "o"},
-}
 _MARKS: Final = 8  # of a line that has a value at every step
 _WIDTH, _HEIGHT = 410, 280
 _TINT: Final = np.array([255.0, 214.0, 165.0])  # paper of the pixels that a step sees
