@@ -9,6 +9,7 @@ import tomllib
 import zoneinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 
@@ -33,10 +34,18 @@ def _require_zone(name: str) -> str:
     return name
 
 
+def _require_port(address: str) -> str:
+    try:
+        _ = urlsplit(address).port
+    except ValueError as error:
+        raise ValueError(f"an address whose port is a number is wanted ({error})") from error
+    return address
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", max_length=100)]
 Cron = Annotated[str, AfterValidator(require_cron)]
 TimeZone = Annotated[str, AfterValidator(_require_zone)]
-Webhook = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
+Webhook = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$"), AfterValidator(_require_port)]
 BlockName = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")]
 
 

@@ -200,7 +200,7 @@ def _runs(client: SyncPrefectClient, installation: Installation, store: Store | 
 
 
 def _waiting(client: SyncPrefectClient, installation: Installation) -> Iterator[Finding]:
-    outdated = list(outdated_runs(client, owned_deployments(client, installation.work_pool)))
+    outdated = list(outdated_runs(client, installation.work_pool))
     if outdated:
         found = f"{counted(len(outdated), 'run')} not as the deployment is: "
         told = some(f"{one.run.name} of {one.deployment} ({one.why})" for one in outdated)

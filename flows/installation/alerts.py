@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 from prefect.blocks.abstract import NotificationBlock, NotificationError
 from prefect.blocks.core import Block
+from prefect.client.schemas.objects import StateType
 from pydantic import Field, ValidationError
 
 from flows.attempts import Attempt, Attempts, rerun_command
 from flows.reach import address_of_pages
 from schemas.handles import Frozen
-from tasks.store import write_atomically, writing
+from tasks.store import Store, write_atomically, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ FIRST_PAUSE: Final = datetime.timedelta(seconds=5)
 LONGEST_PAUSE: Final = datetime.timedelta(minutes=10)
 MOST_TRIES: Final = 30  # about four hours
 SECONDS: Final = 10
+LOCK: Final = "alerts"
 
 
 class Message(Frozen):
@@ -76,6 +78,7 @@ class Alarm:
     def __init__(self, client: SyncPrefectClient, installation: Installation) -> None:
         self._client, self._to = client, installation.alerts
         self._artifacts = installation.artifacts
+        self._store = Store(installation.artifacts)
         self._folder = installation.artifacts / "store" / "alerts"
 
     def begin(self) -> None:
@@ -95,19 +98,23 @@ class Alarm:
             return False
         attempt = Attempts(self._artifacts).of_flow_run(str(run.id))
         message = message_of(run, attempt, address_of_pages(self._client), next_try(run))
-        self._keep(path, Record(message=message, noted=_now(), next_try=_now()))
-        return True
+        with self._store.lock(LOCK):
+            new = not path.exists()  # another watchdog may have noted it meanwhile, and told
+            if new:
+                self._keep(path, Record(message=message, noted=_now(), next_try=_now()))
+        return new
 
     def deliver(self) -> Iterator[tuple[str, str, str]]:
-        """Tell what is due; yields run, what was done and why."""
+        """Tell what is due; yields run, what was done and why. Where another watchdog is telling, nothing is due."""
         if not self._tells:
             return
-        for path in sorted(self._folder.glob("*-*.json")):
-            with contextlib.suppress(ValidationError, FileNotFoundError):
-                record = Record.model_validate_json(path.read_bytes())
-                if record.told is None and record.tries < MOST_TRIES and record.next_try <= _now():
-                    done, why = self._try_to_tell(path, record)
-                    yield record.message.run, done, why
+        with contextlib.suppress(BlockingIOError), self._store.lock(LOCK, wait=False):
+            for path in sorted(self._folder.glob("*-*.json")):
+                with contextlib.suppress(ValidationError, FileNotFoundError):
+                    record = Record.model_validate_json(path.read_bytes())
+                    if record.told is None and record.tries < MOST_TRIES and record.next_try <= _now():
+                        done, why = self._try_to_tell(path, record)
+                        yield record.message.run, done, why
 
     def _try_to_tell(self, path: Path, record: Record) -> tuple[str, str]:
         try:
@@ -135,7 +142,7 @@ class Alarm:
 
 def message_of(run: FlowRun, attempt: Attempt | None, pages: str, next_try: str | None) -> Message:
     """What is to be told of a run that ended badly; `next_try` where it is tried again without people."""
-    problem = attempt.problem if attempt and attempt.outcome == "failed" else None
+    problem = attempt.problem if attempt and _is_of(attempt, run) else None
     state = run.state_name or ""
     said = (run.state.message if run.state else None) or f"the run ended {state}"
     found = problem.found if problem else said
@@ -158,6 +165,11 @@ def message_of(run: FlowRun, attempt: Attempt | None, pages: str, next_try: str 
         link=link,
         flow_run=str(run.id),
     )
+
+
+def _is_of(attempt: Attempt, run: FlowRun) -> bool:
+    """Whether a record's problem is what this run ended of, and not an earlier try's."""
+    return run.state_type is StateType.FAILED and attempt.outcome == "failed" and attempt.tries >= run.run_count
 
 
 def _remedy(run: FlowRun, attempt: Attempt | None, next_try: str | None) -> str:

@@ -99,7 +99,7 @@ def deploy(client: SyncPrefectClient, installation: Installation) -> list[Item]:
         items.append(_put_schedule(client, each))
     items.extend(_retire(client, installation, {each.full_name for each in wanted}))
     items.extend(put_automations(client, installation))
-    items.extend(ahead.items(ahead.brought_up_to_date(client, owned_deployments(client, installation.work_pool))))
+    items.extend(ahead.items(ahead.brought_up_to_date(client, installation.work_pool)))
     return items
 
 
@@ -275,9 +275,11 @@ def _put_schedule(client: SyncPrefectClient, wanted: _Wanted) -> Item:
     place = client.read_deployment_by_name(wanted.full_name).id
     there = client.read_deployment_schedules(place)
     ours = _ours(wanted, there)
-    removed = [_remove(client, place, schedule) for schedule in there if schedule is not ours]
+    others = [schedule for schedule in there if schedule is not ours]
     if wanted.cron is None:
+        removed = [_remove(client, place, schedule) for schedule in others]
         return Item(name=told, done="removed" if removed else "unchanged", changes=tuple(removed))
+    removed = [_switch_off(client, place, schedule) for schedule in others if schedule.active]
     cron = CronSchedule(cron=wanted.cron, timezone=wanted.timezone)
     if ours is None:
         client.create_deployment_schedules(
@@ -286,7 +288,7 @@ def _put_schedule(client: SyncPrefectClient, wanted: _Wanted) -> Item:
         return Item(name=told, done="created", changes=(_said(cron.cron, cron.timezone), *removed))
     changes = _schedule_changes(wanted, ours)
     if changes:  # not another in its place: with the old one would go the run that was missed and is to be made up for
-        client.update_deployment_schedule(place, ours.id, active=wanted.active, schedule=cron)
+        client.update_deployment_schedule(place, ours.id, active=wanted.active, schedule=cron, parameters={})
     return Item(name=told, done="changed" if changes or removed else "unchanged", changes=(*changes, *removed))
 
 
@@ -298,8 +300,8 @@ def _ours(wanted: _Wanted, there: Sequence[DeploymentSchedule]) -> DeploymentSch
 def _schedule_changes(wanted: _Wanted, ours: DeploymentSchedule | None) -> list[str]:
     if wanted.cron is None:
         return []
-    before = {"active": ours.active, **_when(ours)} if ours else {}
-    after = {"active": wanted.active, "cron": wanted.cron, "timezone": wanted.timezone}
+    before = {"active": ours.active, **_when(ours), "parameters": ours.parameters} if ours else {"parameters": {}}
+    after = {"active": wanted.active, "cron": wanted.cron, "timezone": wanted.timezone, "parameters": {}}
     return [change for key in after for change in _changes(f"schedule.{key}", before.get(key), after[key])]
 
 
@@ -321,6 +323,13 @@ def _remove(client: SyncPrefectClient, deployment: UUID, schedule: DeploymentSch
     client.delete_deployment_schedule(deployment, schedule.id)
     when = _when(schedule)
     return f"removed {_said(when['cron'], when['timezone'])}" if when else "removed a schedule made elsewhere"
+
+
+def _switch_off(client: SyncPrefectClient, deployment: UUID, schedule: DeploymentSchedule) -> str:
+    """Not removed: with a schedule the server removes the run that was missed and is to be made up for."""
+    client.update_deployment_schedule(deployment, schedule.id, active=False)
+    when = _when(schedule)
+    return f"switched off {_said(when['cron'], when['timezone'])}" if when else "switched off a schedule made elsewhere"
 
 
 def _when(schedule: DeploymentSchedule) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from prefect.client.schemas import filters
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import SetStateStatus
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
 from pydantic import Field
 
 from schemas.handles import Frozen
@@ -42,7 +45,12 @@ class Item(Frozen):
 def owned_deployments(client: SyncPrefectClient, pool: str) -> list[DeploymentResponse]:
     """The deployments that an installation with this pool put onto the server."""
     tagged = filters.DeploymentFilter(tags=filters.DeploymentFilterTags(all_=[OWNED]))
-    return [found for found in client.read_deployments(deployment_filter=tagged) if found.work_pool_name == pool]
+    found: list[DeploymentResponse] = []
+    while True:
+        page = client.read_deployments(deployment_filter=tagged, offset=len(found))
+        found += page
+        if len(page) < _PAGE:
+            return [deployment for deployment in found if deployment.work_pool_name == pool]
 
 
 def owned_runs(client: SyncPrefectClient, **conditions: Any) -> list[FlowRun]:  # noqa: ANN401 - the server's, by name
@@ -58,12 +66,22 @@ def owned_runs(client: SyncPrefectClient, **conditions: Any) -> list[FlowRun]:  
             return found
 
 
-def set_unless_changed(client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> bool:
-    """Set a run's state unless it has another one meanwhile; tells whether it was set."""
-    now = client.read_flow_run(run.id)
-    if now.state is None or run.state is None or now.state.id != run.state.id:
+def unchanged(client: SyncPrefectClient, run: FlowRun) -> bool:
+    """Whether a run is still there and in the same state as when it was read."""
+    try:
+        now = client.read_flow_run(run.id)
+    except ObjectNotFound:
         return False
-    return client.set_flow_run_state(run.id, state).status is SetStateStatus.ACCEPT
+    return now.state is not None and run.state is not None and now.state.id == run.state.id
+
+
+def set_unless_changed(client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> bool:
+    """Set a run's state unless it is in another one meanwhile, or gone; tells whether it was set."""
+    if not unchanged(client, run):
+        return False
+    with contextlib.suppress(ObjectNotFound):
+        return client.set_flow_run_state(run.id, state).status is SetStateStatus.ACCEPT
+    return False
 
 
 def next_start(client: SyncPrefectClient, deployment: UUID) -> datetime.datetime | None:
@@ -74,8 +92,8 @@ def next_start(client: SyncPrefectClient, deployment: UUID) -> datetime.datetime
         deployment_id=filters.FlowRunFilterDeploymentId(any_=[deployment]),
         state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
     )
-    times = [run.next_scheduled_start_time for run in client.read_flow_runs(flow_run_filter=waiting)]
-    return min((when for when in times if when), default=None)
+    first = client.read_flow_runs(flow_run_filter=waiting, sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC, limit=1)
+    return first[0].next_scheduled_start_time if first else None
 
 
 def say(text: str) -> None:

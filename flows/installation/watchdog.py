@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import httpx
 from prefect.client.schemas import filters
 from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed
 
 from flows.attempts import Attempts
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
-    from prefect.client.schemas.responses import DeploymentResponse
 
     from flows.attempts import Attempt
 
@@ -86,6 +86,8 @@ def _keep_watching(installation: Installation) -> NoReturn:
                     for deed in watchdog.look_once():
                         say(str(deed))
                     time.sleep(POLL_SECONDS)
+        except ObjectNotFound:  # somebody removed a run that was just looked at
+            time.sleep(POLL_SECONDS)
         except (httpx.HTTPError, SourceError) as error:  # its runs go on without the server, and so does this
             say(f"the server is away ({type(error).__name__}); looking again in {POLL_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
@@ -123,8 +125,7 @@ class Watchdog:
 
     def look_once(self) -> list[Deed]:
         """Do whatever is to be done now; a second look at once finds nothing more."""
-        owned = owned_deployments(self.client, self.installation.work_pool)
-        deployments = {found.id for found in owned}
+        deployments = {found.id for found in owned_deployments(self.client, self.installation.work_pool)}
         alarm = Alarm(self.client, self.installation)
         alarm.begin()
         deeds = [*self._end_dead(deployments), *self._end_tasks_of_ended(deployments)]
@@ -133,7 +134,7 @@ class Watchdog:
         new = [run for run in ended if alarm.note(run, next_try)]
         deeds += [Deed(what="noted for an alert", run=run.name, why=_told(run)) for run in new]
         deeds += self._leave_one_late(deployments)
-        deeds += self._bring_up_to_date(owned)
+        deeds += self._bring_up_to_date()
         deeds += self._try_again(deployments, ended)
         deeds += [Deed(what=done, run=name, why=why) for name, done, why in alarm.deliver()]
         if ended or deeds:
@@ -240,9 +241,9 @@ class Watchdog:
                 if self._set(run, Cancelled(name=SUPERSEDED, message=message)):
                     yield Deed(what="set to Superseded", run=run.name, why=message)
 
-    def _bring_up_to_date(self, owned: Sequence[DeploymentResponse]) -> Iterator[Deed]:
+    def _bring_up_to_date(self) -> Iterator[Deed]:
         """Make what waits as its deployment is now."""
-        for outdated in brought_up_to_date(self.client, owned):
+        for outdated in brought_up_to_date(self.client, self.installation.work_pool):
             done = "removed" if outdated.parameters is None else "given its deployment's parameters"
             yield Deed(what=done, run=outdated.run.name, why=outdated.why)
 

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from install_support import TOY, until
 from prefect.client.schemas import filters
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.states import AwaitingRetry, Crashed, Pending
 
 from flows.doctor.server import server as examined_server
-from flows.installation.ahead import outdated_runs
+from flows.installation import ahead
+from flows.installation.ahead import Outdated, brought_up_to_date, outdated_runs
 from flows.installation.deploy import deploy
 from flows.installation.owned import owned_deployments
 from flows.installation.watchdog import Watchdog
@@ -103,7 +107,7 @@ def test_a_missed_run_is_made_up_for_as_the_deployment_is_now(
     assert late.state_name in {"Scheduled", "Late"}, "it is still to be made up for"
 
 
-@pytest.mark.parametrize("how", ["no schedule of the deployment's", "a schedule that was changed meanwhile"])
+@pytest.mark.parametrize("how", ["no schedule of the deployment's", "the same schedule at another time"])
 def test_what_a_schedule_left_behind_is_removed(
     how: str, client: SyncPrefectClient, server: tuple[str, Path], tmp_path: Path, scheduled: list[FlowRun]
 ) -> None:
@@ -111,8 +115,9 @@ def test_what_a_schedule_left_behind_is_removed(
         change = "update flow_run set created_by = json_set(created_by, '$.id', ?) where auto_scheduled"
         written(server, change, str(scheduled[0].id))
     else:
-        later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=1)
-        written(server, "update deployment_schedule set updated = ?", f"{later:%Y-%m-%d %H:%M:%S.%f}")
+        change = "update deployment_schedule set schedule = json_set(schedule, '$.cron', ?)"
+        written(server, change, "0 4 * * 1")
+        (tmp_path / "stepwise.toml").write_text(TOY.replace("0 3 * * 1", "0 4 * * 1"))
     missed(server, scheduled[0])
     _, *others = waiting(client)
     told = look(client, tmp_path)
@@ -122,15 +127,86 @@ def test_what_a_schedule_left_behind_is_removed(
     assert client.read_flow_run(scheduled[0].id).state_name in {"Scheduled", "Late"}, "what was missed is made up for"
 
 
+def test_a_clock_that_was_wrong_removes_nothing(
+    client: SyncPrefectClient, server: tuple[str, Path], tmp_path: Path, scheduled: list[FlowRun]
+) -> None:
+    later = f"{datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=365):%Y-%m-%d %H:%M:%S.%f}"
+    written(server, "update deployment_schedule set updated = ?", later)
+    written(server, "update deployment set updated = ?", later)
+    assert look(client, tmp_path) == []
+    assert {run.id for run in scheduled} <= {run.id for run in waiting(client)}
+
+
+@pytest.mark.parametrize(
+    ("cron", "timezone"), [("30 2 * * *", "Europe/Berlin"), ("@daily", "Asia/Kolkata"), ("*/7 * * * *", "UTC")]
+)
+def test_what_the_server_schedules_is_never_removed(
+    cron: str, timezone: str, client: SyncPrefectClient, server: tuple[str, Path], tmp_path: Path
+) -> None:
+    text = TOY.replace("0 3 * * 1", cron).replace("Europe/Berlin", timezone)
+    put(client, tmp_path, text)
+    scheduled = until(lambda: waiting(client), 60, "runs that are scheduled")
+    assert look(client, tmp_path) == []
+    assert {run.id for run in scheduled} <= {run.id for run in waiting(client)}
+
+
+def test_what_people_or_the_watchdog_had_tried_again_goes_on(
+    client: SyncPrefectClient, server: tuple[str, Path], tmp_path: Path, scheduled: list[FlowRun]
+) -> None:
+    """Of a run that crashed before it began nothing was counted yet."""
+    run = scheduled[0]
+    missed(server, run)
+    client.set_flow_run_state(run.id, Crashed(message="no memory"), force=True)
+    client.set_flow_run_state(run.id, AwaitingRetry(), force=True)
+    put(client, tmp_path, TOY + "active = false\n")
+    assert look(client, tmp_path) == []
+    assert client.read_flow_run(run.id).state_name == "AwaitingRetry"
+
+
+def test_a_run_that_is_taken_up_meanwhile_is_left_alone(
+    client: SyncPrefectClient, tmp_path: Path, scheduled: list[FlowRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(client, tmp_path, TOY.replace("epochs = 1", "epochs = 2"))
+    first, second, *_ = until(lambda: waiting(client)[2:] and waiting(client), 60, "runs that are scheduled anew")
+    stale = [Outdated(run, "toy", {"epochs": 1}, "read before it was taken up") for run in (first, second)]
+    client.set_flow_run_state(first.id, Pending())
+    client.delete_flow_run(second.id)
+    monkeypatch.setattr(ahead, "outdated_runs", lambda *_: iter(stale))
+    assert list(brought_up_to_date(client, "stepwise")) == []
+    assert client.read_flow_run(first.id).parameters == first.parameters
+
+
+def test_somebody_elses_schedule_is_switched_off_and_what_was_missed_stays(
+    client: SyncPrefectClient, server: tuple[str, Path], tmp_path: Path, scheduled: list[FlowRun]
+) -> None:
+    missed(server, scheduled[0])
+    [deployment] = owned_deployments(client, "stepwise")
+    other = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 5 * * *", timezone="UTC"), active=True)
+    client.create_deployment_schedules(deployment.id, [other])
+    told = put(client, tmp_path, TOY)
+    assert told[2] == 'schedule of toy: changed: switched off "0 5 * * *" UTC'
+    assert client.read_flow_run(scheduled[0].id).state_name in {"Scheduled", "Late"}
+    assert put(client, tmp_path, TOY)[2] == "schedule of toy: unchanged"
+
+
 def test_what_was_missed_is_not_made_up_for_where_the_schedule_is_off(
     client: SyncPrefectClient, server: tuple[str, Path], tmp_path: Path, scheduled: list[FlowRun]
 ) -> None:
     missed(server, scheduled[0])
     told = put(client, tmp_path, TOY + "active = false\n")
-    assert told[-1] == "runs of toy that wait: removed: 1: its schedule has changed"
+    assert told[-1] == "runs of toy that wait: removed: 1: its deployment has no schedule any more"
     late = client.read_flow_run(scheduled[0].id)
     assert (late.state_name, late.state.message if late.state else "") == (
-        "Unscheduled", "Missed, and its deployment is not scheduled any more.",
+        "Unscheduled", "Missed: its deployment has no schedule any more.",
     )  # fmt: skip
     assert waiting(client) == []
-    assert not list(outdated_runs(client, owned_deployments(client, "stepwise")))
+    assert not list(outdated_runs(client, "stepwise"))
+
+
+def test_what_was_missed_does_not_wait_for_a_pool_that_nobody_works_for(
+    client: SyncPrefectClient, server: tuple[str, Path], tmp_path: Path, scheduled: list[FlowRun]
+) -> None:
+    missed(server, scheduled[0])
+    told = put(client, tmp_path, "work_pool = 'other'\n" + TOY)
+    assert told[-1] == "runs of toy that wait: removed: 1: its deployment's work pool is other now"
+    assert client.read_flow_run(scheduled[0].id).state_name == "Unscheduled"

@@ -21,6 +21,7 @@ from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pe
 from flows.attempts import Attempt, Attempts, Problem, mark_of
 from flows.events import tell
 from flows.installation import alerts
+from flows.installation.alerts import Alarm
 from flows.installation.deploy import deploy
 from flows.installation.owned import owned_deployments
 from flows.installation.watchdog import Watchdog, _counts, reconcile
@@ -386,6 +387,34 @@ def test_a_crash_that_is_tried_again_asks_nobody_for_it(client: SyncPrefectClien
     first, last = (message["remedy"] for message in hook.taken)
     assert first == "Nothing, so far: it goes on by itself (try 2 of 2)"
     assert last.startswith("Look at its log, then run it again: ")
+
+
+def test_an_alert_tells_of_this_try_and_no_earlier_one(client: SyncPrefectClient, installation: Installation) -> None:
+    with Receiver() as hook:
+        telling = installation.model_copy(update={"alerts": Alerts(webhook=hook.address), "retries": 0})
+        assert look(client, telling) == []
+        run = failed(client, telling)
+        look(client, telling)
+        begun(client, run.id)
+        client.set_flow_run_state(run.id, Crashed(message="no memory"), force=True)
+        look(client, telling)
+    assert [(message["state"], message["found"]) for message in hook.taken] == [
+        ("Failed", "750 against 12,000"), ("Crashed", "no memory"),
+    ]  # fmt: skip
+
+
+def test_two_watchdogs_tell_once(client: SyncPrefectClient, installation: Installation) -> None:
+    with Receiver() as hook:
+        telling = installation.model_copy(update={"alerts": Alerts(webhook=hook.address), "retries": 0})
+        one, other = (Alarm(client, telling) for _ in range(2))
+        one.begin()
+        run = client.read_flow_run(failed(client, telling).id)
+        assert (one.note(run, lambda _: None), other.note(run, lambda _: None)) == (True, False)
+        with Store(telling.artifacts).lock(alerts.LOCK):
+            assert list(other.deliver()) == [], "while somebody else tells"
+        assert [done for _, done, _ in other.deliver()] == ["alert told"]
+        assert list(one.deliver()) == []
+    assert len(hook.taken) == 1
 
 
 def test_a_block_that_is_not_there_is_asked_for_again_later(

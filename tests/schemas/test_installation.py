@@ -82,6 +82,8 @@ def test_a_whole_file_and_paths_relative_to_it(tmp_path: Path) -> None:
         ("retention = { cron = '0 1 * * *' }", 1, "it needs keep_runs, keep_days or both"),
         ("retention = { keep_runs = 3, cron = '0 25 * * *' }", 1, "'25' is no hour, which goes from 0 to 23"),
         ("alerts.webhook = 'ftp://a/b'", 1, "alerts.webhook = 'ftp://a/b'"),
+        ("alerts.webhook = 'http://a:port/b'", 1, "an address whose port is a number is wanted"),
+        ("alerts.webhook = 'http://a:65536/b'", 1, "an address whose port is a number is wanted"),
         ("[deployments.'a/b']", 1, "a/b"),
         ("retries = \n", 1, "this is not TOML"),
     ],
