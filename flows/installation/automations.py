@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from prefect.blocks.webhook import Webhook
@@ -18,7 +19,7 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
-from flows.installation.owned import OWNED, Item
+from flows.installation.owned import OWNED, Item, owned_deployments
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.events.actions import ActionTypes
     from prefect.events.schemas.automations import Automation
 
     from schemas.installation import Installation
@@ -36,19 +38,27 @@ HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 CRASHED: Final = "prefect.flow-run.Crashed"
 FAILED: Final = "prefect.flow-run.Failed"
 ENDED: Final = {CRASHED, FAILED, "prefect.flow-run.Completed", "prefect.flow-run.Cancelled"}
-DEAD, AGAIN, TOLD = (f"{OWNED}: {what}" for what in ("dead runs crash", "crashed runs go on", "failures are told"))
+DEAD, AGAIN, TOLD = "dead runs crash", "crashed runs go on", "failures are told"
 WORDS: Final = "{{ flow_run.name }}: {{ flow_run.state.name }}. {{ flow_run.state.message }} {{ flow_run|ui_url }}"
 
 
 def put_automations(client: SyncPrefectClient, installation: Installation) -> Iterator[Item]:
-    """Have the server do it, where the installation says so; else take away what is there under these names."""
-    there = {found.name: found for found in client.read_automations() if found.name in {DEAD, AGAIN, TOLD}}
-    wanted = _wanted(client, installation) if installation.automations else {}
-    for name, automation in wanted.items():
-        yield _put(client, automation, there.pop(name, None))
+    """Have the server do it, where the installation says so; else take away what is there under these names.
+
+    Several installations on one server have automations of their own: the name of each begins with the pool's.
+    """
+    names = {_name(installation, what) for what in (DEAD, AGAIN, TOLD)}
+    there = {found.name: found for found in client.read_automations() if found.name in names}
+    wanted = _wanted(client, installation) if installation.automations else []
+    for automation in wanted:
+        yield _put(client, automation, there.pop(automation.name, None))
     for name, found in there.items():
         client.delete_automation(found.id)
         yield Item(name=f"automation '{name}'", done="removed")
+
+
+def _name(installation: Installation, what: str) -> str:
+    return f"{installation.work_pool}: {what}"
 
 
 def _put(client: SyncPrefectClient, wanted: AutomationCore, found: Automation | None) -> Item:
@@ -64,18 +74,23 @@ def _put(client: SyncPrefectClient, wanted: AutomationCore, found: Automation | 
     return Item(name=told, done="changed", changes=changed)
 
 
-def _wanted(client: SyncPrefectClient, installation: Installation) -> dict[str, AutomationCore]:
-    wanted = [_dead_runs_crash()]
+def _wanted(client: SyncPrefectClient, installation: Installation) -> list[AutomationCore]:
+    ours = _of_ours(client, installation)
+    wanted = {DEAD: _dead_runs_crash(ours)}
     if installation.retries:
-        wanted.append(_crashed_runs_go_on(installation.retries))
+        wanted[AGAIN] = _crashed_runs_go_on(ours, installation.retries)
     if installation.alerts.webhook or installation.alerts.block:
-        wanted.append(_failures_are_told(client, installation))
-    return {automation.name: automation for automation in wanted}
+        wanted[TOLD] = _failures_are_told(client, ours, installation)
+    description = f"Put there by {OWNED}."
+    return [
+        AutomationCore(name=_name(installation, what), description=description, trigger=trigger, actions=[action])
+        for what, (trigger, action) in wanted.items()
+    ]
 
 
-def _dead_runs_crash() -> AutomationCore:
+def _dead_runs_crash(ours: dict[str, Any]) -> tuple[EventTrigger, ActionTypes]:
     trigger = EventTrigger(
-        **_of_ours(),
+        **ours,
         posture=Posture.Proactive,
         after={HEARTBEAT},
         expect={HEARTBEAT, *ENDED},
@@ -84,14 +99,14 @@ def _dead_runs_crash() -> AutomationCore:
         within=HEARTBEATS_WITHIN,
     )
     message = f"No heartbeat for {HEARTBEATS_WITHIN.seconds} s: the process that ran it is gone."
-    action = ChangeFlowRunState(state=StateType.CRASHED, message=message)
-    return AutomationCore(name=DEAD, description=f"Put there by {OWNED}.", trigger=trigger, actions=[action])
+    return trigger, ChangeFlowRunState(state=StateType.CRASHED, message=message)
 
 
-def _crashed_runs_go_on(retries: int) -> AutomationCore:
+def _crashed_runs_go_on(ours: dict[str, Any], retries: int) -> tuple[EventTrigger, ActionTypes]:
     """Proactive: what reacts to a crash at once reacts to its own doing as well, for ever."""
+    counts = [str(count) for count in range(1, retries + 1)]
     trigger = EventTrigger(
-        **_of_ours(**{"prefect.run-count": [str(count) for count in range(1, retries + 1)]}),
+        **{**ours, "match": {**ours["match"], "prefect.run-count": counts}},
         posture=Posture.Proactive,
         after={CRASHED},
         expect={"prefect.flow-run.AwaitingRetry", "prefect.flow-run.Pending", "prefect.flow-run.Running"},
@@ -99,43 +114,50 @@ def _crashed_runs_go_on(retries: int) -> AutomationCore:
         threshold=1,
         within=RETRY_AFTER,
     )
-    action = ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message="It crashed, and goes on.")
-    return AutomationCore(name=AGAIN, description=f"Put there by {OWNED}.", trigger=trigger, actions=[action])
+    message = "It crashed, and goes on."
+    return trigger, ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message=message)
 
 
-def _failures_are_told(client: SyncPrefectClient, installation: Installation) -> AutomationCore:
+def _failures_are_told(
+    client: SyncPrefectClient, ours: dict[str, Any], installation: Installation
+) -> tuple[EventTrigger, ActionTypes]:
     trigger = EventTrigger(
-        **_of_ours(), posture=Posture.Reactive, expect={FAILED, CRASHED}, for_each={"prefect.resource.id"}, threshold=1
+        **ours, posture=Posture.Reactive, expect={FAILED, CRASHED}, for_each={"prefect.resource.id"}, threshold=1
     )
     alerts = installation.alerts
-    action: SendNotification | CallWebhook
     if alerts.block:
         block = _document(client, alerts.block)
-        action = SendNotification(block_document_id=block, subject="stepwise: {{ flow_run.name }}", body=WORDS)
-    else:
-        payload = json.dumps({"text": WORDS, "run": "{{ flow_run.name }}", "state": "{{ flow_run.state.name }}"})
-        action = CallWebhook(block_document_id=_webhook(client, alerts.webhook or ""), payload=payload)
-    return AutomationCore(name=TOLD, description=f"Put there by {OWNED}.", trigger=trigger, actions=[action])
+        return trigger, SendNotification(block_document_id=block, subject="stepwise: {{ flow_run.name }}", body=WORDS)
+    payload = json.dumps({"text": WORDS, "run": "{{ flow_run.name }}", "state": "{{ flow_run.state.name }}"})
+    block = _webhook(client, _block_name(installation.work_pool), alerts.webhook or "")
+    return trigger, CallWebhook(block_document_id=block, payload=payload)
 
 
-def _of_ours(**labels: list[str]) -> dict[str, Any]:
-    """What makes an event one of our flow runs."""
+def _of_ours(client: SyncPrefectClient, installation: Installation) -> dict[str, Any]:
+    """What makes an event one of the installation's flow runs: its deployments, which heartbeats name as well."""
+    deployments = owned_deployments(client, installation.work_pool)
+    ids = sorted(f"prefect.deployment.{deployment.id}" for deployment in deployments)
     return {
-        "match": {"prefect.resource.id": "prefect.flow-run.*", **labels},
-        "match_related": {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{OWNED}"},
+        "match": {"prefect.resource.id": "prefect.flow-run.*"},
+        "match_related": {"prefect.resource.role": "deployment", "prefect.resource.id": ids},
     }
 
 
-def _webhook(client: SyncPrefectClient, address: str) -> UUID:
+def _block_name(pool: str) -> str:
+    """The name of a pool as blocks may be called: small letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", pool.lower()).strip("-")
+
+
+def _webhook(client: SyncPrefectClient, name: str, address: str) -> UUID:
     """The block that calls an address; written only where it calls another."""
     try:
-        found = client.read_block_document_by_name(OWNED, "webhook")
+        found = client.read_block_document_by_name(name, "webhook")
         if found.data.get("url") == address:
             return found.id
     except ObjectNotFound:
         pass
-    Webhook(url=SecretStr(address)).save(OWNED, overwrite=True)
-    return client.read_block_document_by_name(OWNED, "webhook").id
+    Webhook(url=SecretStr(address)).save(name, overwrite=True)
+    return client.read_block_document_by_name(name, "webhook").id
 
 
 def _document(client: SyncPrefectClient, block: str) -> UUID:

@@ -91,9 +91,16 @@ def test_automations_are_put_there_once_and_end_try_again_and_tell(
         states = [state.name for state in client.read_flow_run_states(crashed)]
         assert states.count("AwaitingRetry") == 1  # the bound
 
+        other = f"work_pool = 'other pool'\nautomations = true\n{TOY.replace('toy', 'theirs')}"
+        theirs = put(client, tmp_path, other)
+        assert theirs == [f"automation 'other pool: {name}': created" for name in names[:2]]
+        assert len(client.read_automations()) == 5, "those of the other installation stay"
+
         gone = put(client, tmp_path, TOY)
         assert sorted(gone) == sorted(f"automation 'stepwise: {name}': removed" for name in names)
-        assert client.read_automations() == []
+        assert {automation.name for automation in client.read_automations()} == {
+            f"other pool: {name}" for name in names[:2]
+        }
         with pytest.raises(ConfigurationError, match="there is no block 'slack-webhook/nobody' on the server"):
             put(client, tmp_path, 'automations = true\nalerts.block = "slack-webhook/nobody"\n' + TOY)
 
@@ -110,11 +117,14 @@ def _named(client: SyncPrefectClient, run: UUID, name: str) -> bool:
 
 def _heartbeat(client: SyncPrefectClient, run: UUID) -> None:
     """What the engine of a run says every so often."""
+    [deployment] = owned_deployments(client, "stepwise")
     event = {
         "occurred": datetime.datetime.now(datetime.UTC).isoformat(),
         "event": automations.HEARTBEAT,
         "resource": {"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.name": "run"},
-        "related": [{"prefect.resource.id": "prefect.tag.stepwise", "prefect.resource.role": "tag"}],
+        "related": [
+            {"prefect.resource.id": f"prefect.deployment.{deployment.id}", "prefect.resource.role": "deployment"}
+        ],
         "id": f"01a20ff5-6207-739f-87f7-{run.hex[:12]}",
     }
     client._client.post("/events", json=[event]).raise_for_status()
