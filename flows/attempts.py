@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 UPKEEP: Final = "upkeep"  # held shared by every run, and alone by whoever removes things
 
+ENDED_BADLY: Final = ("failed", "stopped", "died")
+ENDED_WELL: Final = ("published", "unchanged", "skipped")
 Outcome = Literal["running", "published", "unchanged", "skipped", "planned", "failed", "stopped", "died"]
 
 

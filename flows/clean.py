@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from flows.attempts import Attempt, Attempts
+from flows.attempts import ENDED_BADLY, ENDED_WELL, Attempt, Attempts
 from flows.champion import champions_kept
 from flows.embedded import bind_embedded_server
 from flows.index import index_renewed
 from flows.runs import print_json, published
 from schemas.errors import ConfigurationError
-from schemas.files import RUNS
-from tasks.retention import Waste, size_of, waste_of
-from tasks.store import Store
+from schemas.files import MANIFEST_FILE, RECEIPT_FILE, RUNS
+from schemas.receipt import Receipt
+from tasks.retention import YOUNG_SECONDS, Waste, removed, size_of, waste_of
+from tasks.store import Store, writing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from schemas.manifest import Manifest
 
-YOUNG_SECONDS: Final = 86_400.0
 AWAY: Final = ".{name}.removed"  # what a run is called while it is removed
 
 
@@ -57,11 +57,19 @@ class Keeping:
         for folder, manifest in known:
             kind = (manifest.dataset, manifest.preset)
             seen[kind] = seen.get(kind, 0) + 1
-            age = now - manifest.created
+            age = now - _published(folder, manifest)
             young = self.days is not None and age < datetime.timedelta(days=self.days)
             if seen[kind] <= max(self.runs or 0, 1) or young:
                 kept.add(folder.name)
         return kept
+
+
+def _published(folder: Path, manifest: Manifest) -> datetime.datetime:
+    """When a run was published: a run that failed at first, and was tried again days later, is as old as its end."""
+    with contextlib.suppress(OSError):
+        written = (folder / MANIFEST_FILE).stat().st_mtime
+        return max(manifest.created, datetime.datetime.fromtimestamp(written, datetime.UTC))
+    return manifest.created
 
 
 @dataclass(frozen=True)
@@ -114,10 +122,14 @@ def cleaned(artifacts: Path, keeping: Keeping, *, really: bool) -> Cleaning:
     with Attempts(artifacts).none_running():
         (known, unreadable), store = published(artifacts), Store(artifacts)
         kept = keeping.kept(known, datetime.datetime.now(datetime.UTC)) | champions_kept(artifacts)
-        kept |= unreadable  # what nobody can judge stays, with all that it needs
+        known_attempts = Attempts(artifacts).all()
+        kept |= _begun_with(known, known_attempts, kept)
         runs = [folder for folder, _ in known if folder.name not in kept]
-        waste = waste_of(store, kept, time.time() - YOUNG_SECONDS)
-        attempts = _old_attempts(artifacts, kept, {folder.name for folder in runs})
+        made_of: dict[str, set[str]] = {folder.name: _stated(folder, manifest) for folder, manifest in known}
+        made_of |= {run: set() for run in unreadable}  # what nobody can judge stays, with all that it needs
+        gone = {folder.name for folder in runs}
+        waste = waste_of(store, {run: made_of[run] for run in made_of.keys() - gone}, time.time())
+        attempts = _old_attempts(known_attempts, kept, gone)
         for half in sorted((artifacts / RUNS).glob(AWAY.format(name="*"))):  # of a removal that was killed
             waste.add(half)
         freed = waste.bytes + sum(map(size_of, runs))
@@ -128,27 +140,61 @@ def cleaned(artifacts: Path, keeping: Keeping, *, really: bool) -> Cleaning:
     return Cleaning(names, len(waste.keys), len(waste.paths) - len(waste.keys), len(attempts), freed)
 
 
-def _old_attempts(artifacts: Path, kept: Collection[str], gone: Collection[str]) -> list[Attempt]:
-    """Attempts whose run goes, and those that published nothing and are not young."""
+def _begun_with(known: Sequence[tuple[Path, Manifest]], attempts: Sequence[Attempt], kept: Collection[str]) -> set[str]:
+    """Runs whose weights something that stays began with, or may begin with when it is tried again."""
+    policies = [attempt.parameters.get("policy") or {} for attempt in attempts if attempt.published in {None, *kept}]
+    asked = {policy["start_from"] for policy in policies if policy.get("start_from")}
+    asked |= {manifest.started_from for folder, manifest in known if folder.name in kept and manifest.started_from}
+    return {folder.name for folder, _ in known if any(name in folder.name for name in asked)}
+
+
+def _stated(folder: Path, manifest: Manifest) -> set[str]:
+    """Digests of outputs that a run states itself: its model's, its tables', its files'."""
+    stated = {manifest.weights, *filter(None, [manifest.test])}
+    with contextlib.suppress(OSError, ValidationError):
+        receipt = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
+        stated |= {table.digest for table in receipt.tables} | {file.payload_sha256 for file in receipt.files}
+    return stated
+
+
+def _old_attempts(attempts: Sequence[Attempt], kept: Collection[str], gone: Collection[str]) -> list[Attempt]:
+    """Attempts whose run goes, and those that published nothing and are not young.
+
+    One that ended badly stays until a later one of its dataset and preset ended well: nobody has answered it yet.
+    """
     young = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=YOUNG_SECONDS)
-    return [
-        attempt
-        for attempt in Attempts(artifacts).all()
-        if attempt.published in gone or (attempt.run not in kept and attempt.created < young)
-    ]
+    old, well = [], set()
+    for attempt in attempts:  # the newest first
+        kind = (attempt.dataset, attempt.preset)
+        unanswered = attempt.outcome in ENDED_BADLY and kind not in well
+        if attempt.outcome in ENDED_WELL:
+            well.add(kind)
+        aged = attempt.run not in kept and attempt.created < young and not unanswered
+        if attempt.published in gone or aged:
+            old.append(attempt)
+    return old
 
 
 def _remove(artifacts: Path, runs: Sequence[Path], waste: Waste, attempts: Sequence[Attempt]) -> None:
-    """Prefect's rows and results first, then the runs, then what only they needed: no name outlives its content."""
+    """Prefect's rows and results first, then the runs, then what only they needed: no name outlives its content.
+
+    Raises:
+        StorageError: something cannot be removed; everything else is.
+    """
     _forget_flow_runs([attempt.flow_run for attempt in attempts])
     _remove_results(waste.keys)
-    for folder in runs:
-        away = folder.with_name(AWAY.format(name=folder.name))  # in one step: no half of a run under its name
-        folder.rename(away)
-        shutil.rmtree(away, ignore_errors=True)
-    waste.remove()
     for attempt in attempts:
         Attempts(artifacts).forget(attempt)
+    removed([*waste.paths, *[_without_a_name(folder) for folder in runs]])
+
+
+def _without_a_name(folder: Path) -> Path:
+    """Take a run's name away, in one step: no half of it is ever under its name."""
+    away = folder.with_name(AWAY.format(name=folder.name))
+    if away.exists():  # of a removal that was killed, of a run that somebody put back since
+        removed([away])
+    with writing(folder):
+        return folder.rename(away)
 
 
 def _forget_flow_runs(identities: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Final
 
-from flows.attempts import Attempts, Problem
+from flows.attempts import ENDED_BADLY, ENDED_WELL, Attempts, Problem
 from schemas.errors import StepwiseError
 from tasks.site import write_index
 from tasks.site.records import Failure
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from flows.attempts import Attempt
 
-FAILED: Final = ("failed", "stopped", "died")
-ENDED_WELL: Final = ("published", "unchanged", "skipped")
 TOLD: Final = 300  # characters; the dossier has all of them
 
 
@@ -48,7 +46,7 @@ def failures_of(attempts: Sequence[Attempt]) -> list[Failure]:
     for attempt in attempts:
         if attempt.outcome in ENDED_WELL:
             well.add(attempt.dataset)
-        elif attempt.outcome in FAILED:
+        elif attempt.outcome in ENDED_BADLY:
             failures.append(_failure(attempt, unanswered=attempt.dataset not in well))
     return failures
 

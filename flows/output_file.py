@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from schemas.errors import ConfigurationError
+from tasks.seals import sync_file
 from tasks.store import writing
 
 if TYPE_CHECKING:
@@ -34,9 +35,11 @@ def written_whole(output: Path, *inputs: Path) -> Iterator[Path]:
             "Give another name after --output; nothing was written",
             str(output),
         )
-    with writing(output), tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".stepwise-") as folder:
+    output = output.resolve()  # a link stays one, and its file is replaced
+    with writing(output), tempfile.TemporaryDirectory(dir=output.parent, prefix=".stepwise-") as folder:
         target = Path(folder) / output.name
         yield target
+        sync_file(target)
         os.replace(target, output)  # noqa: PTH105 - the same call, named for what it does
 
 
@@ -44,7 +47,9 @@ def _objection(output: Path, inputs: tuple[Path, ...]) -> str:
     """What speaks against writing there; empty where nothing does."""
     if output.is_dir():
         return "this is a folder"
-    if not output.absolute().parent.is_dir():
-        return f"there is no folder {output.absolute().parent}"
+    if output.exists() and not output.is_file():
+        return "this is a device or a pipe"
+    if not output.resolve().parent.is_dir():
+        return f"there is no folder {output.resolve().parent}"
     same = output.exists() and any(each.exists() and each.samefile(output) for each in inputs)
     return "this is the file to read, which would be lost" if same else ""

@@ -96,6 +96,8 @@ def _objection(folder: Path, configuration: RunConfiguration) -> str:
             return "its reshape settings are others"
     except ConfigurationError as error:
         return f"for its images, {error.found}"
+    if before.training.scaling != configuration.training.scaling:
+        return "its pixels were scaled otherwise (training.scaling)"
     return "" if before.network == configuration.network else "its network settings are others"
 
 

@@ -186,8 +186,8 @@ class Training(Frozen):
     clip_norm: Finite = Field(default=1.0, ge=0, description="Bound on the global norm of the gradient; 0 for none.")
     scaling: Literal["none", "unit", "standard"] = Field(
         default="standard",
-        description="none: raw values; unit: over the type's range to 0..1; standard: minus the training mean, over "
-        "the training deviation.",
+        description="none: raw values; unit: over the range of a type of whole numbers to 0..1; standard: minus the "
+        "training mean, over the training deviation.",
     )
     augmentation: Augmentation | None = Field(
         default=None,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from schemas.handles import Frozen
 
 
 class Epoch(Frozen):
-    """One epoch as the optimiser and, where there is one, the validation split saw it."""
+    """One epoch as the optimiser and, where there is one, the validation split saw it.
+
+    A loss that diverged is no number; JSON has no word for it, so it is written as text.
+    """
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     epoch: int = Field(ge=1)
     loss: float
@@ -22,6 +27,8 @@ class Epoch(Frozen):
 
 class History(Frozen):
     """All epochs, which one's weights were kept, what trained, and how it began."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     epochs: tuple[Epoch, ...]
     kept: int = Field(description="The epoch whose weights the model has.")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from schemas.errors import ConfigurationError
 from tasks.arrays import rows_at_a_time
 from tasks.lstm import lstm
 
@@ -148,6 +149,17 @@ class Moments:
         self.scale, self.offset = scale, offset
 
     @classmethod
+    def _over_the_range_of(cls, dtype: np.dtype[Any]) -> Moments:
+        if dtype.kind not in "iu":
+            raise ConfigurationError(
+                f"training.scaling = 'unit', but images of {dtype.name}, a type without a range",
+                "whole numbers, or another scaling",
+                "Give --set training.scaling=standard, or none",
+            )
+        low, high = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+        return cls(1.0 / (high - low), -low / (high - low))
+
+    @classmethod
     def of(cls, x: NDArray[Any], scaling: str) -> Moments:
         """From the training sequences: nothing, the type's range, or mean and standard deviation.
 
@@ -157,7 +169,7 @@ class Moments:
         if scaling == "none":
             return cls(1.0, 0.0)
         if scaling == "unit":
-            return cls(1.0 / float(np.iinfo(x.dtype).max) if x.dtype.kind in "iu" else 1.0, 0.0)
+            return cls._over_the_range_of(x.dtype)
         wide = np.int64 if x.dtype.kind in "iu" and x.dtype.itemsize <= np.int16().itemsize else np.float64
         total = square = 0
         rows = rows_at_a_time(math.prod(x.shape[1:]), ANSWER_BATCH)

@@ -143,7 +143,7 @@ def confidence_on(store: Store, table: Table, reshape: Reshape, run: Path) -> tu
     answerer = Answerer(load(run / MODEL_FILE))
     chosen: list[NDArray[Any]] = []
     for x, _ in sequences_of(store, table, reshape, answerer.batch):
-        chosen.append(x[-start % stride :: stride])
+        chosen.append(x[-start % stride :: stride].copy())  # a view would keep all of them in memory
         start += len(x)
     for p in answerer.answers(np.concatenate(chosen)):
         counts += np.histogram(np.clip(p.max(-1), 0, 1), CONFIDENCE_BINS, (0, 1))[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -12,11 +13,9 @@ from schemas.errors import StepwiseError
 from schemas.files import MANIFEST_FILE, RECEIPT_FILE, RUNS
 from schemas.handles import FileSeal, Sha256
 from schemas.receipt import Receipt
-from tasks.seals import sha256_file, sync_file
+from tasks.seals import compared, seal_files, sha256_file, sync_file, sync_folder
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from schemas.champion import Champion
     from tasks.store import Store
 
@@ -27,15 +26,20 @@ def write_manifest(folder: Path, facts: dict[str, Any]) -> Sha256:
     Returns:
         SHA-256 of the manifest itself.
     """
-    files = {
-        path.relative_to(folder).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    files = {name: seal.model_dump() for name, seal in seal_files(folder).items()}
     path = folder / MANIFEST_FILE
     path.write_text(json.dumps({**facts, "files": files}, indent=1), encoding="utf-8")
     sync_file(path)
+    for each in (*filter(Path.is_dir, folder.rglob("*")), folder):
+        sync_folder(each)
     return sha256_file(path)
+
+
+def name_for_good(folder: Path, final: Path) -> None:
+    """Give a folder with a manifest its name, by one rename that has reached the disk when this returns."""
+    folder.chmod(0o755)
+    folder.rename(final)
+    sync_folder(final.parent)
 
 
 def manifest_digest(folder: Path) -> Sha256:
@@ -54,7 +58,7 @@ def state(store: Store, champion: Champion) -> str:
 
 
 def damages(store: Store, place: str, manifest: Sha256) -> list[str]:
-    """What of a published run is not as it was published, a phrase each.
+    """What of a published run is not as it was published, a phrase each; its bytes are read, whoever read them before.
 
     Args:
         store: Whose root the place is in.
@@ -69,7 +73,7 @@ def damages(store: Store, place: str, manifest: Sha256) -> list[str]:
         seals = seals_in(content)
     except (OSError, ValueError):
         return [f"{MANIFEST_FILE} is missing or cannot be read"]
-    found = {name: store.checked.damage_of(folder / name, seal) for name, seal in seals.items()}
+    found = {name: compared(folder / name, seal) for name, seal in seals.items()}
     return [f"{name}: {damage}" for name, damage in found.items() if damage]
 
 

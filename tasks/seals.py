@@ -32,6 +32,19 @@ def seal_files(folder: Path) -> dict[str, FileSeal]:
     return seals
 
 
+def compared(path: Path, seal: FileSeal) -> str:
+    """What is wrong with a file, in a few words, after all its bytes were read; empty where they are as sealed."""
+    try:
+        size = path.stat().st_size
+        if size != seal.bytes:
+            return f"it has {size:,} bytes instead of {seal.bytes:,}"
+        return "" if sha256_file(path) == seal.sha256 else "its bytes have changed"
+    except FileNotFoundError:
+        return "the file is missing"
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+
+
 class Checked:
     """Which files were compared with their seal, and what the system said of them then; kept for later processes."""
 
@@ -42,20 +55,15 @@ class Checked:
         """What is wrong with a file, in a few words; empty where its bytes are the sealed ones."""
         try:
             status = path.stat()
-            if status.st_size != seal.bytes:
-                return f"it has {status.st_size:,} bytes instead of {seal.bytes:,}"
-            stamp = [seal.sha256, status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
-            if self._noted(path) == stamp:
-                return ""
-            if sha256_file(path) != seal.sha256:
-                return "its bytes have changed"
-            if time.time() - max(status.st_mtime, status.st_ctime) > _CLOCK_STEP_SECONDS:
-                self._note(path, stamp)
-        except FileNotFoundError:
-            return "the file is missing"
-        except OSError as error:
-            return f"it cannot be read ({error.strerror})"
-        return ""
+        except OSError:
+            return compared(path, seal)
+        stamp = [seal.sha256, status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
+        if status.st_size == seal.bytes and self._noted(path) == stamp:
+            return ""
+        damage = compared(path, seal)
+        if not damage and time.time() - max(status.st_mtime, status.st_ctime) > _CLOCK_STEP_SECONDS:
+            self._note(path, stamp)
+        return damage
 
     def _record(self, path: Path) -> Path:
         return self._folder / hashlib.sha256(os.fsencode(path)).hexdigest()[:32]

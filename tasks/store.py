@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import StepwiseError, StorageError
 from schemas.handles import Handle, Kind
-from tasks.seals import Checked, seal_files, sync_folder
+from tasks.seals import Checked, seal_files, sync_file, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -109,6 +109,7 @@ class Store:
             if existing is not None:
                 return existing.model_copy(update={"shape": shape, "rows": rows})
             (folder / HANDLE).write_text(handle.model_dump_json(), encoding="utf-8")
+            sync_file(folder / HANDLE)
             sync_folder(folder)
             final = self.root / place
             final.parent.mkdir(parents=True, exist_ok=True)

@@ -51,8 +51,9 @@ def outputs(artifacts: Path, *, deep: bool) -> Iterator[Finding]:
     if audited.damages:
         yield bad("store", f"{counted(len(audited.damages), 'damaged file')}: {some(audited.damages)}", MEND, 5)
     else:
-        how = "every byte compared with its digest" if deep else "by presence and size; --deep compares every byte"
-        yield well("store", f"{counted(audited.outputs, 'output')}, {size(audited.bytes)}, all whole ({how})")
+        yield well(
+            "store", f"{counted(audited.outputs, 'output')}, {size(audited.bytes)}, all whole ({_how(deep=deep)})"
+        )
     if audited.missing:
         found = f"remembered but not there: {counted(len(audited.missing), 'output')}: {some(audited.missing, 2)}"
         yield warn("store", found, "Nothing has to be done: a run that needs them makes them again")
@@ -98,10 +99,15 @@ def published(artifacts: Path, *, deep: bool) -> Iterator[Finding]:
         found = f"{len(damaged)} of {counted(len(runs), 'run')} not as published: {told}"
         yield bad("published runs", found, f"{to_mend(artifacts / RUNS / damaged[0])}; and look at the disk", 5)
     else:
-        yield well("published runs", f"{len(runs)}, all whole" if runs else "none yet")
+        told = f"{len(runs)}, all whole ({_how(deep=deep)})" if runs else "none yet"
+        yield well("published runs", told)
     if halves:
         found = f"{counted(len(halves), 'folder')} of a removal that was interrupted, {size(sum(map(size_of, halves)))}"
         yield warn("published runs", found, REMOVE)
+
+
+def _how(*, deep: bool) -> str:
+    return "every byte compared with its digest" if deep else "by presence and size; --deep compares every byte"
 
 
 def champions(artifacts: Path) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ rename gives the run its name. Not here: how the report looks (report, figures),
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from prefect import task
+from pydantic import ValidationError
 
 from schemas.champion import Verdict
 from schemas.configuration import RunConfiguration
@@ -29,6 +31,7 @@ from schemas.files import (
     ENVIRONMENT_FILE,
     HISTORY_FILE,
     LEDGER_FILE,
+    MANIFEST_FILE,
     METRICS_FILE,
     MODEL_FILE,
     PREDICTIONS_FILE,
@@ -41,7 +44,7 @@ from schemas.files import (
 )
 from schemas.handles import Evaluation, Frozen, PublishedRun, Sequences, Table, TrainedModel
 from schemas.history import History
-from schemas.manifest import Facts
+from schemas.manifest import Facts, Manifest
 from schemas.metrics import Metrics
 from schemas.steps import place
 from schemas.tables import FILE_NAME
@@ -52,7 +55,7 @@ from tasks.mirror import Mirror
 from tasks.pages import STYLES
 from tasks.profile import confidence_on
 from tasks.publish.cards import show_run
-from tasks.published import stands, write_manifest
+from tasks.published import manifest_digest, name_for_good, stands, write_manifest
 from tasks.receipts import demand_seal
 from tasks.seals import sha256_file
 from tasks.stage import Key, log, once
@@ -211,27 +214,47 @@ def published_run(store: Store, subject: Subject, outcome: Outcome, timings: tup
     final = store.root / RUNS / subject.run
     with writing(final):
         final.parent.mkdir(exist_ok=True)
-        if final.exists():
-            raise StorageError(
-                f"a run named {subject.run} is published already",
-                "a new name",
-                "Run again: a name is given once",
-                str(final),
-            )
+        if known := _named_before(store, subject, outcome):
+            return known
         with store.staging() as folder:
             draft = Draft(folder, store, subject, outcome, receipt, timings)
             _fill(draft)
             manifest = _seal(draft)
-            folder.chmod(0o755)
-            folder.rename(final)
+            name_for_good(folder, final)
     log.info("published %s", final)
+    return _published(subject, outcome, manifest)
+
+
+def _published(subject: Subject, outcome: Outcome, manifest: str) -> PublishedRun:
     return PublishedRun(
         run=subject.run,
-        place=f"runs/{subject.run}",
+        place=f"{RUNS}/{subject.run}",
         report=f"{RUNS}/{subject.run}/{REPORT_FILE}",
         manifest=manifest,
         accuracy=outcome.evaluation.accuracy,
         interval=outcome.evaluation.interval,
+    )
+
+
+def _named_before(store: Store, subject: Subject, outcome: Outcome) -> PublishedRun | None:
+    """This very run, where it got its name before it was killed and nobody remembers it; None where it is another.
+
+    Raises:
+        StorageError: another run, or a damaged one, has the name.
+    """
+    final = store.root / RUNS / subject.run
+    if not final.exists():
+        return None
+    with contextlib.suppress(OSError, ValidationError):
+        manifest = Manifest.model_validate_json((final / MANIFEST_FILE).read_bytes())
+        found = _published(subject, outcome, manifest_digest(final))
+        same = (manifest.created, manifest.weights, manifest.test) == (
+            subject.created, outcome.trained.model.digest, outcome.tables[1].table.digest,
+        )  # fmt: skip
+        if same and stands(store, found.place, found.manifest):
+            return found
+    raise StorageError(
+        f"a run named {subject.run} is published already", "a new name", "Run again: a name is given once", str(final)
     )
 
 

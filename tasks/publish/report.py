@@ -359,6 +359,9 @@ def _caveats_of_model(contents: ReportContents) -> Iterator[str]:
         as_well = best.accuracy >= metrics.accuracy
         judged = "A simple model does as well" if as_well else "It is not shown to be better than a simple model"
         yield f"{judged}: {best.name} reaches {percent(best.accuracy)}."
+    fitted = contents.ledger.count("train", "fitted") or 0
+    if metrics.floors and (few := min(floor.trained_on for floor in metrics.floors)) < fitted:
+        yield f"The simple models learned from {few:,} images only, for images of this size, and the network from more."
     if weakest := _weakest(metrics):
         yield f"It is not equally good everywhere: of the class {weakest.name} it finds {percent(weakest.recall or 0)}."
     yield (

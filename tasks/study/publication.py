@@ -19,7 +19,7 @@ from schemas.study import PointResult
 from tasks.arrays import open_arrays
 from tasks.drawing import data_uri, grey
 from tasks.publish import environment
-from tasks.published import write_manifest
+from tasks.published import name_for_good, write_manifest
 from tasks.receipts import demand_seal
 from tasks.stage import log, timed
 from tasks.store import Store, writing
@@ -85,8 +85,7 @@ def published_study(
         told["points"] = [result.model_dump(mode="json") for result in results]
         (folder / RESULTS_FILE).write_text(json.dumps(told, indent=1), encoding="utf-8")
         manifest = _seal(folder, subject, table, {scan: seal.model_dump(mode="json") for scan, seal in seals.items()})
-        folder.chmod(0o755)
-        folder.rename(final)
+        name_for_good(folder, final)
     log.info("published %s", final)
     place = f"{STUDIES}/{subject.study}"
     return PublishedStudy(study=subject.study, place=place, page=f"{place}/{STUDY_FILE}", manifest=manifest)

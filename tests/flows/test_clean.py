@@ -13,6 +13,7 @@ import pytest
 from flow_support import environment_of
 from manifests import manifest_in, manifest_of
 
+from flows import clean as cleaning
 from flows.attempts import Attempt, Attempts
 from flows.clean import Keeping, clean
 from flows.command import main
@@ -77,6 +78,71 @@ def test_without_options_the_file_says_what_is_kept_and_where(
     assert would_go() == ["c"]
     assert would_go("--keep-runs", "1") == ["b", "c"]
     assert would_go("--artifacts", str(tmp_path / "none")) == []
+
+
+def test_a_run_is_as_old_as_its_end_and_not_as_its_first_try(tmp_path: Path) -> None:
+    """Mended on the fifth day, it would else go in the next night."""
+    first, late = (tmp_path / name for name in ("first", "late"))
+    manifests = [(late, manifest_of("late", created=NOW - datetime.timedelta(days=6)))]
+    manifests.insert(0, (first, manifest_of("first", created=NOW - datetime.timedelta(days=1))))
+    late.mkdir()
+    manifest_in(late, created=NOW - datetime.timedelta(days=6))
+    path = late / "manifest.json"
+    for days, kept in ((1, {"first", "late"}), (6, {"first"})):
+        when = (NOW - datetime.timedelta(days=days)).timestamp()
+        os.utime(path, (when, when))
+        assert Keeping(runs=None, days=3).kept(manifests, NOW) == kept
+
+
+def attempt_of(number: int, outcome: str, days: float, **more: object) -> Attempt:
+    created = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
+    values = {"dataset": "d", "preset": "rows", "parameters": {}, **more}
+    return Attempt(run=f"run-{number}", flow_run=str(number), created=created, outcome=outcome, **values)  # type: ignore[arg-type]
+
+
+def test_what_ended_badly_stays_until_somebody_has_answered_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten: list[str] = []
+    monkeypatch.setattr(cleaning, "_forget_flow_runs", forgotten.extend)
+    attempts = Attempts(tmp_path)
+    for attempt in (
+        attempt_of(1, "failed", 9),
+        attempt_of(2, "skipped", 8),
+        attempt_of(3, "failed", 3),
+        attempt_of(4, "failed", 2, preset="other"),
+        attempt_of(5, "stopped", 0.1),
+    ):
+        attempts.keep(attempt)
+    clean(tmp_path, Keeping(1, None), really=True, as_json=True)
+    assert sorted(forgotten) == ["1", "2"]
+    assert [attempt.run for attempt in attempts.all()] == ["run-5", "run-4", "run-3"]
+
+
+def test_runs_that_something_begins_with_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleaning, "_forget_flow_runs", list)
+    days = {"parent": 30, "asked": 20, "old": 15, "warm": 1}
+    for name, age in days.items():
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        created = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=age)
+        manifest_in(folder, created=created, started_from="parent" if name == "warm" else None)
+    waiting = attempt_of(1, "died", 0.5, parameters={"policy": {"start_from": "ask"}})
+    Attempts(tmp_path).keep(waiting)
+    clean(tmp_path, Keeping(1, None), really=True, as_json=True)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"parent", "asked", "warm"}
+
+
+def test_a_run_that_somebody_put_back_goes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A removal of it was killed before."""
+    monkeypatch.setattr(cleaning, "_forget_flow_runs", list)
+    for name, days in (("new", 1), ("old", 2)):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        manifest_in(folder, created=datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days))
+    half = tmp_path / "runs" / ".old.removed"
+    half.mkdir()
+    (half / "file").write_text("1234")
+    clean(tmp_path, Keeping(1, None), really=True, as_json=True)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"new"}
 
 
 def test_nothing_is_removed_while_a_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -196,7 +196,10 @@ def test_published_runs_that_are_not_whole(tmp_path: Path) -> None:
         "warn published runs: 1 folder of a removal that was interrupted, 0.0 MB → stepwise clean"
     )
     without.rmdir()
-    assert told(outputs.published(tmp_path, deep=True))[0] == "well published runs: 1, all whole"
+    assert (
+        told(outputs.published(tmp_path, deep=True))[0]
+        == "well published runs: 1, all whole (every byte compared with its digest)"
+    )
     (whole / "report.html").write_text("five!")
     assert f"{whole / 'report.html'}: it has 5 bytes instead of 4" in told(outputs.published(tmp_path, deep=False))[0]
 

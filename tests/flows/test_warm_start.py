@@ -12,7 +12,7 @@ from flow_support import run_command
 from manifests import manifest_in
 
 from flows.warm_start import decided, terms_of, weights_of
-from schemas.configuration import LstmLayer, Network, Reshape, RunConfiguration
+from schemas.configuration import LstmLayer, Network, Reshape, RunConfiguration, Training
 from schemas.errors import ConfigurationError
 from schemas.handles import Labels
 from schemas.history import History
@@ -98,6 +98,15 @@ def test_steps_that_were_given_are_those_that_follow_from_the_images(tmp_path: P
         weights_of(Policy(start_from="of-half-rows"), tmp_path, configuration)
     with pytest.raises(ConfigurationError, match=r"for its images, reshape\.timesteps = 5 does not divide the 784"):
         weights_of(Policy(start_from="run"), tmp_path, RunConfiguration(reshape=Reshape(timesteps=5)))
+
+
+def test_weights_that_learned_pixels_of_another_scale_do_not_fit(tmp_path: Path) -> None:
+    raw = Training(scaling="none")
+    published(tmp_path, "raw", 1, training=raw)
+    assert decided(WARM, tmp_path, RunConfiguration()).start_from is None
+    assert decided(WARM, tmp_path, RunConfiguration(training=raw)).start_from == "raw"
+    with pytest.raises(ConfigurationError, match=r"its pixels were scaled otherwise \(training\.scaling\)"):
+        weights_of(Policy(start_from="raw"), tmp_path, RunConfiguration())
 
 
 @pytest.mark.parametrize("file", ["configuration.json", "receipt.json"])

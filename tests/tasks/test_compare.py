@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from manifests import manifest_in
-from samples import both, labels_of, receipt_of, signed, silent
+from samples import both, drawn, labels_of, parsed, receipt_of, signed, silent
 
 from schemas.champion import Champion, Demands
 from schemas.configuration import Network, Reshape, RunConfiguration
@@ -180,6 +180,44 @@ def test_a_better_model_that_loses_a_class_is_not_promoted(ring: Ring) -> None:
     assert ring.verdict(answers(ring.labels, lost[:7]), champion, LOOSE).decision == "promote", (
         "seven may be chance among ten"
     )
+
+
+def test_a_small_class_does_not_vanish_for_want_of_proof(ring: Ring) -> None:
+    """Of sixty images one cannot be sure of less; of a class that is never found any more nobody has to be."""
+    champion = ring.champion(
+        answers(ring.labels, [*rows_of(ring, 9, 54), *(r for d in range(9) for r in rows_of(ring, d, 6))])
+    )
+    verdict = ring.verdict(answers(ring.labels, rows_of(ring, 9, 60)), champion, LOOSE)
+    assert verdict.reasons == ("not met: class 9 not lost: found in none of its 60 images, by the champion in 6",)
+
+
+def test_to_demand_more_of_the_whole_is_not_to_object_less_to_a_lost_class(ring: Ring) -> None:
+    champion = ring.champion(answers(ring.labels, [row for label in range(9) for row in rows_of(ring, label, 6)]))
+    strict = Demands(error_rate=0.001, calibration_margin=1)
+    verdict = ring.verdict(answers(ring.labels, rows_of(ring, 9, 8)), champion, strict)
+    assert [finding.what for finding in verdict.findings if not finding.holds] == ["class 9 not lost"]
+
+
+def test_images_that_were_learned_do_not_make_a_model_better(tmp_path: Path) -> None:
+    """Somebody put test images into the training file: the model that learned them answers them, and knows no more."""
+    store, test = Store(tmp_path), drawn(N, (4, 6), "u1", 7)
+    images = drawn(2 * N)
+    images[:40] = test[:40]
+    labels = labels_of(2 * N)
+    labels[:40] = labels_of(N, 7)[:40]
+    tables = parsed(store, images, labels), parsed(store, test, labels_of(N, 7), "test")
+    receipt = signed(store, tables)
+    sequences = sealed(store, tables[1], receipt, RESHAPE, silent)
+    ring = Ring(store, tables, sequences, receipt_of(store, tables), labels_of(N, 7))
+    champion = ring.champion(answers(ring.labels, range(50)))
+    verdict = ring.verdict(answers(ring.labels, []), champion, LOOSE)
+    assert verdict.decision == "promote", "ten of images that it has not seen are enough"
+    champion = ring.champion(answers(ring.labels, range(44)), "other")
+    verdict = ring.verdict(answers(ring.labels, []), champion, LOOSE)
+    assert verdict.decision == "keep"
+    [reason] = verdict.reasons
+    assert "44 images only this model got right (4 without the 40 that are training images too), 0 only" in reason
+    assert "p = 0.062, at most 0.05 demanded" in reason
 
 
 def test_how_many_bins_a_report_shows_does_not_decide(ring: Ring) -> None:

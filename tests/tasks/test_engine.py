@@ -439,6 +439,21 @@ def test_scaling_is_exact_over_whole_numbers() -> None:
     assert (Moments.of(x, "none").scale, Moments.of(x, "unit").scale) == (1.0, 1 / 255)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i1", ">i2"])
+def test_the_range_of_a_type_becomes_0_to_1(dtype: str) -> None:
+    info = np.iinfo(dtype)
+    x = np.array([info.min, info.max], dtype).reshape(2, 1, 1)
+    moments = Moments.of(x, "unit")
+    assert x.ravel() * moments.scale + moments.offset == pytest.approx([0, 1])
+
+
+def test_a_type_without_a_range_is_not_scaled_by_it() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"training\.scaling = 'unit', but images of float32, a type without a range"
+    ):
+        Moments.of(np.zeros((2, 1, 1), ">f4"), "unit")
+
+
 def test_whole_numbers_too_wide_for_exact_squares_are_summed_as_floats() -> None:
     x = np.full((3, 2, 2), 2**26, np.int32)
     x[0] = 0
