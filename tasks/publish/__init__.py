@@ -324,7 +324,7 @@ def _write_report(draft: Draft) -> None:
     folder, store, subject, receipt = draft.folder, draft.store, draft.subject, draft.receipt
     metrics = Metrics.model_validate_json((folder / METRICS_FILE).read_bytes())
     test_table, test_sequences = draft.outcome.tables[1], draft.outcome.sequences[1]
-    x, _ = open_arrays(store, test_sequences)
+    x, targets = open_arrays(store, test_sequences)
     worst = [mistake.index for mistake in metrics.worst]
     suspects = [suspect.index for suspect in metrics.suspects.worst] if metrics.suspects else []
     drawn = pictures(store, test_table, [*worst, *suspects, 0], subject.orientation)
@@ -354,6 +354,7 @@ def _write_report(draft: Draft) -> None:
         verdict=Verdict.model_validate_json((folder / VERDICT_FILE).read_bytes()),
         drift=Drift.model_validate_json((folder / DRIFT_FILE).read_bytes()),
         began_with=_began_with(draft),
+        neighbours_alike=_neighbours_alike(targets),
     )
     (folder / REPORT_FILE).write_text(render(contents), encoding="utf-8")
 
@@ -395,6 +396,13 @@ def _seal(draft: Draft) -> str:
         started_from=_began_with(draft),
     )
     return write_manifest(folder, facts.model_dump(mode="json"))
+
+
+def _neighbours_alike(targets: NDArray[np.int32]) -> float | None:
+    """Share of images with the class of the one before them in their sequence; None where it holds one image."""
+    if targets.ndim == 1 or targets.shape[1] == 1:
+        return None
+    return float((targets[:, 1:] == targets[:, :-1]).mean())
 
 
 def _began_with(draft: Draft) -> str | None:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from schemas.receipt import Receipt
 
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
+SORTED: Final = 2.0  # times chance: images whose neighbours are alike so often do not come in a drawn order
 _MOST_FRAMES = 24
 _MOST_CONFUSIONS = 5
 
@@ -57,7 +58,8 @@ class ReportContents:
     are the test rows that people have found labelled wrong, and whether the model contradicts the label. `sequence` is
     the (T, F) array of the first test sequence, `sequence_picture` (rows, columns) its first image; pictures are
     upright, and `orientation` says how the file holds them.
-    `files` holds the SHA-256 of the run's files by name, `began_with` the run whose weights a warm start had.
+    `files` holds the SHA-256 of the run's files by name, `began_with` the run whose weights a warm start had, and
+    `neighbours_alike` the share of images with the class of the one before them in a sequence, where it holds several.
     """
 
     run: str
@@ -85,6 +87,7 @@ class ReportContents:
     verdict: Verdict | None = None
     drift: Drift | None = None
     began_with: str | None = None
+    neighbours_alike: float | None = None
 
 
 @dataclass(frozen=True)
@@ -329,6 +332,13 @@ def _caveats_of_data(contents: ReportContents) -> Iterator[str]:
         yield (
             f"{number(leaks)} of {number(metrics.samples)} test images are training images as well, so the accuracy on "
             "images that it never saw may be lower."
+        )
+    chance = sum((measured.support / metrics.samples) ** 2 for measured in metrics.classes)
+    if (alike := contents.neighbours_alike) is not None and alike > min(SORTED * chance, (1 + chance) / 2):
+        yield (
+            f"Of the test images {percent(alike)} have the class of the one before them, where chance would give "
+            f"{percent(chance)}: an image is answered with its neighbours in view, so that images in another order will "
+            "be answered worse, and the intervals are narrower than they should be."
         )
     if metrics.suspects and metrics.suspects.count:
         yield (

@@ -15,6 +15,7 @@ from schemas.configuration import LstmLayer, Network, Reshape, RunConfiguration,
 from schemas.presets import configured
 from schemas.receipt import Pair, Repeated
 from tasks.measures import measure
+from tasks.publish import _neighbours_alike
 from tasks.publish.report import (
     ReportContents,
     caveats,
@@ -77,6 +78,16 @@ def test_caveats_follow_what_was_found(contents: ReportContents) -> None:
     assert "No validation split was held out" in told
     assert "may be wrong" not in told
     assert "Nobody vouches for the files" in Page(render(poor)).words
+
+
+def test_images_that_come_class_by_class_are_told_where_a_sequence_holds_several(contents: ReportContents) -> None:
+    sorted_ones, drawn_ones = (dataclasses.replace(contents, neighbours_alike=share) for share in (0.95, 0.11))
+    assert "95.0\u202f% have the class of the one before them, where chance would give 10.0\u202f%" in " ".join(
+        caveats(sorted_ones)
+    )
+    assert "before them" not in " ".join(caveats(drawn_ones)) + " ".join(caveats(contents))
+    targets = np.array([[1, 1, 2], [2, 2, 2]], np.int32)
+    assert (_neighbours_alike(targets), _neighbours_alike(targets[:, 0])) == (0.75, None)
 
 
 def test_a_simple_model_within_the_interval_is_not_called_as_good(contents: ReportContents) -> None:
