@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from schemas.receipt import Receipt
 
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
-SORTED: Final = 2.0  # times chance: images whose neighbours are alike so often do not come in a drawn order
+_SORTED = 2.0  # times chance: images whose neighbours are alike so often do not come in a drawn order
 _MOST_FRAMES = 24
 _MOST_CONFUSIONS = 5
 
@@ -334,11 +334,11 @@ def _caveats_of_data(contents: ReportContents) -> Iterator[str]:
             "images that it never saw may be lower."
         )
     chance = sum((measured.support / metrics.samples) ** 2 for measured in metrics.classes)
-    if (alike := contents.neighbours_alike) is not None and alike > min(SORTED * chance, (1 + chance) / 2):
+    if (alike := contents.neighbours_alike) is not None and alike > min(_SORTED * chance, (1 + chance) / 2):
         yield (
             f"Of the test images {percent(alike)} have the class of the one before them, where chance would give "
-            f"{percent(chance)}: an image is answered with its neighbours in view, so that images in another order will "
-            "be answered worse, and the intervals are narrower than they should be."
+            f"{percent(chance)}: an image is answered with its neighbours in view, so that images in another order "
+            "will be answered worse, and the intervals are narrower than they should be."
         )
     if metrics.suspects and metrics.suspects.count:
         yield (
