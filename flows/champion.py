@@ -19,7 +19,7 @@ from flows.verdict_card import said
 from schemas.errors import ConfigurationError, PromotionRefusedError, StorageError
 from schemas.files import MANIFEST_FILE, RUNS
 from tasks.champions import Champions, all_champions, entered, record_of
-from tasks.published import manifest_digest, unsound
+from tasks.published import manifest_digest, remembered_manifest, unsound
 from tasks.store import Store
 from tasks.trial import objection_to
 
@@ -217,12 +217,13 @@ def _looking_once(store: Store) -> Callable[[Path, Champion | None], None]:
 
 
 def _require_sound(store: Store, folder: Path, known: Champion | None) -> None:
-    """Raise where a run is not whole, by the manifest that it had as champion, else by its own, or answers otherwise.
+    """Raise where a run is not whole, by its manifest as champion or as it was published, or answers otherwise.
 
     The libraries that its model was tried with may have changed since then, so it is tried again.
     """
     if (folder / MANIFEST_FILE).is_file():
-        manifest = known.manifest if known else manifest_digest(folder)
+        remembered = known.manifest if known else remembered_manifest(store, folder.name)
+        manifest = remembered or manifest_digest(folder)
         problems = unsound(store, f"{RUNS}/{folder.name}", manifest) or list(filter(None, [objection_to(folder)]))
     else:
         problems = ["the run is gone"]

@@ -47,6 +47,12 @@ def manifest_digest(folder: Path) -> Sha256:
     return hashlib.sha256((folder / MANIFEST_FILE).read_bytes()).hexdigest()
 
 
+def remembered_manifest(store: Store, run: str) -> Sha256 | None:
+    """SHA-256 of a run's manifest as publishing remembered it; None where no record is this run's any more."""
+    records = (record.value for record in store.records("publish"))
+    return next((value.get("manifest") for value in records if value.get("run") == run), None)
+
+
 def stands(store: Store, place: str, manifest: Sha256) -> bool:
     """Whether a run is there with the manifest of this digest and every byte that it states."""
     return not damages(store, place, manifest)

@@ -246,6 +246,15 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(place: Place) 
     assert place.newest.champion == winner
 
 
+def test_a_manifest_that_somebody_wrote_anew_is_not_the_one_that_was_published(place: Place) -> None:
+    run = place.run("other", weights="b" * 64)
+    place.store.remember("publish", "k", {"step": "publish", "components": {}}, run)
+    place.sealed("other", accuracy=1.0)
+    with pytest.raises(PromotionRefusedError, match=r"other cannot be champion: manifest\.json is another one"):
+        promote_by_hand(place.root, "other", "to see", as_json=False)
+    assert place.newest.champion == "first"
+
+
 def test_by_hand_a_model_that_answers_otherwise_today_gets_no_place(place: Place) -> None:
     """Its files are whole, as after an upgrade of the libraries; the written answers stand for what it said then."""
     folder = place.root / "runs" / place.run("other", weights="b" * 64).run

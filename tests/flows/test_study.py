@@ -54,8 +54,8 @@ def test_a_study_is_measured_on_dask_and_published(tmp_path: Path) -> None:
     assert counts == [wanted, wanted]
     assert (results["study"]["test_images"], results["study"]["data"], results["study"]["catalogs"]) == (2000, None, [])
     page = (folder / "study.html").read_text(encoding="utf-8")
-    assert "Found 428 input samples and 12000 target samples" in page
-    assert "16 of 12,000 training images and 12 of 2,000 test images are left out" in page
+    assert "Found 750 input samples and 12000 target samples" in page
+    assert "To read 16 images as one sequence and keep every label, group the labels too: " in page
     assert f'href="studies/{told["study"]}/study.html"' in (artifacts / "index.html").read_text(encoding="utf-8")
     assert len(list((artifacts / "store" / "keys" / "study").glob("*.json"))) == 2
     with sqlite3.connect(tmp_path / ".prefect" / "prefect.db") as database:
