@@ -129,7 +129,9 @@ def _between_the_shapes_asked_for(summary: Summary) -> list[Sentence]:
 def _whose(asked: Fall, sound: Fall) -> str:
     """How much of a fall under the question's recipe is the recipe's, by the intervals."""
     if not asked.is_seen:
-        return "no fall is seen under the question's recipe"
+        none = asked.keeps or asked.is_rise
+        told = "no fall is seen" if none else f"{unsettled((asked.before,))} whether it falls"
+        return f"{told} under {_WHOSE['question']}"
     if sound.keeps and not sound.is_seen:
         return "the fall is the recipe's"
     if 2 * sound.most <= asked.least:

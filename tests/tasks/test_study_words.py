@@ -92,6 +92,15 @@ def test_the_shapes_that_were_asked_about_come_first(question: float, sound: flo
     assert conclusion in answer.partition(". ")[0] + "."
 
 
+def test_between_shapes_that_few_seeds_do_not_tell_apart_nothing_is_said_to_fall_or_not() -> None:
+    answer = told(lambda point: 0.9 if point.timesteps == 1 else 0.5 - 0.4 * point.seed, seeds=2)
+    assert answer.startswith(
+        "From T = 1 to T = 16, the shapes of the question, accuracy goes from 90.0~% to 30.0~% under the question's "
+        "recipe and from 90.0~% to 30.0~% under the sound one: the intervals overlap, so 2 seeds cannot tell whether it "
+        "falls under the question's recipe. "
+    )
+
+
 def test_of_other_shapes_nobody_asked() -> None:
     assert told(sloped(0.07, 0), timesteps=(2, 14, 784)).startswith("From T = 2 to T = 14 accuracy goes from ")
     assert told(sloped(0.07, 0), timesteps=(1, 16)).startswith("At T = 16 accuracy is lower than at T = 1 under the")
