@@ -96,8 +96,8 @@ def test_between_shapes_that_few_seeds_do_not_tell_apart_nothing_is_said_to_fall
     answer = told(lambda point: 0.9 if point.timesteps == 1 else 0.5 - 0.4 * point.seed, seeds=2)
     assert answer.startswith(
         "From T = 1 to T = 16, the shapes of the question, accuracy goes from 90.0~% to 30.0~% under the question's "
-        "recipe and from 90.0~% to 30.0~% under the sound one: the intervals overlap, so 2 seeds cannot tell whether it "
-        "falls under the question's recipe. "
+        "recipe and from 90.0~% to 30.0~% under the sound one: the intervals overlap, so 2 seeds cannot tell whether "
+        "it falls under the question's recipe. "
     )
 
 
