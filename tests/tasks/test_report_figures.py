@@ -55,12 +55,12 @@ def test_many_epochs_are_lines_without_marks() -> None:
 
 
 @pytest.mark.slow
-def test_confusions_of_a_thousand_classes_are_no_larger_than_of_two_hundred() -> None:
-    for classes, named in ((200, 200), (1_000, 250)):
-        metrics = measure(np.arange(classes), np.eye(classes, dtype=np.float32), [f"{k:03}" for k in range(classes)])
-        svg = figures.confusion(metrics)
-        assert 2_400 < float(re.search(r'viewBox="0 0 (\d+)', svg)[1]) < 2_600  # type: ignore[index]
-        assert len(texts(svg)) == 2 * named + 2
+def test_confusions_of_a_thousand_classes_are_drawn_no_larger_than_they_can_be_read() -> None:
+    classes, named = 1_000, 250
+    metrics = measure(np.arange(classes), np.eye(classes, dtype=np.float32), [f"{k:03}" for k in range(classes)])
+    svg = figures.confusion(metrics)
+    assert 2_400 < float(re.search(r'viewBox="0 0 (\d+)', svg)[1]) < 2_600  # type: ignore[index]
+    assert len(texts(svg)) == 2 * named + 2
 
 
 def test_confusion_writes_numbers_only_where_they_can_be_read() -> None:
