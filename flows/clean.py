@@ -181,10 +181,11 @@ def _remove(artifacts: Path, runs: Sequence[Path], waste: Waste, attempts: Seque
     Raises:
         StorageError: something cannot be removed; everything else is.
     """
-    _forget_flow_runs([attempt.flow_run for attempt in attempts])
+    forgotten = _forget_flow_runs([attempt.flow_run for attempt in attempts])
     _remove_results(waste.keys)
     for attempt in attempts:
-        Attempts(artifacts).forget(attempt)
+        if attempt.flow_run in forgotten:
+            Attempts(artifacts).forget(attempt)
     removed([*waste.paths, *[_without_a_name(folder) for folder in runs]])
 
 
@@ -197,18 +198,32 @@ def _without_a_name(folder: Path) -> Path:
         return folder.rename(away)
 
 
-def _forget_flow_runs(identities: Sequence[str]) -> None:
-    """Delete Prefect's rows of flow runs; those it does not have are none to delete."""
+def _forget_flow_runs(identities: Sequence[str]) -> set[str]:
+    """Delete Prefect's rows of flow runs, and return whose are gone; those it does not have are none to delete.
+
+    One that somebody has just had tried again stays, though nothing of it runs yet.
+    """
     import uuid
 
     from prefect import get_client
 
     if not identities:
-        return
+        return set()
     bind_embedded_server()
     with get_client(sync_client=True) as client:
-        for identity in identities:
+        forgotten = {identity for identity in identities if not _begins_again(client, uuid.UUID(identity))}
+        for identity in forgotten:
             forget(client, uuid.UUID(identity))
+    return forgotten
+
+
+def _begins_again(client: SyncPrefectClient, flow_run: UUID) -> bool:
+    from prefect.client.schemas.objects import StateType
+    from prefect.exceptions import ObjectNotFound
+
+    with contextlib.suppress(ObjectNotFound):
+        return client.read_flow_run(flow_run).state_type in {StateType.SCHEDULED, StateType.PENDING}
+    return False
 
 
 def forget(client: SyncPrefectClient, flow_run: UUID) -> None:

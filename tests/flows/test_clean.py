@@ -102,7 +102,7 @@ def attempt_of(number: int, outcome: str, days: float, **more: object) -> Attemp
 
 def test_what_ended_badly_stays_until_somebody_has_answered_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forgotten: list[str] = []
-    monkeypatch.setattr(cleaning, "_forget_flow_runs", forgotten.extend)
+    monkeypatch.setattr(cleaning, "_forget_flow_runs", lambda asked: forgotten.extend(asked) or set(asked))
     attempts = Attempts(tmp_path)
     for attempt in (
         attempt_of(1, "failed", 9),
@@ -118,7 +118,7 @@ def test_what_ended_badly_stays_until_somebody_has_answered_it(tmp_path: Path, m
 
 
 def test_runs_that_something_begins_with_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleaning, "_forget_flow_runs", list)
+    monkeypatch.setattr(cleaning, "_forget_flow_runs", set)
     days = {"parent": 30, "asked": 20, "old": 15, "warm": 1}
     for name, age in days.items():
         folder = tmp_path / "runs" / name
@@ -133,7 +133,7 @@ def test_runs_that_something_begins_with_stay(tmp_path: Path, monkeypatch: pytes
 
 def test_a_run_that_somebody_put_back_goes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A removal of it was killed before."""
-    monkeypatch.setattr(cleaning, "_forget_flow_runs", list)
+    monkeypatch.setattr(cleaning, "_forget_flow_runs", set)
     for name, days in (("new", 1), ("old", 2)):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)

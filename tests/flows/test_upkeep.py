@@ -14,6 +14,7 @@ from manifests import manifest_in
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.events.worker import EventsWorker
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Completed, Pending, Running
 
@@ -183,3 +184,22 @@ def test_old_runs_go_with_their_rows_and_artifacts_and_nothing_while_a_run_goes_
     state = upkeep(tmp_path, return_state=True)
     assert state.is_failed()
     assert "nothing says what is kept" in (state.message or "")
+
+
+@pytest.mark.slow
+def test_a_run_that_was_just_had_tried_again_is_not_forgotten(client: SyncPrefectClient, tmp_path: Path) -> None:
+    put(client, tmp_path, TOY)
+    [deployment] = owned_deployments(client, "stepwise")
+    again, ended = (client.create_flow_run_from_deployment(deployment.id).id for _ in range(2))
+    client.set_flow_run_state(ended, Completed(), force=True)
+    attempts = Attempts(tmp_path)
+    values = {"dataset": "d", "preset": "p", "parameters": {}}
+    for number, flow_run in enumerate((again, ended)):
+        created = NOW - datetime.timedelta(days=3)
+        attempts.keep(Attempt(run=f"run-{number}", flow_run=str(flow_run), created=created, outcome="failed", **values))
+    attempts.keep(Attempt(run="well", flow_run=str(again), created=NOW, outcome="skipped", **values))
+    cleaned(tmp_path, Keeping(1, None), really=True)
+    assert [attempt.run for attempt in attempts.all()] == ["well", "run-0"]
+    assert client.read_flow_run(again).id == again
+    with pytest.raises(ObjectNotFound):
+        client.read_flow_run(ended)
