@@ -123,10 +123,10 @@ def cleaned(artifacts: Path, keeping: Keeping, *, really: bool) -> Cleaning:
         (known, unreadable), store = published(artifacts), Store(artifacts)
         kept = keeping.kept(known, datetime.datetime.now(datetime.UTC)) | champions_kept(artifacts)
         known_attempts = Attempts(artifacts).all()
-        kept |= _begun_with(known, known_attempts, kept)
+        kept |= _begun_with(known, known_attempts, kept) | unreadable  # what nobody can judge stays, with all it needs
         runs = [folder for folder, _ in known if folder.name not in kept]
         made_of: dict[str, set[str]] = {folder.name: _stated(folder, manifest) for folder, manifest in known}
-        made_of |= {run: set() for run in unreadable}  # what nobody can judge stays, with all that it needs
+        made_of |= {run: set() for run in unreadable}
         gone = {folder.name for folder in runs}
         waste = waste_of(store, {run: made_of[run] for run in made_of.keys() - gone}, time.time())
         attempts = _old_attempts(known_attempts, kept, gone)

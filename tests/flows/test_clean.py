@@ -131,6 +131,17 @@ def test_runs_that_something_begins_with_stay(tmp_path: Path, monkeypatch: pytes
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"parent", "asked", "warm"}
 
 
+def test_a_run_that_nobody_can_judge_stays_with_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleaning, "_forget_flow_runs", set)
+    folder = tmp_path / "runs" / "run-1"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{")
+    Attempts(tmp_path).keep(attempt_of(1, "published", 9, published="run-1"))
+    clean(tmp_path, Keeping(1, None), really=True, as_json=True)
+    assert folder.is_dir()
+    assert [attempt.run for attempt in Attempts(tmp_path).all()] == ["run-1"]
+
+
 def test_a_run_that_somebody_put_back_goes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A removal of it was killed before."""
     monkeypatch.setattr(cleaning, "_forget_flow_runs", set)
