@@ -61,24 +61,20 @@ def write_answers(folder: Path, images: Path, target: Path, answered_by: Mapping
 
 def _require_finite(images: NDArray[Any], before: int, name: str) -> None:
     """Raise DataError where an image has a pixel that no model is trained on; it would be answered all the same."""
-    if len(failing := unfinite_rows(images)):
-        raise DataError(
-            f"image {before + failing[0]:,} has {unfinite_value(images[failing[0]])}",
-            "finite numbers, as the model was trained on",
-            "Mend the image or leave it out; nothing was written",
-            name,
-        )
+    for row in unfinite_rows(images)[:1]:
+        found = f"image {before + row:,} has {unfinite_value(images[row])}"
+        raise _refusal(found, "finite numbers, as the model was trained on", name)
 
 
 def _require_answers(answers: NDArray[np.float32], before: int, name: str) -> None:
     """Raise DataError where an answer is no number."""
-    if len(failing := unfinite_rows(answers)):
-        raise DataError(
-            f"image {before + failing[0]:,} is answered by no number: its pixels are too large for the model",
-            "pixels of the size that the model was trained on",
-            "Mend the image or leave it out; nothing was written",
-            name,
-        )
+    for row in unfinite_rows(answers)[:1]:
+        found = f"image {before + row:,} is answered by no number: its pixels are too large for the model"
+        raise _refusal(found, "pixels of the size that the model was trained on", name)
+
+
+def _refusal(found: str, expected: str, name: str) -> DataError:
+    return DataError(found, expected, "Mend the image or leave it out; nothing was written", name)
 
 
 def require_same_form(reader: IdxReader, receipt: Receipt, reshape: Reshape) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from flows.attempts import Attempts, rerun_command
+from flows.attempts import ENDED_BADLY, Attempts, rerun_command
 from flows.doctor.finding import bad, size, some, warn, well
 from flows.runs import to_mend
 from schemas.files import MANIFEST_FILE, RUNS
@@ -151,7 +151,7 @@ def attempts(store: Store | None) -> Iterator[Finding]:
     for attempt in known:
         if attempt.outcome not in {"running", "planned"}:
             newest.setdefault((attempt.dataset, attempt.preset), attempt)
-    ended_badly = [attempt for attempt in newest.values() if attempt.outcome in {"failed", "died", "stopped"}]
+    ended_badly = [attempt for attempt in newest.values() if attempt.outcome in ENDED_BADLY]
     for attempt in ended_badly:
         yield _unfinished(attempt)
     under_way = f"under way: {some(going)}" if going else "none under way"
