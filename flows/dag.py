@@ -50,15 +50,14 @@ def chain(
 ) -> Any:  # noqa: ANN401 - as `do` gives it
     """Go through all steps; returns what `do` gives for the last one."""
     tables, receipt = checked(do, artifacts, dataset)
-    train_table, test_table = tables
     sequences, test_sequences = (do(reshape, artifacts, table, receipt, configuration.reshape) for table in tables)
     place = Champions(artifacts, configuration.dataset)
-    drifted = do(drift, artifacts, train_table, receipt, place.champion(), configuration.drift)
+    drifted = do(drift, artifacts, tables[0], receipt, place.champion(), configuration.drift)
     recipe = Recipe(configuration.reshape, configuration.network, configuration.training)
     trained = do(train, artifacts, sequences, recipe, processors(), terms)
     loss = configuration.training.loss
     evaluation = do(evaluate, artifacts, test_sequences, trained, configuration.evaluation, loss, sequences)
-    contest = Contest(test_table, test_sequences, trained, evaluation, place.champion())
+    contest = Contest(tables, test_sequences, trained, evaluation, place.champion(), terms.start)
     judged = do(compare, artifacts, contest, configuration.promotion)
     outcome = Outcome(tables, (sequences, test_sequences), trained, evaluation, judged, drifted)
     published = do(publish, artifacts, subject, outcome, tuple(timings))

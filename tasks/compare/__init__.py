@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from prefect import task
 
 from schemas.champion import Champion, Decision, Demands, Finding, Judged, Paired, Verdict
-from schemas.files import PREDICTIONS_FILE, VERDICT_FILE
+from schemas.files import HISTORY_FILE, PREDICTIONS_FILE, VERDICT_FILE
+from schemas.history import History
 from tasks.compare.answers import (
     Answers,
     Incomparable,
@@ -22,7 +23,8 @@ from tasks.compare.answers import (
     metrics_in,
     require_same_classes,
 )
-from tasks.documents import keep_document
+from tasks.compare.unseen import unseen
+from tasks.documents import keep_document, open_document
 from tasks.mirror import Mirror
 from tasks.proportions import mcnemar_exact, newcombe_paired
 from tasks.published import state
@@ -36,9 +38,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from schemas.handles import Evaluation, Sequences, Table, TrainedModel
+    from schemas.handles import Evaluation, Handle, Sequences, Table, TrainedModel
     from schemas.metrics import Metrics
-    from schemas.receipt import Receipt
 
 CLASS_RATE: Final = 0.05  # at which any class is said to be lost by mistake, of all classes together
 VANISHED: Final = 5  # images of a class: where so many were found and none is, chance is not asked
@@ -52,18 +53,20 @@ class Contest:
     """A model that was evaluated, and who holds the place that it may get.
 
     Attributes:
-        table: The test split's table.
-        sequences: What reshape made of it for the new model.
+        tables: Of the training split and of the test split.
+        sequences: What reshape made of the test split for the new model.
         trained: The new model.
         evaluation: How it answered.
         champion: Who holds the place; None: nobody.
+        start: The published weights that training was given to begin with.
     """
 
-    table: Table
+    tables: tuple[Table, Table]
     sequences: Sequences
     trained: TrainedModel
     evaluation: Evaluation
     champion: Champion | None
+    start: Handle | None = None
 
     @property
     def opponent(self) -> Champion | None:
@@ -89,11 +92,12 @@ def key_of(
         form=Judged,
         module=__name__,
         inputs={
-            "test table": contest.table.table.digest,
+            "test table": contest.tables[1].table.digest,
             "weights": contest.trained.model.digest,
             "evaluation": contest.evaluation.evaluation.digest,
             "receipt": contest.sequences.receipt.digest,
             "champion": state(store, opponent) if opponent else _itself(store, contest),
+            "began with": contest.start.digest if contest.start else "drawn weights",
         },
         settings={"promotion": demands.model_dump(mode="json", exclude={"demanded"})},
         libraries=("tensorflow", "keras", "numpy"),
@@ -145,20 +149,33 @@ def verdict_on(store: Store, contest: Contest, demands: Demands) -> Verdict:
         if contest.opponent is None:
             require_same_classes(store, champion, receipt)
             return _verdict("promote", champion, [SAME, *findings], demands)
-        old = answers_of_champion(store, champion, receipt, contest.table)
         new = answers_in(store, contest.evaluation)
+        unlearned = unseen(store, contest.tables, _began_with(store, contest), champion)
+        unlearned.require_any(len(new.labels))
+        old = answers_of_champion(store, champion, receipt, contest.tables[1], unlearned.rows)
         new.require_same_samples(old.answers)
     except Incomparable as objection:
         finding = Finding(what="comparable with the champion", holds=False, found=str(objection))
         return _verdict("undecided", champion, [finding, *findings], demands)
-    comparison = paired(new, old.answers, level=1 - 2 * demands.error_rate)
+    sides = new.of(unlearned.rows), old.answers.of(unlearned.rows)
+    comparison = paired(*sides, level=1 - 2 * demands.error_rate)
+    predictions = store.open(contest.evaluation.evaluation, PREDICTIONS_FILE)
+    error = calibration_error(predictions, receipt.labels, unlearned.rows)
     findings += [
-        _better(comparison, demands, _seen_in_training(receipt)),
-        *_classes(new, old.answers, metrics, demands),
+        _better(comparison, demands, unlearned.told(rescored=old.rescored)),
+        *_classes(*sides, metrics, demands),
+        _calibrated(error, old.calibration_error, demands),
     ]
-    error = calibration_error(store.open(contest.evaluation.evaluation, PREDICTIONS_FILE), receipt.labels)
-    findings.append(_calibrated(error, old.calibration_error, demands))
     return _verdict("promote", champion, findings, demands, comparison, rescored=old.rescored)
+
+
+def _began_with(store: Store, contest: Contest) -> Handle | None:
+    """The published weights that training did begin with: those that do not fit are passed over."""
+    start = contest.start
+    if start is None:
+        return None
+    history = open_document(store, contest.trained.history, HISTORY_FILE, History)
+    return start if history.started_from == start.digest else None
 
 
 def paired(new: Answers, old: Answers, level: float = 0.95) -> Paired:
@@ -214,24 +231,16 @@ def _alone(metrics: Metrics, demands: Demands) -> Iterator[Finding]:
     )
 
 
-def _seen_in_training(receipt: Receipt) -> int:
-    """How many of the test images the new model has learned from, byte by byte."""
-    return sum(found.rows for found in receipt.repeated or () if found.where == "test in train")
-
-
-def _better(comparison: Paired, demands: Demands, seen: int) -> Finding:
-    """Whether the new model is better. Images that it learned from may be those that only it got right: none counts."""
+def _better(comparison: Paired, demands: Demands, without: str) -> Finding:
+    """Whether the new model is better; `without` says which images did not count."""
     low, high = comparison.interval
-    unseen = max(0, comparison.only_new - seen)
-    p = mcnemar_exact(unseen, comparison.only_old) if seen else comparison.p
-    without = f" ({unseen:,} without the {seen:,} that are training images too)" if seen else ""
     return Finding(
         what="better than the champion",
-        holds=p <= demands.error_rate,
-        found=f"{counted(comparison.only_new, 'image')} only this model got right{without}, "
+        holds=comparison.p <= demands.error_rate,
+        found=f"{counted(comparison.only_new, 'image')} only this model got right, "
         f"{comparison.only_old:,} only the champion: "
         f"{100 * comparison.difference:+.2f} points ({100 * comparison.level:g} % interval {100 * low:+.2f} to "
-        f"{100 * high:+.2f}); p = {p:.2g}, at most {demands.error_rate:g} demanded",
+        f"{100 * high:+.2f}); p = {comparison.p:.2g}, at most {demands.error_rate:g} demanded{without}",
     )
 
 

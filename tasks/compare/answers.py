@@ -60,6 +60,11 @@ class Answers:
         right: NDArray[np.bool_] = self.labels == self.predicted
         return right
 
+    def of(self, rows: NDArray[np.bool_]) -> Answers:
+        """Those to some rows, of which a model that answers whole sequences may have left out the last."""
+        rows = rows[: len(self.labels)]
+        return Answers(self.labels[rows], self.predicted[rows])
+
     def require_same_samples(self, other: Answers) -> None:
         """Make sure that both are about the same samples.
 
@@ -87,7 +92,7 @@ class Opponent:
 
     Attributes:
         answers: To all of them.
-        calibration_error: Expected, in `BINS` bins.
+        calibration_error: Expected, in `BINS` bins, on those on which both models are compared.
         rescored: Whether it answered them just now.
     """
 
@@ -126,11 +131,12 @@ def written_answers(path: Path) -> Answers:
     return Answers(table["label"].to_numpy(), table["predicted"].to_numpy())
 
 
-def calibration_error(predictions: Path, labels: Labels) -> float:
-    """The expected calibration error of written predictions in `BINS` bins, however many a run's report shows."""
+def calibration_error(predictions: Path, labels: Labels, rows: NDArray[np.bool_]) -> float:
+    """The expected calibration error of written answers to some rows, in `BINS` bins however many a report shows."""
     tally = Tally(labels.names, bins=BINS)
     for index, true, p in answers_in_batches(predictions, labels.first):
-        tally.add(index, true, p)
+        counted = rows[index]
+        tally.add(index[counted], true[counted], p[counted])
     return tally.metrics().calibration.ece
 
 
@@ -141,8 +147,17 @@ def require_same_classes(store: Store, champion: Champion, receipt: Receipt) -> 
         _require_same_form(Receipt.model_validate_json(path.read_bytes()), receipt)
 
 
-def answers_of_champion(store: Store, champion: Champion, receipt: Receipt, table: Table) -> Opponent:
+def answers_of_champion(
+    store: Store, champion: Champion, receipt: Receipt, table: Table, rows: NDArray[np.bool_]
+) -> Opponent:
     """How the champion answers the samples of a test table.
+
+    Args:
+        store: Where both are.
+        champion: Who is asked.
+        receipt: Of the new model's data.
+        table: The test split.
+        rows: (N,) the samples on which the models are compared, and calibration with them.
 
     Raises:
         Incomparable: its files are damaged, it was trained for images or classes of another form, or it can answer
@@ -160,8 +175,8 @@ def answers_of_champion(store: Store, champion: Champion, receipt: Receipt, tabl
         raise Incomparable(f"the champion cannot be asked: {found}")
     if then.table_digest("test") == table.table.digest:
         path = folder / PREDICTIONS_FILE
-        return Opponent(written_answers(path), calibration_error(path, receipt.labels), rescored=False)
-    return _rescored(store, folder, configuration.reshape, receipt, table)
+        return Opponent(written_answers(path), calibration_error(path, receipt.labels, rows), rescored=False)
+    return _rescored(store, folder, configuration.reshape, receipt, table, rows)
 
 
 def _require_same_form(then: Receipt, now: Receipt) -> None:
@@ -180,7 +195,9 @@ def _classes(receipt: Receipt) -> str:
     return f"{labels.classes} from {labels.first} ({', '.join(labels.names)})"
 
 
-def _rescored(store: Store, folder: Path, reshape: Reshape, receipt: Receipt, table: Table) -> Opponent:
+def _rescored(
+    store: Store, folder: Path, reshape: Reshape, receipt: Receipt, table: Table, rows: NDArray[np.bool_]
+) -> Opponent:
     """Have the champion answer every sample of a table."""
     from tasks.network import Answerer
 
@@ -194,10 +211,12 @@ def _rescored(store: Store, folder: Path, reshape: Reshape, receipt: Receipt, ta
     answerer = Answerer(_loaded(folder / MODEL_FILE))
     true: list[NDArray[np.int32]] = []
     predicted: list[NDArray[np.int32]] = []
+    start = 0
     for x, of_batch in sequences_of(store, table, reshape, answerer.batch):
         p = np.concatenate([part.reshape(-1, labels.classes) for part in answerer.answers(x)])
-        start = tally.samples
-        tally.add(np.arange(start, start + len(p)), of_batch - labels.first, p)
+        index = np.arange(start, start := start + len(p))
+        counted = rows[index]
+        tally.add(index[counted], (of_batch - labels.first)[counted], p[counted])
         true.append(of_batch)
         predicted.append((p.argmax(1) + labels.first).astype(np.int32))
     answers = Answers(np.concatenate(true), np.concatenate(predicted))

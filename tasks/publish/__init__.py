@@ -30,6 +30,7 @@ from schemas.files import (
     DRIFT_FILE,
     ENVIRONMENT_FILE,
     HISTORY_FILE,
+    LEARNED_FILE,
     LEDGER_FILE,
     MANIFEST_FILE,
     METRICS_FILE,
@@ -51,6 +52,7 @@ from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
 from tasks.documents import open_document
 from tasks.drawing import grey
+from tasks.learned import digests_of, learned_from, learned_in, write_learned
 from tasks.mirror import Mirror
 from tasks.pages import STYLES
 from tasks.profile import confidence_on
@@ -304,6 +306,7 @@ def _write_model_and_evidence(draft: Draft) -> None:
     for name in (METRICS_FILE, PREDICTIONS_FILE):
         shutil.copyfile(store.open(evaluation, name), folder / name)
     shutil.copyfile(store.open(draft.outcome.trained.history, HISTORY_FILE), folder / HISTORY_FILE)
+    _write_learned(draft)
     shutil.copyfile(store.open(draft.outcome.judged.verdict, VERDICT_FILE), folder / VERDICT_FILE)
     _write_json(folder / LEDGER_FILE, draft.receipt.ledger)
     _write_json(folder / RECEIPT_FILE, draft.receipt)
@@ -312,6 +315,12 @@ def _write_model_and_evidence(draft: Draft) -> None:
     (folder / TIMINGS_FILE).write_text(
         json.dumps([timing.model_dump() for timing in draft.timings], indent=1), encoding="utf-8"
     )
+
+
+def _write_learned(draft: Draft) -> None:
+    before, store = _began_with(draft), draft.store
+    learned = learned_from(store, draft.outcome.tables[0], store.root / RUNS / before if before else None)
+    write_learned(learned, draft.folder / LEARNED_FILE)
 
 
 def _write_json(path: Path, value: Frozen) -> None:
@@ -354,6 +363,7 @@ def _write_report(draft: Draft) -> None:
         verdict=Verdict.model_validate_json((folder / VERDICT_FILE).read_bytes()),
         drift=Drift.model_validate_json((folder / DRIFT_FILE).read_bytes()),
         began_with=_began_with(draft),
+        learned_before=_learned_before(draft),
         neighbours_alike=_neighbours_alike(targets),
     )
     (folder / REPORT_FILE).write_text(render(contents), encoding="utf-8")
@@ -403,6 +413,16 @@ def _neighbours_alike(targets: NDArray[np.int32]) -> float | None:
     if targets.ndim == 1 or targets.shape[1] == 1:
         return None
     return float((targets[:, 1:] == targets[:, :-1]).mean())
+
+
+def _learned_before(draft: Draft) -> int | None:
+    """How many test images the run that training began with had learned from; None where that is not on record."""
+    began_with = _began_with(draft)
+    if began_with is None:
+        return 0
+    before = learned_in(draft.store.root / RUNS / began_with)
+    known = int(before.among(digests_of(draft.store, draft.outcome.tables[1])).sum())
+    return known if before.whole else None
 
 
 def _began_with(draft: Draft) -> str | None:

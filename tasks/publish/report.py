@@ -58,7 +58,8 @@ class ReportContents:
     are the test rows that people have found labelled wrong, and whether the model contradicts the label. `sequence` is
     the (T, F) array of the first test sequence, `sequence_picture` (rows, columns) its first image; pictures are
     upright, and `orientation` says how the file holds them.
-    `files` holds the SHA-256 of the run's files by name, `began_with` the run whose weights a warm start had, and
+    `files` holds the SHA-256 of the run's files by name, `began_with` the run whose weights a warm start had,
+    `learned_before` how many test images that one had learned from, None where that is not on record, and
     `neighbours_alike` the share of images with the class of the one before them in a sequence, where it holds several.
     """
 
@@ -87,6 +88,7 @@ class ReportContents:
     verdict: Verdict | None = None
     drift: Drift | None = None
     began_with: str | None = None
+    learned_before: int | None = 0
     neighbours_alike: float | None = None
 
 
@@ -332,6 +334,16 @@ def _caveats_of_data(contents: ReportContents) -> Iterator[str]:
         yield (
             f"{number(leaks)} of {number(metrics.samples)} test images are training images as well, so the accuracy on "
             "images that it never saw may be lower."
+        )
+    if contents.learned_before is None:
+        yield (
+            "What the run that it began with had learned from is not on record, so it may have seen some of the test "
+            "images."
+        )
+    elif contents.learned_before:
+        yield (
+            f"{number(contents.learned_before)} of {number(metrics.samples)} test images were training images of the "
+            "run that it began with, or of one before that, so the accuracy on images that it never saw may be lower."
         )
     chance = sum((measured.support / metrics.samples) ** 2 for measured in metrics.classes)
     if (alike := contents.neighbours_alike) is not None and alike > min(_SORTED * chance, (1 + chance) / 2):

@@ -14,9 +14,12 @@ from schemas.champion import Champion, Demands
 from schemas.configuration import Network, Reshape, RunConfiguration
 from schemas.errors import DataError
 from schemas.handles import Evaluation, FileSeal, Handle, Sequences, Table, TrainedModel
+from schemas.history import History
 from tasks.champions import record_of
 from tasks.compare import Contest, key_of, paired, verdict_on
 from tasks.compare.answers import Answers, calibration_error
+from tasks.documents import keep_document
+from tasks.learned import Learned, digests_of, write_learned
 from tasks.measures import measure
 from tasks.model_input import sequences_of
 from tasks.predictions import PredictionWriter
@@ -82,6 +85,14 @@ class Ring:
         (folder / "configuration.json").write_text(configuration.model_dump_json())
         return self.manifested(folder)
 
+    def having_learned(self, champion: Champion, rows: slice, *, whole: bool = True) -> Champion:
+        """The same champion, published as one that learned from some of the test images."""
+        folder = self.store.root / "runs" / champion.run
+        images = np.unique(digests_of(self.store, self.tables[1])[rows])
+        write_learned(Learned(images, whole), folder / "learned.parquet")
+        (folder / "manifest.json").unlink()
+        return self.manifested(folder)
+
     def manifested(self, folder: Path) -> Champion:
         files = {
             str(path.relative_to(folder)): FileSeal(sha256=sha256_file(path), bytes=path.stat().st_size)
@@ -97,7 +108,7 @@ class Ring:
     def contest(self, p: NDArray[np.float32], champion: Champion | None, weights: str = "b" * 64) -> Contest:
         handle = Handle.model_construct(digest=weights, place="", files={})
         trained = TrainedModel(model=handle, history=handle, counts={})
-        return Contest(self.tables[1], self.sequences, trained, self.evaluation(p), champion)
+        return Contest(self.tables, self.sequences, trained, self.evaluation(p), champion)
 
 
 @pytest.fixture(scope="module")
@@ -212,12 +223,73 @@ def test_images_that_were_learned_do_not_make_a_model_better(tmp_path: Path) -> 
     champion = ring.champion(answers(ring.labels, range(50)))
     verdict = ring.verdict(answers(ring.labels, []), champion, LOOSE)
     assert verdict.decision == "promote", "ten of images that it has not seen are enough"
+    assert verdict.comparison
+    assert (verdict.comparison.samples, verdict.comparison.only_new) == (N - 40, 10)
     champion = ring.champion(answers(ring.labels, range(44)), "other")
     verdict = ring.verdict(answers(ring.labels, []), champion, LOOSE)
     assert verdict.decision == "keep"
     [reason] = verdict.reasons
-    assert "44 images only this model got right (4 without the 40 that are training images too), 0 only" in reason
-    assert "p = 0.062, at most 0.05 demanded" in reason
+    assert "4 images only this model got right, 0 only the champion" in reason
+    assert reason.endswith(
+        "p = 0.062, at most 0.05 demanded; compared without 40 of 600 test images: this model has learned from 40, the "
+        "champion from 0"
+    )
+
+
+def test_images_that_the_champion_learned_do_not_keep_it_its_place(ring: Ring) -> None:
+    """A pool that was divided anew: of a third of the images now asked about, the champion knows the answers."""
+    knows = answers(ring.labels, range(400, 440))
+    champion = ring.having_learned(ring.champion(knows), slice(0, 400))
+    better_where_new = answers(ring.labels, [*range(50), *range(400, 420)])
+    verdict = ring.verdict(better_where_new, champion, LOOSE)
+    assert verdict.decision == "promote"
+    assert verdict.comparison
+    assert (verdict.comparison.samples, verdict.comparison.only_new, verdict.comparison.only_old) == (200, 20, 0)
+    assert "compared without 400 of 600 test images: this model has learned from 0, the champion from 400" in str(
+        verdict.reasons
+    )
+
+
+def test_calibration_is_compared_where_neither_has_learned(ring: Ring) -> None:
+    """The champion's few mistakes are among what it has not seen: on all images it would look far more honest."""
+    champion = ring.champion(answers(ring.labels, range(500, 540), sure=0.99))
+    champion = ring.having_learned(champion, slice(0, 500))
+    verdict = ring.verdict(answers(ring.labels, range(500, 520), sure=0.99), champion)
+    [found] = [each for each in verdict.findings if each.what == "calibration not worse"]
+    assert found.found.startswith("expected calibration error 19.00%, the champion's 39.00%")
+
+
+def test_where_no_image_is_left_that_neither_has_learned_a_person_decides(ring: Ring) -> None:
+    champion = ring.having_learned(ring.champion(answers(ring.labels, [])), slice(0, N))
+    verdict = ring.verdict(answers(ring.labels, range(30)), champion)
+    assert (verdict.decision, verdict.comparison) == ("undecided", None)
+    assert verdict.reasons[0].endswith(
+        "of the 600 test images this model has learned from 0 and the champion from 600, so that none is left to "
+        "compare them on"
+    )
+
+
+def test_what_the_run_before_a_warm_start_learned_counts_as_learned(ring: Ring) -> None:
+    first = ring.having_learned(ring.champion(answers(ring.labels, range(60)), "first"), slice(0, 100))
+    champion = ring.champion(answers(ring.labels, range(60)))
+    start = Handle(kind="model", place=f"runs/{first.run}", digest="a" * 64, rows=1, shape=(1,), dtype="<f4", files={})
+    p = answers(ring.labels, [])
+    history = History(
+        epochs=(), kept=1, parameters=1, seconds_to_first_step=0, engine="replicas", started_from=start.digest
+    )
+    contest = replace(ring.contest(p, champion), start=start)
+    kept = keep_document(ring.store, "history", "history.json", history, 1)
+    warm = replace(contest, trained=contest.trained.model_copy(update={"history": kept}))
+    verdict = verdict_on(ring.store, warm, LOOSE)
+    assert verdict.decision == "keep", "all that it is better at is what it was taught before"
+    assert "compared without 100 of 600 test images: this model has learned from 100" in verdict.reasons[0]
+    unknown = ring.having_learned(first, slice(0, 100), whole=False)
+    assert unknown.run == first.run
+    assert (
+        verdict_on(ring.store, warm, LOOSE)
+        .reasons[0]
+        .endswith("; what the run that this one began with had learned from is not on record")
+    )
 
 
 def test_how_many_bins_a_report_shows_does_not_decide(ring: Ring) -> None:
@@ -232,7 +304,7 @@ def test_how_many_bins_a_report_shows_does_not_decide(ring: Ring) -> None:
     assert found.found == "expected calibration error 0.00%, the champion's 0.00%, 1.00% more allowed"
     path = ring.store.open(evaluation.evaluation, "predictions.parquet")
     expected = measure(ring.labels, p, [str(digit) for digit in range(10)]).calibration.ece
-    assert calibration_error(path, ring.receipt.labels) == expected
+    assert calibration_error(path, ring.receipt.labels, np.ones(N, bool)) == expected
 
 
 def test_a_better_model_that_is_surer_than_it_should_be_is_not_promoted(ring: Ring) -> None:
@@ -327,6 +399,7 @@ def test_what_a_verdict_depends_on(ring: Ring) -> None:
         digest(ring.contest(p, champion, weights="c" * 64)),
     }
     assert len(others | {digest()}) == 5
+    assert digest(replace(contest, start=contest.trained.model)) != digest(), "what it began with knew other images"
     renamed = contest.sequences.model_copy(
         update={"receipt": contest.sequences.receipt.model_copy(update={"digest": "d" * 64})}
     )
@@ -378,6 +451,7 @@ def test_a_champion_of_other_test_images_answers_these_first(ring: Ring, monkeyp
     comparison = verdict.comparison
     assert comparison
     assert (verdict.decision, verdict.rescored) == ("promote", True)
+    assert "what the champion has learned from is not on record, so it may know some of these" in str(verdict.reasons)
     assert comparison.both + comparison.only_old == right
     assert comparison.both + comparison.only_new == N - 30
 

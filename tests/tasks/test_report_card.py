@@ -37,6 +37,22 @@ def page(measures_drawn_once: None, contents: ReportContents) -> Page:
     return Page(render(contents))
 
 
+@pytest.mark.parametrize(
+    ("learned_before", "told"),
+    [
+        (12, "12 of 10,000 test images were training images of the run that it began with, or of one before that, so"),
+        (None, "What the run that it began with had learned from is not on record, so it may have seen some of the"),
+    ],
+)
+def test_what_a_warm_start_had_learned_before_is_a_caveat(
+    contents: ReportContents, learned_before: int | None, told: str
+) -> None:
+    warm = dataclasses.replace(contents, learned_before=learned_before)
+    assert told in " ".join(caveats(warm))
+    assert told[:2] in Page(render(warm)).words
+    assert "began with" not in " ".join(caveats(contents))
+
+
 def test_a_leak_is_told_and_is_a_caveat(contents: ReportContents) -> None:
     pair = Pair(first=3, second=5, first_label=1, second_label=1)
     leak = Repeated(where="test in train", rows=12, of=10_000, disagreeing=0, pairs=(pair,))
