@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import re
@@ -245,6 +246,10 @@ def test_a_run_is_measured_against_more_than_its_labels(smoke_run: SmokeRun) -> 
     assert all(0.5 < floor.accuracy <= 1 for floor in metrics.floors)
     assert metrics.suspects is not None
     assert metrics.suspects.count <= metrics.samples - metrics.correct
+    tables = [pq.read_table(path) for path in (smoke_run.artifacts / "store/objects/table").rglob("*.parquet")]
+    [train] = [table["pixels"].to_pylist() for table in tables if len(table) == 12_000]
+    learned = pq.read_table(smoke_run.folder / "learned.parquet")["image"].to_pylist()
+    assert learned == sorted({hashlib.sha256(pixels).digest()[:16] for pixels in train})
     assert receipt.repeated is not None
     assert [found.of for found in receipt.repeated] == [2_000, 12_000, 2_000]
 
