@@ -41,7 +41,9 @@ class Demands(Frozen):
         "much is no more than chance, by the same test, it does not count.",
     )
     calibration_margin: Share = Field(
-        default=0.01, description="How much higher than the champion's the expected calibration error may be."
+        default=0.01,
+        description="How much higher than the champion's the expected calibration error may be, beside what so few test "
+        "images differ by chance.",
     )
     demanded: bool = Field(
         default=False,

@@ -1,7 +1,7 @@
 """Which images a model has learned from, by digests of their bytes. A foundation: publish keeps them, compare asks.
 
 They are all rows of its training split, those held out from training too, since they chose when it was best, and all
-that the run learned from whose weights it began with. Not here: what follows for a comparison (tasks/compare/unseen).
+that the run learned from whose weights it began with. Not here: what follows for a comparison (tasks/compare/seen).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tasks.store import Store
 
 _DIGEST: Final = "S16"  # compared as bytes; zeros at its end are no less equal for being taken for padding
+NONE: Final = "none"
 _WHOLE: Final = b"stepwise.whole"
 
 
@@ -75,21 +76,22 @@ def learned_in(run: Path) -> Learned:
     """What a published run says that its model learned from: nothing is known where its file is not as published."""
     import pyarrow.parquet as pq
 
-    path = run / LEARNED_FILE
-    if not _as_published(path):
+    if record_in(run) == NONE:
         return Learned(np.empty(0, _DIGEST), whole=False)
-    table = pq.read_table(path)
-    stored: list[Any] = table["image"].to_pylist()
-    images = np.frombuffer(b"".join(stored), _DIGEST)
+    table = pq.read_table(run / LEARNED_FILE)
+    column: Any = table["image"].combine_chunks()
+    stored = memoryview(column.buffers()[1])
+    images = np.frombuffer(stored, _DIGEST, len(column), 16 * column.offset)
     return Learned(images, table.schema.metadata[_WHOLE] == b"yes")
 
 
-def _as_published(path: Path) -> bool:
+def record_in(run: Path) -> str:
+    """SHA-256 of the file that a published run has of this, for keys; "none" where it is not there as published."""
     try:
-        seal = seals_in((path.parent / MANIFEST_FILE).read_bytes()).get(path.name)
+        seal = seals_in((run / MANIFEST_FILE).read_bytes()).get(LEARNED_FILE)
     except (OSError, ValueError):
-        return False
-    return seal is not None and not compared(path, seal)
+        return NONE
+    return seal.sha256 if seal and not compared(run / LEARNED_FILE, seal) else NONE
 
 
 def write_learned(learned: Learned, path: Path) -> None:

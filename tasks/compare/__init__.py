@@ -5,10 +5,13 @@ Not here: how either answered (answers), the statistics (tasks/proportions), who
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 from prefect import task
 
 from schemas.champion import Champion, Decision, Demands, Finding, Judged, Paired, Verdict
@@ -19,12 +22,12 @@ from tasks.compare.answers import (
     Incomparable,
     answers_in,
     answers_of_champion,
-    calibration_error,
-    metrics_in,
+    metrics_of,
     require_same_classes,
 )
-from tasks.compare.unseen import unseen
+from tasks.compare.seen import seen_by
 from tasks.documents import keep_document, open_document
+from tasks.learned import record_in
 from tasks.mirror import Mirror
 from tasks.proportions import mcnemar_exact, newcombe_paired
 from tasks.published import state
@@ -38,10 +41,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from schemas.handles import Evaluation, Handle, Sequences, Table, TrainedModel
-    from schemas.metrics import Metrics
+    from schemas.handles import Evaluation, Handle, Labels, Sequences, Table, TrainedModel
+    from schemas.metrics import Calibration
+    from tasks.compare.seen import Seen
 
-CLASS_RATE: Final = 0.05  # at which any class is said to be lost by mistake, of all classes together
+CHANCE: Final = 0.05  # at which a class, of all together, or honesty is said to be lost by mistake
 VANISHED: Final = 5  # images of a class: where so many were found and none is, chance is not asked
 SAME: Final = Finding(
     what="another model than the champion", holds=False, found="its weights are the champion's own", of_itself=True
@@ -69,6 +73,11 @@ class Contest:
     start: Handle | None = None
 
     @property
+    def test_table(self) -> Table:
+        """The test split's."""
+        return self.tables[1]
+
+    @property
     def opponent(self) -> Champion | None:
         """The champion where it is another model: the one that became champion is not compared with itself."""
         same = self.champion and self.champion.weights == self.trained.model.digest
@@ -92,12 +101,12 @@ def key_of(
         form=Judged,
         module=__name__,
         inputs={
-            "test table": contest.tables[1].table.digest,
+            "test table": contest.test_table.table.digest,
             "weights": contest.trained.model.digest,
             "evaluation": contest.evaluation.evaluation.digest,
             "receipt": contest.sequences.receipt.digest,
             "champion": state(store, opponent) if opponent else _itself(store, contest),
-            "began with": contest.start.digest if contest.start else "drawn weights",
+            "learned before": record_in(store.root / contest.start.place) if contest.start else "none",
         },
         settings={"promotion": demands.model_dump(mode="json", exclude={"demanded"})},
         libraries=("tensorflow", "keras", "numpy"),
@@ -139,32 +148,28 @@ def verdict_on(store: Store, contest: Contest, demands: Demands) -> Verdict:
         DataError: the sequences are not the sealed ones, or the answers are about other samples than the table's.
         StorageError: an output of this run is damaged.
     """
-    receipt = demand_seal(store, contest.sequences)
-    metrics = metrics_in(store, contest.evaluation)
-    findings = list(_alone(metrics, demands))
-    champion = contest.champion
+    receipt, champion = demand_seal(store, contest.sequences), contest.champion
+    new = answers_in(store, contest.evaluation)
+    seen = seen_by(store, contest.tables, len(new.labels), _began_with(store, contest), contest.opponent)
+    predictions = store.open(contest.evaluation.evaluation, PREDICTIONS_FILE)
+    findings = list(_alone(predictions, receipt.labels, seen, demands))
     if champion is None:
         return _verdict("first champion", None, findings, demands)
     try:
         if contest.opponent is None:
             require_same_classes(store, champion, receipt)
             return _verdict("promote", champion, [SAME, *findings], demands)
-        new = answers_in(store, contest.evaluation)
-        unlearned = unseen(store, contest.tables, _began_with(store, contest), champion)
-        unlearned.require_any(len(new.labels))
-        old = answers_of_champion(store, champion, receipt, contest.tables[1], unlearned.rows)
-        new.require_same_samples(old.answers)
+        seen.require_comparable(demands.error_rate)
+        old = answers_of_champion(store, champion, receipt, contest.test_table, new, seen.by_neither)
     except Incomparable as objection:
         finding = Finding(what="comparable with the champion", holds=False, found=str(objection))
         return _verdict("undecided", champion, [finding, *findings], demands)
-    sides = new.of(unlearned.rows), old.answers.of(unlearned.rows)
-    comparison = paired(*sides, level=1 - 2 * demands.error_rate)
-    predictions = store.open(contest.evaluation.evaluation, PREDICTIONS_FILE)
-    error = calibration_error(predictions, receipt.labels, unlearned.rows)
+    comparison = paired(new.of(seen.by_neither), old.answers.of(seen.by_neither), level=1 - 2 * demands.error_rate)
+    calibration = metrics_of(predictions, receipt.labels, seen.by_neither).calibration
     findings += [
-        _better(comparison, demands, unlearned.told(rescored=old.rescored)),
-        *_classes(*sides, metrics, demands),
-        _calibrated(error, old.calibration_error, demands),
+        _better(comparison, demands, seen.told),
+        *_classes(new, old.answers, seen.by_neither, receipt.labels, demands),
+        _calibrated(calibration, old.calibration, demands),
     ]
     return _verdict("promote", champion, findings, demands, comparison, rescored=old.rescored)
 
@@ -204,15 +209,21 @@ def _table(new: NDArray[Any], old: NDArray[Any]) -> tuple[int, int, int, int]:
     )
 
 
-def _alone(metrics: Metrics, demands: Demands) -> Iterator[Finding]:
-    """What is demanded of any model."""
+def _alone(predictions: Path, labels: Labels, seen: Seen, demands: Demands) -> Iterator[Finding]:
+    """What is demanded of any model, on images that it has not learned from."""
+    rows = ~seen.by_new
+    if not rows.any():
+        yield Finding(what="test images that it has not learned from", holds=False, found=f"none of {len(rows):,}")
+        return
+    metrics = metrics_of(predictions, labels, rows)
+    of = "" if rows.all() else f" of the {metrics.samples:,} test images that it has not learned from"
     accuracy, low = metrics.accuracy, metrics.interval[0]
     commonest = max(each.support for each in metrics.classes) / metrics.samples
     if demands.minimum_accuracy:
         yield Finding(
             what="minimum accuracy",
             holds=accuracy >= demands.minimum_accuracy,
-            found=f"{accuracy:.2%}, at least {demands.minimum_accuracy:.2%} demanded",
+            found=f"{accuracy:.2%}{of}, at least {demands.minimum_accuracy:.2%} demanded",
         )
     yield from (
         Finding(
@@ -227,7 +238,7 @@ def _alone(metrics: Metrics, demands: Demands) -> Iterator[Finding]:
     yield Finding(
         what="better than always answering the most frequent class",
         holds=low > commonest,
-        found=f"{accuracy:.2%}, {surely}, where that would give {commonest:.2%}",
+        found=f"{accuracy:.2%}{of}, {surely}, where that would give {commonest:.2%}",
     )
 
 
@@ -244,28 +255,44 @@ def _better(comparison: Paired, demands: Demands, without: str) -> Finding:
     )
 
 
-def _classes(new: Answers, old: Answers, metrics: Metrics, demands: Demands) -> Iterator[Finding]:
+def _classes(
+    new: Answers, old: Answers, rows: NDArray[np.bool_], labels: Labels, demands: Demands
+) -> Iterator[Finding]:
     """One finding for all classes that hold, or one for each that does not.
 
     Of many classes one falls by luck: the rate is that of all together (Bonferroni). It is not the error rate that is
     demanded of the whole: to object more rarely would be no stricter.
     """
-    tested = [each for each in metrics.classes if each.support]
-    limit = CLASS_RATE / max(1, len(tested))
+    compared, there = (set(np.unique(of.labels).tolist()) for of in (new.of(rows), new))
+    limit = CHANCE / max(1, len(compared))
     lost = [
-        Finding(what=f"class {each.name} not lost", holds=False, found=found)
-        for each in tested
-        if (found := _loss_of(each.label, new, old, demands.class_margin, limit))
+        Finding(what=f"class {labels.names[label - labels.first]} not lost", holds=False, found=found)
+        for label in sorted(there)
+        if (
+            found := _vanished(label, new, old)
+            or _loss_of(label, new.of(rows), old.of(rows), demands.class_margin, limit)
+        )
     ]
     kept = f"none is found {100 * demands.class_margin:g} points more rarely than chance explains"
+    if unknown := len(there - compared):
+        kept += f"; of {unknown:,} of the classes no image is left that neither has learned from"
     yield from lost or [Finding(what="no class lost", holds=True, found=kept)]
 
 
-def _loss_of(label: int, new: Answers, old: Answers, margin: float, limit: float) -> str:
-    """What a class has lost, where it is more than the margin, and chance less likely than the limit; else nothing.
+def _vanished(label: int, new: Answers, old: Answers) -> str:
+    """That a class is never found any more, in images that were learned either; empty where it is, or never was.
 
-    A class of few images can vanish without chance being excluded: one that was found and never is, is lost as well.
+    Of few images chance is not excluded so soon as somebody would be sorry.
     """
+    of_class = new.labels == label
+    before, now = int(old.right[of_class].sum()), int(new.right[of_class].sum())
+    if now or before < VANISHED:
+        return ""
+    return f"found in none of its {int(of_class.sum()):,} images, by the champion in {before:,}"
+
+
+def _loss_of(label: int, new: Answers, old: Answers, margin: float, limit: float) -> str:
+    """What a class has lost, where it is more than the margin, and chance less likely than the limit; else nothing."""
     of_class = new.labels == label
     both, gained, lost, neither = _table(new.right[of_class], old.right[of_class])
     samples = both + gained + lost + neither
@@ -273,18 +300,28 @@ def _loss_of(label: int, new: Answers, old: Answers, margin: float, limit: float
         return ""
     p = mcnemar_exact(lost, gained)
     before, now = (both + lost) / samples, (both + gained) / samples
-    if both + gained == 0 and lost >= VANISHED:
-        return f"found in none of its {samples:,} images, by the champion in {lost:,}"
     return f"found {now:.2%} of the time, by the champion {before:.2%} (p = {p:.2g})" if p <= limit else ""
 
 
-def _calibrated(now: float, before: float, demands: Demands) -> Finding:
+def _calibrated(now: Calibration, before: Calibration, demands: Demands) -> Finding:
+    """Whether answers are as sure as they are right, but for a margin and for chance."""
+    chance = NormalDist().inv_cdf(1 - CHANCE) * math.hypot(_deviation(now), _deviation(before))
     return Finding(
         what="calibration not worse",
-        holds=now <= before + demands.calibration_margin,
-        found=f"expected calibration error {now:.2%}, the champion's {before:.2%}, "
-        f"{demands.calibration_margin:.2%} more allowed",
+        holds=now.ece <= before.ece + demands.calibration_margin + chance,
+        found=f"expected calibration error {now.ece:.2%}, the champion's {before.ece:.2%}, "
+        f"{demands.calibration_margin:.2%} more allowed and {chance:.2%} for chance",
     )
+
+
+def _deviation(calibration: Calibration) -> float:
+    """The standard deviation of an expected calibration error of n answers, as that of its bins' sums of right answers.
+
+    Those are binomial where the confidence is what it should be: variance q (1 - q) each; sums over bins add up.
+    """
+    bins = [(each.count, each.confidence) for each in calibration.reliability if each.confidence is not None]
+    n = sum(count for count, _ in bins)
+    return math.sqrt(sum(count * q * (1 - q) for count, q in bins)) / n
 
 
 def _verdict(

@@ -14,10 +14,8 @@ from pydantic import ValidationError
 
 from schemas.configuration import RunConfiguration
 from schemas.errors import DataError
-from schemas.files import CONFIGURATION_FILE, METRICS_FILE, MODEL_FILE, PREDICTIONS_FILE, RECEIPT_FILE, RUNS
-from schemas.metrics import Metrics
+from schemas.files import CONFIGURATION_FILE, MODEL_FILE, PREDICTIONS_FILE, RECEIPT_FILE, RUNS
 from schemas.receipt import Receipt
-from tasks.documents import open_document
 from tasks.measures import Tally
 from tasks.model_input import objection_to_input, sequences_of
 from tasks.predictions import answers_in_batches
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from schemas.champion import Champion
     from schemas.configuration import Reshape
     from schemas.handles import Evaluation, Labels, Table
+    from schemas.metrics import Calibration, Metrics
     from tasks.store import Store
 
 
@@ -61,8 +60,7 @@ class Answers:
         return right
 
     def of(self, rows: NDArray[np.bool_]) -> Answers:
-        """Those to some rows, of which a model that answers whole sequences may have left out the last."""
-        rows = rows[: len(self.labels)]
+        """Those to some rows, (N,)."""
         return Answers(self.labels[rows], self.predicted[rows])
 
     def require_same_samples(self, other: Answers) -> None:
@@ -92,18 +90,13 @@ class Opponent:
 
     Attributes:
         answers: To all of them.
-        calibration_error: Expected, in `BINS` bins, on those on which both models are compared.
+        calibration: Of those to the rows that are compared, in `BINS` bins.
         rescored: Whether it answered them just now.
     """
 
     answers: Answers
-    calibration_error: float
+    calibration: Calibration
     rescored: bool
-
-
-def metrics_in(store: Store, evaluation: Evaluation) -> Metrics:
-    """The measures of an evaluation."""
-    return open_document(store, evaluation.evaluation, METRICS_FILE, Metrics)
 
 
 def answers_in(store: Store, evaluation: Evaluation) -> Answers:
@@ -131,13 +124,17 @@ def written_answers(path: Path) -> Answers:
     return Answers(table["label"].to_numpy(), table["predicted"].to_numpy())
 
 
-def calibration_error(predictions: Path, labels: Labels, rows: NDArray[np.bool_]) -> float:
-    """The expected calibration error of written answers to some rows, in `BINS` bins however many a report shows."""
-    tally = Tally(labels.names, bins=BINS)
+def metrics_of(predictions: Path, labels: Labels, rows: NDArray[np.bool_]) -> Metrics:
+    """The measures of written answers to some rows, (N,); calibration is in `BINS` bins however many a report shows.
+
+    Raises:
+        DataError: there are no such rows.
+    """
+    tally = Tally(labels.names, first=labels.first, bins=BINS)
     for index, true, p in answers_in_batches(predictions, labels.first):
-        counted = rows[index]
-        tally.add(index[counted], true[counted], p[counted])
-    return tally.metrics().calibration.ece
+        wanted = rows[index]
+        tally.add(index[wanted], true[wanted], p[wanted])
+    return tally.metrics()
 
 
 def require_same_classes(store: Store, champion: Champion, receipt: Receipt) -> None:
@@ -148,7 +145,7 @@ def require_same_classes(store: Store, champion: Champion, receipt: Receipt) -> 
 
 
 def answers_of_champion(
-    store: Store, champion: Champion, receipt: Receipt, table: Table, rows: NDArray[np.bool_]
+    store: Store, champion: Champion, receipt: Receipt, table: Table, new: Answers, rows: NDArray[np.bool_]
 ) -> Opponent:
     """How the champion answers the samples of a test table.
 
@@ -157,11 +154,13 @@ def answers_of_champion(
         champion: Who is asked.
         receipt: Of the new model's data.
         table: The test split.
-        rows: (N,) the samples on which the models are compared, and calibration with them.
+        new: The new model's answers.
+        rows: (N,) on which of them the two are compared.
 
     Raises:
-        Incomparable: its files are damaged, it was trained for images or classes of another form, or it can answer
-            nobody any more, whatever it once answered.
+        DataError: a sample has another label with one than with the other: rows have been moved.
+        Incomparable: its files are damaged, it was trained for images or classes of another form, it answers another
+            number of samples, or it can answer nobody any more, whatever it once answered.
     """
     place = f"{RUNS}/{champion.run}"
     damaged = damages(store, place, champion.manifest)
@@ -175,8 +174,10 @@ def answers_of_champion(
         raise Incomparable(f"the champion cannot be asked: {found}")
     if then.table_digest("test") == table.table.digest:
         path = folder / PREDICTIONS_FILE
-        return Opponent(written_answers(path), calibration_error(path, receipt.labels, rows), rescored=False)
-    return _rescored(store, folder, configuration.reshape, receipt, table, rows)
+        answers = written_answers(path)
+        new.require_same_samples(answers)
+        return Opponent(answers, metrics_of(path, receipt.labels, rows).calibration, rescored=False)
+    return _rescored(store, folder, configuration.reshape, receipt.labels, table, new, rows)
 
 
 def _require_same_form(then: Receipt, now: Receipt) -> None:
@@ -196,17 +197,16 @@ def _classes(receipt: Receipt) -> str:
 
 
 def _rescored(
-    store: Store, folder: Path, reshape: Reshape, receipt: Receipt, table: Table, rows: NDArray[np.bool_]
+    store: Store, folder: Path, reshape: Reshape, labels: Labels, table: Table, new: Answers, rows: NDArray[np.bool_]
 ) -> Opponent:
     """Have the champion answer every sample of a table."""
     from tasks.network import Answerer
 
-    group = reshape.images_per_sequence
-    if table.table.rows % group:
-        raise Incomparable(
-            f"the champion reads {group} images at a time, and there are {table.table.rows:,} test images"
-        )
-    labels = receipt.labels
+    group, samples = reshape.images_per_sequence, table.table.rows
+    if samples % group:
+        raise Incomparable(f"the champion reads {group} images at a time, and there are {samples:,} test images")
+    if len(new.labels) != samples:
+        raise Incomparable(f"it answered {len(new.labels):,} test images, and the champion would answer {samples:,}")
     tally = Tally(labels.names, bins=BINS)
     answerer = Answerer(_loaded(folder / MODEL_FILE))
     true: list[NDArray[np.int32]] = []
@@ -215,12 +215,13 @@ def _rescored(
     for x, of_batch in sequences_of(store, table, reshape, answerer.batch):
         p = np.concatenate([part.reshape(-1, labels.classes) for part in answerer.answers(x)])
         index = np.arange(start, start := start + len(p))
-        counted = rows[index]
-        tally.add(index[counted], (of_batch - labels.first)[counted], p[counted])
+        wanted = rows[index]
+        tally.add(index[wanted], (of_batch - labels.first)[wanted], p[wanted])
         true.append(of_batch)
         predicted.append((p.argmax(1) + labels.first).astype(np.int32))
     answers = Answers(np.concatenate(true), np.concatenate(predicted))
-    return Opponent(answers, tally.metrics().calibration.ece, rescored=True)
+    new.require_same_samples(answers)
+    return Opponent(answers, tally.metrics().calibration, rescored=True)
 
 
 def _loaded(path: Path) -> keras.Model:

@@ -337,6 +337,7 @@ def _write_report(draft: Draft) -> None:
     worst = [mistake.index for mistake in metrics.worst]
     suspects = [suspect.index for suspect in metrics.suspects.worst] if metrics.suspects else []
     drawn = pictures(store, test_table, [*worst, *suspects, 0], subject.orientation)
+    known, on_record = _learned_before(draft)
     contents = ReportContents(
         run=subject.run,
         created=subject.created,
@@ -363,7 +364,8 @@ def _write_report(draft: Draft) -> None:
         verdict=Verdict.model_validate_json((folder / VERDICT_FILE).read_bytes()),
         drift=Drift.model_validate_json((folder / DRIFT_FILE).read_bytes()),
         began_with=_began_with(draft),
-        learned_before=_learned_before(draft),
+        learned_before=known,
+        before_on_record=on_record,
         neighbours_alike=_neighbours_alike(targets),
     )
     (folder / REPORT_FILE).write_text(render(contents), encoding="utf-8")
@@ -415,14 +417,15 @@ def _neighbours_alike(targets: NDArray[np.int32]) -> float | None:
     return float((targets[:, 1:] == targets[:, :-1]).mean())
 
 
-def _learned_before(draft: Draft) -> int | None:
-    """How many test images the run that training began with had learned from; None where that is not on record."""
+def _learned_before(draft: Draft) -> tuple[int, bool]:
+    """How many test images the run that training began with had learned from, and whether that is wholly on record."""
     began_with = _began_with(draft)
     if began_with is None:
-        return 0
+        return 0, True
     before = learned_in(draft.store.root / RUNS / began_with)
-    known = int(before.among(digests_of(draft.store, draft.outcome.tables[1])).sum())
-    return known if before.whole else None
+    answered = draft.outcome.evaluation.evaluation.rows
+    images = digests_of(draft.store, draft.outcome.tables[1])[:answered]
+    return int(before.among(images).sum()), before.whole
 
 
 def _began_with(draft: Draft) -> str | None:

@@ -59,7 +59,7 @@ class ReportContents:
     the (T, F) array of the first test sequence, `sequence_picture` (rows, columns) its first image; pictures are
     upright, and `orientation` says how the file holds them.
     `files` holds the SHA-256 of the run's files by name, `began_with` the run whose weights a warm start had,
-    `learned_before` how many test images that one had learned from, None where that is not on record, and
+    `learned_before` how many test images that one had learned from, `before_on_record` whether those are all, and
     `neighbours_alike` the share of images with the class of the one before them in a sequence, where it holds several.
     """
 
@@ -88,7 +88,8 @@ class ReportContents:
     verdict: Verdict | None = None
     drift: Drift | None = None
     began_with: str | None = None
-    learned_before: int | None = 0
+    learned_before: int = 0
+    before_on_record: bool = True
     neighbours_alike: float | None = None
 
 
@@ -335,12 +336,12 @@ def _caveats_of_data(contents: ReportContents) -> Iterator[str]:
             f"{number(leaks)} of {number(metrics.samples)} test images are training images as well, so the accuracy on "
             "images that it never saw may be lower."
         )
-    if contents.learned_before is None:
+    if not contents.before_on_record:
         yield (
-            "What the run that it began with had learned from is not on record, so it may have seen some of the test "
-            "images."
+            "What the run that it began with had learned from is not wholly on record, so it may have seen some of the "
+            "test images."
         )
-    elif contents.learned_before:
+    if contents.learned_before:
         yield (
             f"{number(contents.learned_before)} of {number(metrics.samples)} test images were training images of the "
             "run that it began with, or of one before that, so the accuracy on images that it never saw may be lower."

@@ -38,16 +38,22 @@ def page(measures_drawn_once: None, contents: ReportContents) -> Page:
 
 
 @pytest.mark.parametrize(
-    ("learned_before", "told"),
+    ("changes", "told"),
     [
-        (12, "12 of 10,000 test images were training images of the run that it began with, or of one before that, so"),
-        (None, "What the run that it began with had learned from is not on record, so it may have seen some of the"),
+        (
+            {"learned_before": 12},
+            "12 of 10,000 test images were training images of the run that it began with, or of one before that, so",
+        ),
+        (
+            {"before_on_record": False},
+            "What the run that it began with had learned from is not wholly on record, so it may have seen some of the",
+        ),
     ],
 )
 def test_what_a_warm_start_had_learned_before_is_a_caveat(
-    contents: ReportContents, learned_before: int | None, told: str
+    contents: ReportContents, changes: dict[str, Any], told: str
 ) -> None:
-    warm = dataclasses.replace(contents, learned_before=learned_before)
+    warm = dataclasses.replace(contents, **changes)
     assert told in " ".join(caveats(warm))
     assert told[:2] in Page(render(warm)).words
     assert "began with" not in " ".join(caveats(contents))
