@@ -16,7 +16,8 @@ from tasks.drift import drift
 from tasks.evaluate import evaluate
 from tasks.parse import parse
 from tasks.promote import promote
-from tasks.publish import Outcome, StageTiming, publish
+from tasks.publish import publish
+from tasks.publish.draft import Outcome, StageTiming
 from tasks.reshape import reshape
 from tasks.train import Recipe, Terms, train
 from tasks.validate import validate
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from schemas.catalog import Dataset
     from schemas.configuration import RunConfiguration
-    from tasks.publish import Subject
+    from tasks.publish.draft import Subject
 
 
 class Doing(Protocol):

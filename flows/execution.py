@@ -31,8 +31,8 @@ from schemas.plan import Planned, Stage, stages_named
 from schemas.policy import Policy
 from tasks.documents import open_document
 from tasks.promote import re_verified
-from tasks.publish import StageTiming
 from tasks.publish.cards import show_standing, verdict_of
+from tasks.publish.draft import StageTiming
 from tasks.stage import log
 from tasks.store import Store, handles_in
 

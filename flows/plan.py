@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from schemas.catalog import Dataset
     from schemas.configuration import RunConfiguration
     from schemas.handles import Split
-    from tasks.publish import Subject
+    from tasks.publish.draft import Subject
     from tasks.stage import Key
     from tasks.store import Record
     from tasks.train import Terms

@@ -12,7 +12,7 @@ from flows.datasets import resolved
 from flows.plan import foreseen, plan_in_short
 from flows.runs import print_json
 from flows.warm_start import decided, terms_of
-from tasks.publish import Subject
+from tasks.publish.draft import Subject
 
 if TYPE_CHECKING:
     from pathlib import Path

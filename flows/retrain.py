@@ -34,7 +34,7 @@ from schemas.plan import STAGES, Stage
 from schemas.policy import Policy
 from schemas.presets import require_settings_of_preset
 from tasks.promote import Promoted
-from tasks.publish import Subject
+from tasks.publish.draft import Subject
 from tasks.stage import log
 
 if TYPE_CHECKING:

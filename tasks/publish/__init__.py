@@ -1,138 +1,38 @@
 """Publish: a run's evidence and model under one name that exists whole or not at all.
 
 Everything is put into a staging folder, the model is tried in a fresh process, the manifest is written last, and one
-rename gives the run its name. Not here: how the report looks (report, figures), the fresh process (trial, fresh).
+rename gives the run its name. Not here: what is written (evidence, story, report), the fresh process (tasks/trial).
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime
-import json
-import os
-import platform
-import shutil
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-import numpy as np
 from prefect import task
 from pydantic import ValidationError
 
-from schemas.champion import Verdict
-from schemas.configuration import RunConfiguration
-from schemas.drift import Drift
 from schemas.errors import StorageError
-from schemas.files import (
-    CONFIGURATION_FILE,
-    DRIFT_FILE,
-    ENVIRONMENT_FILE,
-    HISTORY_FILE,
-    LEARNED_FILE,
-    LEDGER_FILE,
-    MANIFEST_FILE,
-    METRICS_FILE,
-    MODEL_FILE,
-    PREDICTIONS_FILE,
-    PROFILE_FILE,
-    RECEIPT_FILE,
-    REPORT_FILE,
-    RUNS,
-    TIMINGS_FILE,
-    VERDICT_FILE,
-)
-from schemas.handles import Evaluation, Frozen, PublishedRun, Sequences, Table, TrainedModel
-from schemas.history import History
+from schemas.files import MANIFEST_FILE, REPORT_FILE, RUNS
+from schemas.handles import PublishedRun
 from schemas.manifest import Facts, Manifest
-from schemas.metrics import Metrics
 from schemas.steps import place
-from schemas.tables import FILE_NAME
-from tasks.arrays import open_arrays
-from tasks.documents import open_document
-from tasks.drawing import grey
-from tasks.learned import digests_of, learned_from, learned_in, write_learned
 from tasks.mirror import Mirror
 from tasks.pages import STYLES
-from tasks.profile import confidence_on
 from tasks.publish.cards import show_run
+from tasks.publish.draft import Draft, Outcome, StageTiming, Subject
+from tasks.publish.evidence import write_model_and_evidence
+from tasks.publish.story import write_report
 from tasks.published import manifest_digest, name_for_good, stands, write_manifest
 from tasks.receipts import demand_seal
 from tasks.seals import sha256_file
 from tasks.stage import Key, log, once
 from tasks.store import Store, writing
-from tasks.table import TableReader
 from tasks.trial import in_a_fresh_process
-from tasks.upright import upright
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from schemas.catalog import Dataset
-    from schemas.champion import Judged
-    from schemas.drift import Drifted
     from schemas.receipt import Receipt
-
-LIBRARIES: Final = ("prefect", "tensorflow", "keras", "numpy", "pyarrow", "pandera", "polars")
-
-
-class StageTiming(Frozen):
-    """How long a step took, and whether its output was there already."""
-
-    step: str
-    seconds: float
-    reused: bool
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Everything that the stages of one run returned."""
-
-    tables: tuple[Table, Table]
-    sequences: tuple[Sequences, Sequences]
-    trained: TrainedModel
-    evaluation: Evaluation
-    judged: Judged
-    drifted: Drifted
-
-
-class Subject(Frozen):
-    """What a run was about."""
-
-    run: str
-    created: datetime.datetime
-    title: str
-    homepage: str = ""
-    licence: str = ""
-    orientation: str
-    configuration: RunConfiguration
-    wrong_labels: tuple[int, ...] = ()  # rows of the test split that people have found labelled wrong
-    parent: str | None = None
-    started_from: str | None = None
-    form: str | None = None  # address of the form of the Prefect UI that does a stage of it again
-
-    @classmethod
-    def about(
-        cls,
-        dataset: Dataset,
-        configuration: RunConfiguration,
-        run: str,
-        created: datetime.datetime,
-        **others: str | None,
-    ) -> Subject:
-        """A run of a dataset; `others` are the parent, the run that it began with, and the form."""
-        return cls(
-            run=run,
-            created=created,
-            title=dataset.title,
-            homepage=dataset.homepage,
-            licence=dataset.licence,
-            orientation=dataset.orientation,
-            wrong_labels=dataset.splits["test"].wrong_labels,
-            configuration=configuration,
-            **others,
-        )
 
 
 def key_of(
@@ -170,18 +70,6 @@ def key_of(
         libraries=("tensorflow", "keras", "numpy", "matplotlib"),
         stands=lambda published: stands(Store(artifacts), published.place, published.manifest),
     )
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A run that is being assembled: the staging folder it grows in, and all that goes into it."""
-
-    folder: Path
-    store: Store
-    subject: Subject
-    outcome: Outcome
-    receipt: Receipt
-    timings: tuple[StageTiming, ...]
 
 
 @task(
@@ -274,122 +162,12 @@ def closed_receipt(store: Store, outcome: Outcome) -> Receipt:
     return train.sealed(test.seals[-1], ledger)
 
 
-def environment() -> dict[str, str]:
-    """Versions and machine, nothing of the process's environment variables."""
-    versions = {name: metadata.version(name) for name in LIBRARIES}
-    machine = {"python": platform.python_version(), "system": platform.platform(), "processors": str(os.cpu_count())}
-    return {"stepwise": metadata.version("stepwise"), **machine, **versions}
-
-
 def _fill(draft: Draft) -> None:
     with in_a_fresh_process(draft.folder) as trial:  # it imports while the model is exported, and tries both meanwhile
-        _write_model_and_evidence(draft)
+        write_model_and_evidence(draft)
         test_table, test_sequences = draft.outcome.tables[1], draft.outcome.sequences[1]
         trial.ask(draft.store, test_table, test_sequences)
-        _write_report(draft)
-
-
-def _write_model_and_evidence(draft: Draft) -> None:
-    from tasks.network import load
-    from tasks.publish.serving import export
-
-    folder, store, configuration = draft.folder, draft.store, draft.subject.configuration
-    model, evaluation = draft.outcome.trained.model, draft.outcome.evaluation.evaluation
-    model_path = store.open(model, MODEL_FILE)
-    shutil.copyfile(model_path, folder / MODEL_FILE)
-    export(load(model_path), configuration.reshape, draft.receipt, folder / "saved_model")
-    drift = open_document(store, draft.outcome.drifted.drift, DRIFT_FILE, Drift)
-    _write_json(folder / DRIFT_FILE, drift)
-    # On images that it did not learn, as the images will be on which it is asked again.
-    asked = confidence_on(store, draft.outcome.tables[1], configuration.reshape, folder)
-    _write_json(folder / PROFILE_FILE, drift.profile.model_copy(update={"confidence": asked}))
-    for name in (METRICS_FILE, PREDICTIONS_FILE):
-        shutil.copyfile(store.open(evaluation, name), folder / name)
-    shutil.copyfile(store.open(draft.outcome.trained.history, HISTORY_FILE), folder / HISTORY_FILE)
-    _write_learned(draft)
-    shutil.copyfile(store.open(draft.outcome.judged.verdict, VERDICT_FILE), folder / VERDICT_FILE)
-    _write_json(folder / LEDGER_FILE, draft.receipt.ledger)
-    _write_json(folder / RECEIPT_FILE, draft.receipt)
-    _write_json(folder / CONFIGURATION_FILE, configuration)
-    (folder / ENVIRONMENT_FILE).write_text(json.dumps(environment(), indent=1), encoding="utf-8")
-    (folder / TIMINGS_FILE).write_text(
-        json.dumps([timing.model_dump() for timing in draft.timings], indent=1), encoding="utf-8"
-    )
-
-
-def _write_learned(draft: Draft) -> None:
-    before, store = _began_with(draft), draft.store
-    learned = learned_from(store, draft.outcome.tables[0], store.root / RUNS / before if before else None)
-    write_learned(learned, draft.folder / LEARNED_FILE)
-
-
-def _write_json(path: Path, value: Frozen) -> None:
-    path.write_text(value.model_dump_json(indent=1), encoding="utf-8")
-
-
-def _write_report(draft: Draft) -> None:
-    from tasks.publish.report import ReportContents, render
-
-    folder, store, subject, receipt = draft.folder, draft.store, draft.subject, draft.receipt
-    metrics = Metrics.model_validate_json((folder / METRICS_FILE).read_bytes())
-    test_table, test_sequences = draft.outcome.tables[1], draft.outcome.sequences[1]
-    x, targets = open_arrays(store, test_sequences)
-    worst = [mistake.index for mistake in metrics.worst]
-    suspects = [suspect.index for suspect in metrics.suspects.worst] if metrics.suspects else []
-    drawn = pictures(store, test_table, [*worst, *suspects, 0], subject.orientation)
-    known, on_record = _learned_before(draft)
-    contents = ReportContents(
-        run=subject.run,
-        created=subject.created,
-        title=subject.title,
-        homepage=subject.homepage,
-        licence=subject.licence,
-        mode=receipt.mode,
-        configuration=subject.configuration,
-        receipt=receipt,
-        ledger=receipt.ledger,
-        metrics=metrics,
-        history=History.model_validate_json((folder / HISTORY_FILE).read_bytes()),
-        pictures=drawn[: len(worst)],
-        seen=np.asarray(x[worst]) if subject.configuration.reshape.layout == "pixels" else None,
-        suspects=drawn[len(worst) : -1],
-        reviewed=contradicted(folder / PREDICTIONS_FILE, subject.wrong_labels),
-        sequence=np.asarray(x[0]),
-        sequence_picture=drawn[-1],
-        orientation=subject.orientation,
-        timings={timing.step: timing.seconds for timing in draft.timings},
-        reused=frozenset(timing.step for timing in draft.timings if timing.reused),
-        environment=environment(),
-        files={path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()},
-        verdict=Verdict.model_validate_json((folder / VERDICT_FILE).read_bytes()),
-        drift=Drift.model_validate_json((folder / DRIFT_FILE).read_bytes()),
-        began_with=_began_with(draft),
-        learned_before=known,
-        before_on_record=on_record,
-        neighbours_alike=_neighbours_alike(targets),
-    )
-    (folder / REPORT_FILE).write_text(render(contents), encoding="utf-8")
-
-
-def contradicted(predictions: Path, rows: tuple[int, ...]) -> dict[int, bool]:
-    """Of each of these rows that was answered, whether the answer is another one than the label."""
-    import pyarrow.parquet as pq
-
-    if not rows:
-        return {}
-    answers = pq.read_table(predictions, columns=["label", "predicted"])
-    asked = [row for row in rows if row < len(answers)]  # layout frames may have dropped the last ones
-    label, predicted = answers.take(asked).columns
-    return dict(zip(asked, (label.to_numpy() != predicted.to_numpy()).tolist(), strict=True))
-
-
-def pictures(store: Store, table: Table, rows: list[int], orientation: str) -> NDArray[np.uint8]:
-    """Images (K, rows, columns) uint8 of the given rows of a table, upright, each stretched to 0..255."""
-    found = TableReader(store.open(table.table, FILE_NAME)).pixels_of(set(rows))
-    item = table.table.shape[1:]
-    stored = b"".join(found[row].tobytes() for row in rows)
-    images = np.frombuffer(stored, table.table.dtype).reshape(len(rows), *item)
-    return grey(upright(images, item, orientation))
+        write_report(draft)
 
 
 def _seal(draft: Draft) -> str:
@@ -405,30 +183,6 @@ def _seal(draft: Draft) -> str:
         weights=outcome.trained.model.digest,
         test=outcome.tables[1].table.digest,
         parent=subject.parent,
-        started_from=_began_with(draft),
+        started_from=draft.began_with,
     )
     return write_manifest(folder, facts.model_dump(mode="json"))
-
-
-def _neighbours_alike(targets: NDArray[np.int32]) -> float | None:
-    """Share of images with the class of the one before them in their sequence; None where it holds one image."""
-    if targets.ndim == 1 or targets.shape[1] == 1:
-        return None
-    return float((targets[:, 1:] == targets[:, :-1]).mean())
-
-
-def _learned_before(draft: Draft) -> tuple[int, bool]:
-    """How many test images the run that training began with had learned from, and whether that is wholly on record."""
-    began_with = _began_with(draft)
-    if began_with is None:
-        return 0, True
-    before = learned_in(draft.store.root / RUNS / began_with)
-    answered = draft.outcome.evaluation.evaluation.rows
-    images = digests_of(draft.store, draft.outcome.tables[1])[:answered]
-    return int(before.among(images).sum()), before.whole
-
-
-def _began_with(draft: Draft) -> str | None:
-    """The run whose weights training began with; one that it was meant to begin with may not have fitted."""
-    history = History.model_validate_json((draft.folder / HISTORY_FILE).read_bytes())
-    return draft.subject.started_from if history.started_from else None

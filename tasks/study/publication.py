@@ -18,7 +18,7 @@ from schemas.handles import Sequences, Table
 from schemas.study import PointResult
 from tasks.arrays import open_arrays
 from tasks.drawing import data_uri, grey
-from tasks.publish import environment
+from tasks.publish.evidence import environment
 from tasks.published import name_for_good, write_manifest
 from tasks.receipts import demand_seal
 from tasks.stage import log, timed

@@ -22,7 +22,7 @@ from flows.plan import Foresight
 from schemas.catalog import dataset_of_folder
 from schemas.configuration import RunConfiguration
 from tasks.idx import write_idx
-from tasks.publish import Subject
+from tasks.publish.draft import Subject
 from tasks.stage import Finished, listening
 from tasks.store import Store, handles_in
 

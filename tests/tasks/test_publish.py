@@ -11,7 +11,8 @@ import pytest
 
 from schemas.configuration import RunConfiguration
 from schemas.history import History
-from tasks.publish import Draft, Subject, _seal
+from tasks.publish import _seal
+from tasks.publish.draft import Draft, Subject
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,6 @@ from schemas.ledger import EQUATIONS, CountsBrokenError, Ledger
 from tasks.evaluate.suspects import suspects_among
 from tasks.measures import measure
 from tasks.predictions import PredictionWriter
-from tasks.publish import contradicted
 from tasks.publish.cards import _most_frequent_mistake
 from tasks.publish.report import (
     ReportContents,
@@ -28,6 +27,7 @@ from tasks.publish.report import (
     render,
     stops,
 )
+from tasks.publish.story import contradicted
 from tasks.wording import percent, seconds
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from schemas.configuration import LstmLayer, Network, Reshape, RunConfiguration,
 from schemas.presets import configured
 from schemas.receipt import Pair, Repeated
 from tasks.measures import measure
-from tasks.publish import _neighbours_alike
 from tasks.publish.report import (
     ReportContents,
     caveats,
     render,
     rerun_command,
 )
+from tasks.publish.story import neighbours_alike
 from tasks.wording import percent
 
 pytestmark = pytest.mark.usefixtures("measures_drawn_once")
@@ -109,7 +109,7 @@ def test_images_that_come_class_by_class_are_told_where_a_sequence_holds_several
     )
     assert "before them" not in " ".join(caveats(drawn_ones)) + " ".join(caveats(contents))
     targets = np.array([[1, 1, 2], [2, 2, 2]], np.int32)
-    assert (_neighbours_alike(targets), _neighbours_alike(targets[:, 0])) == (0.75, None)
+    assert (neighbours_alike(targets), neighbours_alike(targets[:, 0])) == (0.75, None)
 
 
 def test_a_simple_model_within_the_interval_is_not_called_as_good(contents: ReportContents) -> None:

@@ -17,8 +17,9 @@ from samples import drawn, labels_of, parsed
 
 from schemas.configuration import Reshape, RunConfiguration
 from tasks.drawing import grey
-from tasks.publish import pictures, report
+from tasks.publish import report
 from tasks.publish.report import ReportContents, render, step_of_pixel
+from tasks.publish.story import pictures
 from tasks.scan import as_sequences, scan_order
 from tasks.store import Store
 from tasks.upright import upright
