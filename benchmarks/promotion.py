@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmarks.measure import keep
 from schemas.champion import Demands
-from tasks.compare import paired
 from tasks.compare.answers import Answers
+from tasks.compare.findings import paired
 from tasks.proportions import mcnemar_exact, wilson
 
 if TYPE_CHECKING:

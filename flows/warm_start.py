@@ -26,8 +26,14 @@ if TYPE_CHECKING:
 
 
 def decided(policy: Policy, artifacts: Path, configuration: RunConfiguration) -> Policy:
-    """The policy with the run of a warm start named, so that whatever runs it again begins with the same weights."""
-    if policy.start == "cold" or policy.start_from:
+    """The policy with the run of a warm start named, so that whatever runs it again begins with the same weights.
+
+    Raises:
+        ConfigurationError: there is no run by the name that was given.
+    """
+    if policy.start_from:
+        return policy.model_copy(update={"start_from": find_run(artifacts, policy.start_from)[0].name})
+    if policy.start == "cold":
         return policy
     kind = (configuration.dataset, configuration.preset)
     champion = Champions(artifacts, configuration.dataset).champion()

@@ -28,12 +28,13 @@ class Demands(Frozen):
     )
     minimum_recall: Share = Field(
         default=0.0,
-        description="Share found of any class (its recall) below which no model is promoted, not even the first one.",
+        description="Share found of any class (its recall), of test images that were not learned from, below which no "
+        "model is promoted, not even the first one.",
     )
     minimum_accuracy: Share = Field(
         default=0.0,
-        description="Accuracy on the test split below which no model is promoted, not even the first one. Whatever "
-        "stands here, a model has to be better than always answering the most frequent class.",
+        description="Accuracy on the test images that were not learned from below which no model is promoted, not even "
+        "the first one. Whatever stands here, a model has to be better than always answering the most frequent class.",
     )
     class_margin: Share = Field(
         default=0.02,
@@ -42,8 +43,8 @@ class Demands(Frozen):
     )
     calibration_margin: Share = Field(
         default=0.01,
-        description="How much higher than the champion's the expected calibration error may be, beside what so few test "
-        "images differ by chance.",
+        description="How much higher than the champion's the expected calibration error may be, beside what chance "
+        "does with so few test images.",
     )
     demanded: bool = Field(
         default=False,

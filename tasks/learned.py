@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from schemas.files import LEARNED_FILE, MANIFEST_FILE
+from schemas.errors import StepwiseError
+from schemas.files import LEARNED_FILE, MANIFEST_FILE, RECEIPT_FILE
+from schemas.manifest import Manifest
+from schemas.receipt import Receipt
 from schemas.tables import FILE_NAME
 from tasks.published import seals_in
 from tasks.repeats import Images
@@ -23,11 +26,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from schemas.handles import Table
+    from schemas.handles import Handle
     from tasks.store import Store
 
 _DIGEST: Final = "S16"  # compared as bytes; zeros at its end are no less equal for being taken for padding
-NONE: Final = "none"
+UNKNOWN: Final = "not on record"
 _WHOLE: Final = b"stepwise.whole"
 
 
@@ -37,7 +40,7 @@ class Learned:
 
     Attributes:
         images: (K,) S16, the first 16 bytes of the SHA-256 of each image's bytes, ascending, each once.
-        whole: Whether these are all; not where a run that it goes back to was published without them.
+        whole: Whether these are all; not where that is not on record of a run that it goes back to.
     """
 
     images: NDArray[np.bytes_]
@@ -49,49 +52,63 @@ class Learned:
         return found
 
 
-def digests_of(store: Store, table: Table) -> NDArray[np.bytes_]:
+def digests_of(store: Store, table: Handle) -> NDArray[np.bytes_]:
     """(N,) S16: the digests of a table's images, in the order of its rows."""
     images = Images()
-    for batch in TableReader(store.open(table.table, FILE_NAME)).batches():
+    for batch in TableReader(store.open(table, FILE_NAME)).batches():
         images.add(batch.pixels, batch.labels)
     return images.digests.view(_DIGEST).reshape(-1)
 
 
-def learned_from(store: Store, train: Table, began_with: Path | None) -> Learned:
+def learned_from(store: Store, train: Handle, began_with: Path | None) -> Learned:
     """What a model learned from.
 
     Args:
         store: Where the table is.
-        train: Its training split.
+        train: The table of its training split.
         began_with: Folder of the run whose weights it began with; None: weights drawn by the seed.
     """
     own = Learned(np.unique(digests_of(store, train)), whole=True)
     if began_with is None:
         return own
-    before = learned_in(began_with)
+    before = learned_in(store, began_with)
     return Learned(np.union1d(own.images, before.images), before.whole)
 
 
-def learned_in(run: Path) -> Learned:
-    """What a published run says that its model learned from: nothing is known where its file is not as published."""
+def learned_in(store: Store, run: Path) -> Learned:
+    """What a published run's model learned from, as far as that is on record."""
     import pyarrow.parquet as pq
 
-    if record_in(run) == NONE:
+    record = record_in(store, run)
+    if record == UNKNOWN:
         return Learned(np.empty(0, _DIGEST), whole=False)
-    table = pq.read_table(run / LEARNED_FILE)
-    column: Any = table["image"].combine_chunks()
+    if table := store.find("table", record):
+        return learned_from(store, table, None)
+    rows = pq.read_table(run / LEARNED_FILE)
+    column: Any = rows["image"].combine_chunks()
     stored = memoryview(column.buffers()[1])
     images = np.frombuffer(stored, _DIGEST, len(column), 16 * column.offset)
-    return Learned(images, table.schema.metadata[_WHOLE] == b"yes")
+    return Learned(images, rows.schema.metadata[_WHOLE] == b"yes")
 
 
-def record_in(run: Path) -> str:
-    """SHA-256 of the file that a published run has of this, for keys; "none" where it is not there as published."""
+def record_in(store: Store, run: Path) -> str:
+    """What says what a published run learned from, for keys: the SHA-256 of its file, where it is as published.
+
+    A run of a version that kept none has the digest of its training table, where it began with no other run and the
+    table is still there; else it is `UNKNOWN`.
+    """
     try:
-        seal = seals_in((run / MANIFEST_FILE).read_bytes()).get(LEARNED_FILE)
-    except (OSError, ValueError):
-        return NONE
-    return seal.sha256 if seal and not compared(run / LEARNED_FILE, seal) else NONE
+        content = (run / MANIFEST_FILE).read_bytes()
+        seal = seals_in(content).get(LEARNED_FILE)
+        if seal:
+            return UNKNOWN if compared(run / LEARNED_FILE, seal) else seal.sha256
+        receipt = Receipt.model_validate_json((run / RECEIPT_FILE).read_bytes())
+        receipt.verify_signature()
+        cold = Manifest.model_validate_json(content).started_from is None
+    except (OSError, ValueError, StepwiseError):
+        return UNKNOWN
+    table = store.find("table", receipt.table_digest("train")) if cold else None
+    return table.digest if table else UNKNOWN
 
 
 def write_learned(learned: Learned, path: Path) -> None:

@@ -16,6 +16,7 @@ from schemas.configuration import RunConfiguration
 from schemas.errors import DataError
 from schemas.files import CONFIGURATION_FILE, MODEL_FILE, PREDICTIONS_FILE, RECEIPT_FILE, RUNS
 from schemas.receipt import Receipt
+from tasks.compare.incomparable import Incomparable
 from tasks.measures import Tally
 from tasks.model_input import objection_to_input, sequences_of
 from tasks.predictions import answers_in_batches
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
 
 
 BINS: Final = 15  # of both calibrations that are compared
-
-
-class Incomparable(Exception):  # noqa: N818 - no error: a person decides
-    """Why two models cannot be compared, as a person would say it."""
 
 
 @dataclass(frozen=True)
@@ -167,9 +164,12 @@ def answers_of_champion(
     if damaged:
         raise Incomparable(f"the champion's run {champion.run} is not as it was published: {'; '.join(damaged)}")
     folder = store.root / place
-    then = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
+    try:
+        then = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
+        configuration = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
+    except ValidationError as error:
+        raise Incomparable(f"the champion's run {champion.run} is of a version that this one cannot read") from error
     _require_same_form(then, receipt)
-    configuration = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
     if found := objection_to_input(folder, configuration.reshape):
         raise Incomparable(f"the champion cannot be asked: {found}")
     if then.table_digest("test") == table.table.digest:
@@ -214,6 +214,8 @@ def _rescored(
     start = 0
     for x, of_batch in sequences_of(store, table, reshape, answerer.batch):
         p = np.concatenate([part.reshape(-1, labels.classes) for part in answerer.answers(x)])
+        if not np.isfinite(p).all():
+            raise Incomparable("the champion answers some of the test images by no number")
         index = np.arange(start, start := start + len(p))
         wanted = rows[index]
         tally.add(index[wanted], (of_batch - labels.first)[wanted], p[wanted])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from schemas.files import RUNS
-from tasks.compare.answers import Incomparable
+from tasks.compare.incomparable import Incomparable
 from tasks.learned import digests_of, learned_from, learned_in
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Seen:
         A champion of which not all is known may be flattered, which keeps it; a new model would be promoted for it.
         """
         if not self.new_known:
-            raise Incomparable("what the run that this one began with had learned from is not on record")
+            raise Incomparable("what the run that this one began with had learned from is not wholly on record")
         left = int(self.by_neither.sum())
         if 0.5**left > error_rate:
             raise Incomparable(
@@ -66,7 +66,7 @@ class Seen:
         if left_out := int((~self.by_neither).sum()):
             parts.append(f"compared without {left_out:,} of {len(self.by_new):,} test images: {self._counts}")
         if not self.champion_known:
-            parts.append("what the champion has learned from is not on record, so it may know some of these images")
+            parts.append("what the champion has learned from is not wholly on record: it may know some of these images")
         return "".join(f"; {part}" for part in parts)
 
     @property
@@ -87,11 +87,11 @@ def seen_by(
         champion: The other model; None: there is none.
     """
     train, test = tables
-    images = digests_of(store, test)[:answered]
-    new = learned_from(store, train, store.root / start.place if start else None)
+    images = digests_of(store, test.table)[:answered]
+    new = learned_from(store, train.table, store.root / start.place if start else None)
     by_new = new.among(images)
     if champion is None:
         return Seen(by_new, np.zeros_like(by_new), new.whole, champion_known=True)
-    old = learned_in(store.root / RUNS / champion.run)
-    began_with_it = start is not None and start.place == f"{RUNS}/{champion.run}"
+    old = learned_in(store, store.root / RUNS / champion.run)
+    began_with_it = start is not None and start.digest == champion.weights
     return Seen(by_new, old.among(images), new.whole or began_with_it, old.whole)

@@ -73,7 +73,7 @@ def write_model_and_evidence(draft: Draft) -> None:
 
 def _write_learned(draft: Draft) -> None:
     before, store = draft.began_with, draft.store
-    learned = learned_from(store, draft.outcome.tables[0], store.root / RUNS / before if before else None)
+    learned = learned_from(store, draft.outcome.tables[0].table, store.root / RUNS / before if before else None)
     write_learned(learned, draft.folder / LEARNED_FILE)
 
 

@@ -108,7 +108,7 @@ def _learned_before(draft: Draft) -> tuple[int, bool]:
     began_with = draft.began_with
     if began_with is None:
         return 0, True
-    before = learned_in(draft.store.root / RUNS / began_with)
+    before = learned_in(draft.store, draft.store.root / RUNS / began_with)
     answered = draft.outcome.evaluation.evaluation.rows
-    images = digests_of(draft.store, draft.outcome.tables[1])[:answered]
+    images = digests_of(draft.store, draft.outcome.tables[1].table)[:answered]
     return int(before.among(images).sum()), before.whole

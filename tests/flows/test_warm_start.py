@@ -116,6 +116,18 @@ def test_a_run_that_cannot_be_read_is_passed_over(tmp_path: Path, file: str) -> 
     assert decided(WARM, tmp_path, RunConfiguration()).start_from == "old"
 
 
+@pytest.mark.parametrize("given", ["latest", "ne", "new"])
+@pytest.mark.parametrize("start", ["cold", "warm"])
+def test_a_run_that_was_named_in_part_is_named_whole_from_then_on(tmp_path: Path, given: str, start: str) -> None:
+    """Else a retry would begin with what is the latest by then, and the manifest would name no run that there is."""
+    published(tmp_path, "old", 1)
+    published(tmp_path, "new", 2)
+    policy = Policy.model_validate({"start": start, "start_from": given})
+    assert decided(policy, tmp_path, RunConfiguration()).start_from == "new"
+    with pytest.raises(ConfigurationError, match="no published run by the name 'gone'"):
+        decided(Policy(start_from="gone"), tmp_path, RunConfiguration())
+
+
 def test_where_there_is_none_it_is_a_cold_start_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "stepwise")
     published(tmp_path, "of-another-network", 1, network=WIDE)

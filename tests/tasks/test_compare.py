@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,9 @@ from schemas.errors import DataError
 from schemas.handles import Evaluation, FileSeal, Handle, Sequences, Table, TrainedModel
 from schemas.history import History
 from tasks.champions import record_of
-from tasks.compare import Contest, _calibrated, key_of, paired, verdict_on
+from tasks.compare import Contest, key_of, verdict_on
 from tasks.compare.answers import Answers, metrics_of
+from tasks.compare.findings import calibrated, paired
 from tasks.documents import keep_document
 from tasks.learned import Learned, digests_of, write_learned
 from tasks.measures import measure
@@ -86,30 +88,36 @@ class Ring:
         (folder / "configuration.json").write_text(configuration.model_dump_json())
         return self.manifested(folder)
 
-    def having_learned(self, champion: Champion, rows: slice | list[int], *, whole: bool = True) -> Champion:
+    def having_learned(
+        self, champion: Champion, rows: slice | list[int], *, whole: bool = True, **facts: str
+    ) -> Champion:
         """The same champion, published as one that learned from some of the test images."""
         folder = self.store.root / "runs" / champion.run
-        images = np.unique(digests_of(self.store, self.tables[1])[rows])
+        images = np.unique(digests_of(self.store, self.tables[1].table)[rows])
         write_learned(Learned(images, whole), folder / "learned.parquet")
         (folder / "manifest.json").unlink()
-        return self.manifested(folder)
+        return self.manifested(folder, **facts)
 
-    def manifested(self, folder: Path) -> Champion:
+    def manifested(self, folder: Path, **facts: str) -> Champion:
         files = {
             str(path.relative_to(folder)): FileSeal(sha256=sha256_file(path), bytes=path.stat().st_size)
             for path in folder.rglob("*")
             if path.is_file()
         }
-        manifest_in(folder, files=files)
+        manifest_in(folder, files=files, **facts)
         return record_of(self.store, folder.name)
 
     def verdict(self, p: NDArray[np.float32], champion: Champion | None, demands: Demands = DEMANDS) -> Verdict:
         return verdict_on(self.store, self.contest(p, champion), demands)
 
+    @property
+    def runs(self) -> list[Path]:
+        return list((self.store.root / "runs").glob("*"))
+
     def contest(
-        self, p: NDArray[np.float32], champion: Champion | None, weights: str = "b" * 64, start: str | None = None
+        self, p: NDArray[np.float32], champion: Champion | None, weights: str = "b" * 64, start: Champion | None = None
     ) -> Contest:
-        """`start` is the place of the run that training began with."""
+        """`start` is the run that training began with."""
         handle = Handle.model_construct(digest=weights, place="", files={})
         history = History(
             epochs=(),
@@ -117,17 +125,21 @@ class Ring:
             parameters=1,
             seconds_to_first_step=0,
             engine="",
-            started_from="a" * 64 if start else None,
+            started_from=start.weights if start else None,
         )
         kept = keep_document(self.store, "history", "history.json", history, 1)
         trained = TrainedModel(model=handle, history=kept, counts={})
-        began_with = Handle.model_construct(digest="a" * 64, place=start, files={}) if start else None
+        place = f"runs/{start.run}" if start else ""
+        began_with = Handle.model_construct(digest=start.weights, place=place, files={}) if start else None
         return Contest(self.tables, self.sequences, trained, self.evaluation(p), champion, began_with)
 
-    def warm(self, p: NDArray[np.float32], champion: Champion | None, rows: slice, *, whole: bool = True) -> Contest:
+    def warm(
+        self, p: NDArray[np.float32], champion: Champion | None, rows: slice | list[int], *, whole: bool = True
+    ) -> Contest:
         """Of a model that began with a run that had learned from some of the test images."""
-        before = self.having_learned(self.champion(p, f"before-{rows.stop}"), rows, whole=whole)
-        return self.contest(p, champion, start=f"runs/{before.run}")
+        before = self.champion(p, f"before-{len(self.runs)}")
+        before = self.having_learned(before, rows, whole=whole, weights="d" * 64)
+        return self.contest(p, champion, start=before)
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +263,7 @@ def test_images_that_were_learned_do_not_make_a_model_better(tmp_path: Path) -> 
     assert "4 images only this model got right, 0 only the champion" in reason
     assert (
         "p = 0.062, at most 0.05 demanded; compared without 40 of 600 test images: this model has learned from 40, the "
-        "champion from 0" in reason
+        "champion from 40" in reason
     )
 
 
@@ -318,6 +330,12 @@ def test_what_is_demanded_of_any_model_is_asked_of_images_that_it_has_not_learne
     [reason] = verdict.reasons
     assert reason.startswith("not met: minimum accuracy: 50.00% of the 100 test images that it has not learned from, ")
     assert verdict.decision == "keep"
+    nine = rows_of(ring, 9, N)
+    verdict = verdict_on(ring.store, ring.warm(answers(ring.labels, nine), None, nine), Demands(minimum_recall=0.5))
+    assert verdict.reasons[0].startswith("not met: minimum recall of class 9: 0.00% of its"), "though it learned them"
+    unknown = ring.warm(answers(ring.labels, []), None, slice(0, 5), whole=False)
+    found = str(verdict_on(ring.store, unknown, DEMANDS).reasons)
+    assert "of the 595 test images that it has not learned from, as far as that is on record" in found
     all_of_them = ring.warm(answers(ring.labels, []), None, slice(0, N))
     verdict = verdict_on(ring.store, all_of_them, DEMANDS)
     assert verdict.reasons == ("not met: test images that it has not learned from: none of 600",)
@@ -335,26 +353,30 @@ def test_a_warm_start_of_which_not_all_is_known_is_for_a_person_to_judge(ring: R
     warm = ring.warm(answers(ring.labels, []), champion, slice(0, 100), whole=False)
     verdict = verdict_on(ring.store, warm, LOOSE)
     assert verdict.decision == "undecided"
-    assert verdict.reasons[0].endswith("what the run that this one began with had learned from is not on record")
-    began_with_champion = ring.contest(answers(ring.labels, []), champion, start=f"runs/{champion.run}")
+    assert verdict.reasons[0].endswith("what the run that this one began with had learned from is not wholly on record")
+    champion = ring.having_learned(champion, slice(0, 5), whole=False)
+    began_with_champion = ring.contest(answers(ring.labels, []), champion, start=champion)
     verdict = verdict_on(ring.store, began_with_champion, LOOSE)
     assert verdict.decision == "promote", "what is not known is the same of both"
-    assert "what the champion has learned from is not on record" in str(verdict.reasons)
+    assert "what the champion has learned from is not wholly on record" in str(verdict.reasons)
 
 
 def test_how_many_bins_a_report_shows_does_not_decide(ring: Ring) -> None:
-    p = answers(ring.labels, range(60), sure=0.9)
+    """In two bins a model that is too sure in one half and not sure enough in the other looks honest."""
+    names = [str(digit) for digit in range(10)]
+    p = answers(ring.labels, [], sure=0.7)
+    p[300:] = answers(ring.labels, range(300, 540), sure=0.9)[300:]
     champion, evaluation = ring.champion(p), ring.evaluation(p)
     folder = ring.store.root / "runs" / "old"
-    metrics = measure(ring.labels, p, [str(digit) for digit in range(10)], bins=2)
-    (folder / "metrics.json").write_text(metrics.model_dump_json(), encoding="utf-8")
+    in_two, in_15 = (measure(ring.labels, p, names, bins=bins) for bins in (2, 15))
+    assert (round(in_two.calibration.ece, 2), round(in_15.calibration.ece, 2)) == (0.2, 0.5)
+    (folder / "metrics.json").write_text(in_two.model_dump_json(), encoding="utf-8")
     (folder / "manifest.json").unlink()
     champion = ring.manifested(folder)
     [found] = [each for each in ring.verdict(p, champion).findings if each.what == "calibration not worse"]
-    assert found.found.startswith("expected calibration error 0.00%, the champion's 0.00%, 1.00% more allowed and ")
+    assert found.found.startswith("expected calibration error 50.00%, the champion's 50.00%, 1.00% more allowed and ")
     path = ring.store.open(evaluation.evaluation, "predictions.parquet")
-    expected = measure(ring.labels, p, [str(digit) for digit in range(10)]).calibration.ece
-    assert metrics_of(path, ring.receipt.labels, np.ones(N, bool)).calibration.ece == expected
+    assert metrics_of(path, ring.receipt.labels, np.ones(N, bool)).calibration.ece == in_15.calibration.ece
 
 
 def calibration_of(draw: np.random.Generator, n: int, off: float = 0.0) -> Calibration:
@@ -370,9 +392,9 @@ def test_of_few_images_chance_is_not_taken_for_dishonesty() -> None:
     draw = np.random.default_rng(0)
     pairs = [(calibration_of(draw, 100), calibration_of(draw, 100)) for _ in range(100)]
     assert sum(now.ece > before.ece + DEMANDS.calibration_margin for now, before in pairs) > 15, "by the margin alone"
-    assert sum(not _calibrated(now, before, DEMANDS).holds for now, before in pairs) <= 5
+    assert sum(not calibrated(now, before, DEMANDS).holds for now, before in pairs) <= 5
     off = [(calibration_of(draw, 2000, off=0.05), calibration_of(draw, 2000)) for _ in range(20)]
-    assert not any(_calibrated(now, before, DEMANDS).holds for now, before in off)
+    assert not any(calibrated(now, before, DEMANDS).holds for now, before in off)
 
 
 def test_a_better_model_that_is_surer_than_it_should_be_is_not_promoted(ring: Ring) -> None:
@@ -415,6 +437,17 @@ def test_a_damaged_champion_is_compared_with_nobody(ring: Ring) -> None:
     verdict = ring.verdict(answers(ring.labels, []), champion)
     assert verdict.decision == "undecided"
     assert "the champion's run old is not as it was published: predictions.parquet: " in verdict.reasons[0]
+
+
+def test_a_champion_of_a_version_that_is_not_known_is_for_a_person_to_judge(ring: Ring) -> None:
+    ring.champion(answers(ring.labels, range(60)))
+    folder = ring.store.root / "runs" / "old"
+    content = json.loads((folder / "configuration.json").read_bytes())
+    (folder / "configuration.json").write_text(json.dumps({**content, "of tomorrow": 1}))
+    (folder / "manifest.json").unlink()
+    verdict = ring.verdict(answers(ring.labels, []), ring.manifested(folder))
+    assert verdict.decision == "undecided"
+    assert "the champion's run old is of a version that this one cannot read" in verdict.reasons[0]
 
 
 def test_a_champion_that_answered_fewer_images_is_not_compared() -> None:
@@ -468,9 +501,11 @@ def test_what_a_verdict_depends_on(ring: Ring) -> None:
     }
     assert len(others | {digest()}) == 5
     before = ring.having_learned(ring.champion(p, name="before"), slice(0, 5))
-    warm = digest(ring.contest(p, champion, start=f"runs/{before.run}"))
+    warm = digest(ring.contest(p, champion, start=before))
     ring.having_learned(before, slice(0, 6))
-    assert len({digest(), warm, digest(ring.contest(p, champion, start=f"runs/{before.run}"))}) == 3
+    assert len({digest(), warm, digest(ring.contest(p, champion, start=before))}) == 3
+    other_weights = ring.having_learned(before, slice(0, 5), weights="e" * 64)
+    assert digest(ring.contest(p, champion, start=other_weights)) != warm
     renamed = contest.sequences.model_copy(
         update={"receipt": contest.sequences.receipt.model_copy(update={"digest": "d" * 64})}
     )
@@ -522,9 +557,14 @@ def test_a_champion_of_other_test_images_answers_these_first(ring: Ring, monkeyp
     comparison = verdict.comparison
     assert comparison
     assert (verdict.decision, verdict.rescored) == ("promote", True)
-    assert "what the champion has learned from is not on record, so it may know some of these" in str(verdict.reasons)
+    assert "on record" not in str(verdict.reasons), "it kept no list, and its training table is still there"
     assert comparison.both + comparison.only_old == right
     assert comparison.both + comparison.only_new == N - 30
+    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+    model.save(folder / MODEL_FILE)
+    (folder / "manifest.json").unlink()
+    verdict = ring.verdict(answers(ring.labels, range(30)), ring.manifested(folder))
+    assert verdict.reasons[0].endswith("the champion answers some of the test images by no number")
 
 
 def test_a_champion_that_can_answer_nobody_any_more_is_for_a_person_to_judge(ring: Ring) -> None:
