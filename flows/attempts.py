@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import glob
 import shlex
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -16,6 +17,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from schemas.errors import ConfigurationError, StorageError
 from schemas.handles import Frozen
+from schemas.plan import Stage
 from tasks.store import Store, write_atomically, writing
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ class Attempt(Frozen):
     ended: datetime.datetime | None = None
     published: str | None = Field(default=None, description="The published run that it made, or that still stands.")
     parent: str | None = Field(default=None, description="The run whose task it ran again.")
+    rerun: tuple[Stage, ...] = Field(default=(), description="The stages that it was to do again.")
+    rerun_only: bool = Field(default=False, description="Whether only those.")
     problem: Problem | None = None
 
 
@@ -125,7 +129,7 @@ class Attempts:
     def note_death(self, attempt: Attempt) -> None:
         """Write down that an attempt died, unless it goes on or has been written down otherwise meanwhile."""
         with contextlib.suppress(BlockingIOError), self._store.lock(_lock(attempt), wait=False):
-            if [now.outcome for now in self._records(f"{attempt.run}.json")] == ["running"]:
+            if [now.outcome for now in self._records(f"{glob.escape(attempt.run)}.json")] == ["running"]:
                 self.keep(attempt.model_copy(update={"outcome": "died"}))
 
     def of_flow_run(self, flow_run: str) -> Attempt | None:

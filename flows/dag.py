@@ -6,7 +6,7 @@ It is written once and read twice: a run does each step, a plan foresees it. Not
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from schemas.handles import ROLES, SPLITS
 from tasks.champions import Champions
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from schemas.catalog import Dataset
     from schemas.configuration import RunConfiguration
     from tasks.publish.draft import Subject
+
+
+STEPS: Final = (download, parse, validate, reshape, drift, train, evaluate, compare, publish, promote)
 
 
 class Doing(Protocol):

@@ -31,7 +31,7 @@ from schemas.plan import Planned, Stage, stages_named
 from schemas.policy import Policy
 from tasks.documents import open_document
 from tasks.promote import re_verified
-from tasks.publish.cards import show_standing, verdict_of
+from tasks.publish.cards import show_run, show_standing, verdict_of
 from tasks.publish.draft import StageTiming
 from tasks.stage import log
 from tasks.store import Store, handles_in
@@ -156,16 +156,19 @@ class Execution:
     def published(self, promoted: Promoted, plan: Sequence[Planned]) -> None:
         """Show plan against actual, where nothing had to be published the run that stands, and the verdict."""
         published = promoted.published
+        stood = published.run != self.attempt.run
+        self._end(outcome="unchanged" if stood else "published", published=published.run)
         actual = {event.step: event.reused for event in self._journal.finished}
         create_markdown_artifact(key="plan", markdown=plan_card(plan, actual), description=plan_in_short(plan))
-        stood = published.run != self.attempt.run
+        folder, form = self.artifacts / published.place, form_filled_in(self.attempt, "evaluate")
         if stood:
-            show_standing(self.artifacts / published.place, form_filled_in(self.attempt, "evaluate"))
-        else:
+            show_standing(folder, form)
+        elif actual.get("publish"):  # an earlier try may have been killed before it showed what it had published
+            show_run(folder, form)
+        if not stood:
             payload = {"accuracy": published.accuracy, "manifest": published.manifest, "place": published.place}
             tell("stepwise.model.published", self.attempt, payload)
-        self._judged(promoted.entry, self.artifacts / published.place)
-        self._end(outcome="unchanged" if stood else "published", published=published.run)
+        self._judged(promoted.entry, folder)
 
     def _judged(self, entry: Entry, run: Path) -> None:
         """Show what was decided about the champion's place, and why."""
@@ -178,6 +181,7 @@ class Execution:
 
     def skipped(self, run: str, dataset: str) -> None:
         """Say that nothing changed, and which run stands."""
+        self._end(outcome="skipped", published=run)
         told = f"Nothing changed since {run}: no file's digest and no setting. The run was skipped, as its policy says."
         again = form_filled_in(self.attempt, "evaluate")
         link = f"\n\n[Open the form, filled in to evaluate it again]({again})" if again else ""
@@ -185,7 +189,6 @@ class Execution:
         log.info(told)
         re_verified(Store(self.artifacts), dataset, run)
         tell("stepwise.run.skipped", self.attempt, {"stands": run})
-        self._end(outcome="skipped", published=run)
 
     def _end(self, **changes: object) -> None:
         self.attempt = self.attempt.model_copy(update={"ended": _now(), "problem": None, **changes})

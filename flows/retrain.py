@@ -5,6 +5,7 @@ Not here: the steps and their order (dag), how each is done and told (execution)
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import os
@@ -12,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.context import TagsContext
 from prefect.runtime import flow_run
 
 from flows.attempts import Attempt, Attempts, mark_of
-from flows.dag import chain
+from flows.dag import STEPS, chain
 from flows.datasets import resolved
 from flows.dossier import journal_kept
 from flows.execution import Execution, require_promotion
@@ -30,15 +31,17 @@ from flows.unchanged import NothingChangedError, require_change
 from flows.warm_start import terms_of
 from schemas.catalog import as_name, name_of_folder
 from schemas.configuration import RunConfiguration
+from schemas.errors import StepwiseError
 from schemas.plan import STAGES, Stage
 from schemas.policy import Policy
 from schemas.presets import require_settings_of_preset
+from tasks.code import code_digests
 from tasks.promote import Promoted
 from tasks.publish.draft import Subject
 from tasks.stage import log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from schemas.catalog import Dataset
 
@@ -98,10 +101,12 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
         "artifacts": str(artifacts),
         "policy": policy.model_dump(mode="json"),
     }
-    attempt = _attempt(configuration, data, of, parameters)
+    attempt = _attempt(configuration, data, of, parameters).model_copy(
+        update={"rerun": rerun, "rerun_only": rerun_only}
+    )
     # The run is tagged, its tasks are not: for each tag of a task, Prefect asks the server for leave to begin.
     untagged = TagsContext(current_tags=set())
-    with Attempts(artifacts).held(attempt) as attempt, journal_kept() as journal, untagged:
+    with _held(artifacts, attempt) as attempt, journal_kept() as journal, untagged:
         execution = Execution(attempt, journal, Attempts(artifacts), _demands(rerun, attempt.flow_run, only=rerun_only))
         with execution.ended_well_or_told():
             dataset, configuration = resolved(configuration, data, catalogs)
@@ -117,6 +122,18 @@ def retrain(  # noqa: PLR0913 - one parameter a field of the form
 retrain.fn.__annotations__ = get_type_hints(retrain.fn)
 
 
+@contextlib.contextmanager
+def _held(artifacts: Path, attempt: Attempt) -> Iterator[Attempt]:
+    """Hold an attempt; where its store refuses that, no record and no dossier can be left, so the log says it."""
+    with contextlib.ExitStack() as holding:
+        try:
+            held = holding.enter_context(Attempts(artifacts).held(attempt))
+        except StepwiseError as error:
+            get_run_logger().error("before the first step: %s", error)
+            raise
+        yield held
+
+
 def _gone_through(
     execution: Execution,
     dataset: Dataset,
@@ -128,6 +145,8 @@ def _gone_through(
 ) -> Promoted | None:
     """Foresee all steps, then do them; None where only the plan was asked for, or nothing changed."""
     artifacts = execution.artifacts
+    for step in STEPS:  # now: what their sources say in hours is not what was imported to make the outputs
+        code_digests(step.fn.__module__)
     terms = terms_of(policy, artifacts, configuration)
     plan = foreseen(artifacts, dataset, configuration, subject, terms, execution.demands)
     log.info("plan: %s", plan_in_short(plan))
@@ -135,7 +154,7 @@ def _gone_through(
         execution.planned(plan)
         return None
     if policy.when_unchanged == "skip" and not any(map(execution.demands, STAGES)):
-        execution.before_parsing = partial(require_change, artifacts, configuration)
+        execution.before_parsing = partial(require_change, artifacts, configuration, dataset)
     try:
         promoted: Promoted = chain(execution, artifacts, dataset, configuration, subject, execution.timings, terms)
     except NothingChangedError as nothing:
@@ -161,7 +180,7 @@ def _attempt(
     created, flow_run_id = _now(), str(flow_run.id)
     dataset = _called(configuration, data)
     return Attempt(
-        run=f"{created:%Y%m%d-%H%M%S}-{dataset}-{configuration.preset}-{mark_of(flow_run_id)}",
+        run=f"{created:%Y%m%d-%H%M%S}-{dataset}-{as_name(configuration.preset)}-{mark_of(flow_run_id)}",
         flow_run=flow_run_id,
         created=created,
         dataset=dataset,

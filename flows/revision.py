@@ -28,7 +28,7 @@ COMPARED: Final = ("configuration", "data", "catalogs")
 
 
 def revised(attempts: Attempts, artifacts: Path, of: str, parameters: Mapping[str, Any]) -> str | None:
-    """The published run that a rerun of a run revises; None where nothing of that run was published.
+    """The published run that a rerun of a run revises; None where neither it nor what it ran again was published.
 
     Raises:
         ConfigurationError: there is no such run, or it had another configuration or other data.
@@ -50,6 +50,8 @@ def revised(attempts: Attempts, artifacts: Path, of: str, parameters: Mapping[st
             "the configuration and the data of the run that is run again",
             "Fill in the form by the link in that run's artifacts, or leave `of` empty for a run of its own",
         )
+    if again.published is None and again.parent:  # it was to do a part of that one again, and did not come to its end
+        return revised(attempts, artifacts, again.parent, parameters)
     return again.published
 
 

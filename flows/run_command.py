@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from flows.attempts import Attempt, Attempts, rerun_command
+from flows.attempts import ENDED_BADLY, Attempt, Attempts, rerun_command
 from flows.console_log import logged
 from flows.datasets import resolved
 from flows.embedded import bind_embedded_server
@@ -24,16 +24,17 @@ from flows.retrain import retrain
 from flows.runs import ledger_table, print_json
 from flows.shutdown import end_in_time
 from flows.verdict_card import said
-from schemas.configuration import RunConfiguration
 from schemas.files import LEDGER_FILE, METRICS_FILE
 from schemas.ledger import Ledger
-from schemas.policy import Policy
+from schemas.policy import Policy, policy_of
+from schemas.presets import validated
 from schemas.steps import place
 from tasks.stage import Advanced, Finished, listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from schemas.configuration import RunConfiguration
     from schemas.handles import PublishedRun
     from schemas.plan import Stage
 
@@ -53,15 +54,23 @@ class Request:
 
 
 def rerun_and_tell(artifacts: Path, name: str, stages: tuple[Stage, ...], *, only: bool, as_json: bool) -> None:
-    """Run an attempt again with its own parameters; where stages are named, they and what hangs on them anew."""
+    """Run an attempt again with its own parameters; where stages are named, they and what hangs on them anew.
+
+    One that was to do stages again and did not come to its end is still to do them.
+
+    Raises:
+        ConfigurationError: there is no such run, or it had settings that this version does not know.
+    """
     attempt = Attempts(artifacts).find(name)
     given = attempt.parameters
+    if not stages and attempt.outcome in ENDED_BADLY:
+        stages, only = attempt.rerun, attempt.rerun_only
     request = Request(
-        RunConfiguration.model_validate(given["configuration"]),
+        validated(given["configuration"], f"record of {attempt.run}"),
         Path(given["data"]) if given["data"] else None,
         tuple(map(Path, given["catalogs"])),
         artifacts,
-        Policy.model_validate(given["policy"]),
+        policy_of(**given["policy"]),
         stages,
         only,
         attempt.run if stages else None,

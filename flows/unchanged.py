@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from schemas.catalog import Dataset
     from schemas.handles import SourceFile
 
 
@@ -32,10 +33,13 @@ class NothingChangedError(Exception):
         self.run = run
 
 
-def require_change(artifacts: Path, configuration: RunConfiguration, files: Iterable[SourceFile]) -> None:
+def require_change(
+    artifacts: Path, configuration: RunConfiguration, dataset: Dataset, files: Iterable[SourceFile]
+) -> None:
     """Return where something changed since the last published run of this dataset and preset, or is left to do.
 
-    Left to do is something where that run is damaged or was never judged, or where the champion is damaged.
+    What the catalog states of the data counts as they do: the same bytes may have other classes by now. Left to do is
+    something where that run is damaged or was never judged, or where the champion is damaged.
 
     Raises:
         NothingChangedError: every digest and every setting is as it was then.
@@ -47,6 +51,8 @@ def require_change(artifacts: Path, configuration: RunConfiguration, files: Iter
     for folder, manifest in known:
         if (manifest.dataset, manifest.preset) != kind:
             continue
+        if manifest.stated not in {None, dataset.stated}:  # runs of earlier versions do not say
+            return
         whole = not unsound(Store(artifacts), f"{RUNS}/{folder.name}", manifest_digest(folder))
         if whole and _same(folder, configuration, files) and _judged(artifacts, folder, configuration):
             raise NothingChangedError(folder.name)

@@ -14,6 +14,7 @@ from schemas.handles import Handle
 from schemas.history import History
 from schemas.receipt import Receipt
 from tasks.champions import Champions
+from tasks.seals import compared
 from tasks.stage import log
 from tasks.train import Terms
 
@@ -40,8 +41,12 @@ def decided(policy: Policy, artifacts: Path, configuration: RunConfiguration) ->
     # The champion first, of whichever preset; sorting keeps the newest first among the others.
     for folder, manifest in sorted(manifests(artifacts), key=lambda run: not _is(champion, run[0])):
         fits = _is(champion, folder) or (manifest.dataset, manifest.preset) == kind
-        if fits and not _objection(folder, configuration):
-            return policy.model_copy(update={"start_from": folder.name})
+        if not fits or _objection(folder, configuration):
+            continue
+        if damage := compared(folder / MODEL_FILE, manifest.files[MODEL_FILE]):
+            log.warning("warm start: %s is passed over: %s: %s", folder, MODEL_FILE, damage)
+            continue
+        return policy.model_copy(update={"start_from": folder.name})
     log.info("warm start: no published run of %s, %s has this network; training starts cold", *kind)
     return policy.model_copy(update={"start": "cold"})
 
@@ -50,12 +55,13 @@ def weights_of(policy: Policy, artifacts: Path, configuration: RunConfiguration)
     """The weights that a decided policy begins with, in the folder of the run that published them; None: drawn ones.
 
     Raises:
-        ConfigurationError: there is no such run, or its network is another.
+        ConfigurationError: there is no such run, its network is another, or its weights are damaged.
     """
     if not policy.start_from:
         return None
     folder, manifest = find_run(artifacts, policy.start_from)
-    objection = _objection(folder, configuration)
+    damage = compared(folder / MODEL_FILE, manifest.files[MODEL_FILE])
+    objection = f"{MODEL_FILE}: {damage}" if damage else _objection(folder, configuration)
     if objection:
         raise ConfigurationError(
             f"policy.start_from = {folder.name}: {objection}",

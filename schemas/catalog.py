@@ -6,6 +6,8 @@ themselves are data (datasets.toml). Not here: fetching (tasks/download) and che
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads annotations at run time
@@ -168,6 +170,21 @@ class Dataset(Frozen):
     def files(self) -> tuple[DataFile, ...]:
         """All files."""
         return tuple(files.file(role) for files in self.splits.values() for role in ROLES)
+
+    def statement(self) -> dict[str, Any]:
+        """What is stated of the data, as JSON: all that their checks and their outputs hang on, and nothing besides."""
+        return self.model_dump(
+            mode="json",
+            exclude={
+                **dict.fromkeys(("sources", "homepage", "licence", "title"), True),
+                "splits": {"__all__": {"wrong_labels": True}},
+            },
+        )
+
+    @property
+    def stated(self) -> str:
+        """SHA-256 of what is stated of the data."""
+        return hashlib.sha256(json.dumps(self.statement(), sort_keys=True).encode()).hexdigest()
 
     def sources_of(self, file: DataFile) -> tuple[Source, ...]:
         """Where a file can be had, in the order of asking."""
@@ -406,7 +423,7 @@ def name_of_folder(path: Path) -> str:
 
 def as_name(text: str) -> str:
     """A text as a name of small letters, digits and `._-`, for files and pages."""
-    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._") or "folder"
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._") or "unnamed"
 
 
 def _recognised(folder: Path) -> dict[tuple[Split, Role], list[Path]]:

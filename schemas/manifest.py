@@ -30,6 +30,7 @@ class Facts(BaseModel):
         test: Digest of the test samples' table; runs of earlier versions do not state it.
         parent: The run that it ran again.
         started_from: The run whose weights it began with.
+        stated: Digest of what the catalog stated of the data; runs of earlier versions do not state it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,6 +46,7 @@ class Facts(BaseModel):
     test: Sha256 | None = None
     parent: str | None = None
     started_from: str | None = None
+    stated: Sha256 | None = None
 
 
 class Manifest(Facts):

@@ -240,6 +240,8 @@ class Store:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
+        except OSError:  # a disk that can only be read, or somebody else's file
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -387,6 +389,8 @@ _REMEDIES: dict[int, str] = {
     errno.EACCES: "Give yourself the right to write there, or point --artifacts to another folder",
     errno.EPERM: "Give yourself the right to write there, or point --artifacts to another folder",
     errno.ENOTDIR: "Point --artifacts to a folder",
+    errno.ELOOP: "Point --artifacts to a folder: this is a link that leads back to itself",
+    errno.EXDEV: "Keep runs/ and store/ of an artifacts folder on one disk, since a run gets its name by one rename",
 }
 
 

@@ -48,13 +48,6 @@ def key_of(
 
     Where the bytes came from is no part of what is checked, so the sources do not count.
     """
-    stated = dataset.model_dump(
-        mode="json",
-        exclude={
-            **dict.fromkeys(("sources", "homepage", "licence", "title"), True),
-            "splits": {"__all__": {"wrong_labels": True}},
-        },
-    )
     files = [file for table in tables for file in (table.images, table.labels)]
     return Key(
         step="validate",
@@ -63,7 +56,7 @@ def key_of(
         module=__name__,
         inputs={f"{table.split} table": table.table.digest for table in tables},
         settings={
-            "dataset": stated,
+            "dataset": dataset.statement(),
             "files": {f"{file.split} {file.role}": [file.name, file.idx.digest, file.verified] for file in files},
         },
         libraries=("pandera", "polars"),

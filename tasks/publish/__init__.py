@@ -184,5 +184,6 @@ def _seal(draft: Draft) -> str:
         test=outcome.tables[1].table.digest,
         parent=subject.parent,
         started_from=draft.began_with,
+        stated=subject.stated,
     )
     return write_manifest(folder, facts.model_dump(mode="json"))

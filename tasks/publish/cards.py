@@ -117,7 +117,7 @@ def summary(run: Path, metrics: Metrics, history: History, form: str | None = No
             "**Do one stage again, and what hangs on it**",
             "",
             *_opening(form),
-            fenced(f"stepwise rerun {run.name} --task evaluate \\\n  {artifacts}"),
+            fenced(f"stepwise rerun {shlex.quote(run.name)} --task evaluate \\\n  {artifacts}"),
         ]
     )
 

@@ -57,6 +57,7 @@ class Subject(Frozen):
     wrong_labels: tuple[int, ...] = ()  # rows of the test split that people have found labelled wrong
     parent: str | None = None
     started_from: str | None = None
+    stated: str | None = None  # digest of what the catalog states of the data
     form: str | None = None  # address of the form of the Prefect UI that does a stage of it again
 
     @classmethod
@@ -78,6 +79,7 @@ class Subject(Frozen):
             orientation=dataset.orientation,
             wrong_labels=dataset.splits["test"].wrong_labels,
             configuration=configuration,
+            stated=dataset.stated,
             **others,
         )
 

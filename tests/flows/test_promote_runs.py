@@ -16,6 +16,7 @@ from flows import champion
 from flows.champion import answering_run, before_champion, promote_by_hand, roll_back
 from flows.unchanged import NothingChangedError, require_change
 from flows.verdict_card import said, verdict_card
+from schemas.catalog import load_catalog
 from schemas.champion import Demands, Entry, Finding, Judged, Verdict
 from schemas.configuration import RunConfiguration
 from schemas.errors import ConfigurationError, PromotionRefusedError, StorageError
@@ -288,7 +289,13 @@ def test_a_model_that_would_read_otherwise_today_gets_no_place_and_answers_nothi
     assert not (tmp_path / "answers.parquet").exists()
 
 
-def nothing_changed(place: Place, *, demanded: bool = False, asked: RunConfiguration | None = None) -> str | None:
+def nothing_changed(
+    place: Place,
+    *,
+    demanded: bool = False,
+    asked: RunConfiguration | None = None,
+    **stated: Any,  # noqa: ANN401
+) -> str | None:
     """The run that a skipping run of the same files and settings finds; None where it goes on."""
     receipt = Receipt.model_validate_json((place.original / "receipt.json").read_bytes())
     files: Any = [
@@ -298,10 +305,21 @@ def nothing_changed(place: Place, *, demanded: bool = False, asked: RunConfigura
     configuration = asked or RunConfiguration.model_validate_json((place.original / "configuration.json").read_bytes())
     demands = configuration.promotion.model_copy(update={"demanded": demanded})
     try:
-        require_change(place.root, configuration.model_copy(update={"promotion": demands}), files)
+        dataset = load_catalog().datasets["glyphs"].model_copy(update=stated)
+        require_change(place.root, configuration.model_copy(update={"promotion": demands}), dataset, files)
     except NothingChangedError as nothing:
         return nothing.run
     return None
+
+
+def test_the_same_bytes_of_which_other_things_are_stated_are_no_reason_to_skip(place: Place) -> None:
+    assert nothing_changed(place) == "first"
+    assert nothing_changed(place, title="Signs", homepage="", licence="") == "first", "words"
+    assert nothing_changed(place, class_names=(*"abcdefghij",)) is None
+    assert nothing_changed(place, first_label=1) is None
+    earlier = place.run("second", stated=None, created="2999-01-01T00:00:00+00:00")
+    place.promoted(earlier, "keep", "first", WORSE)
+    assert nothing_changed(place, first_label=1) == "second", "runs of earlier versions did not say"
 
 
 def test_a_run_is_skipped_only_where_the_one_that_stands_was_judged(place: Place) -> None:

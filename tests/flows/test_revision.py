@@ -9,6 +9,7 @@ import pytest
 
 from flows.attempts import Attempt, Attempts
 from flows.revision import form_filled_in, revised
+from flows.run_command import Request, rerun_and_tell
 from schemas.configuration import RunConfiguration, Training
 from schemas.errors import ConfigurationError
 
@@ -43,6 +44,37 @@ def test_a_rerun_revises_what_the_run_published_or_what_stood(tmp_path: Path, pu
     kept(tmp_path, published)
     for name in (RUN, "a-flow-run"):
         assert revised(Attempts(tmp_path), tmp_path, name, parameters()) == published
+
+
+def test_what_was_stopped_while_it_ran_another_again_revises_that_one(tmp_path: Path) -> None:
+    first = kept(tmp_path, RUN)
+    again = {"run": "again", "flow_run": "another", "published": None, "parent": RUN, "rerun": ("train",)}
+    Attempts(tmp_path).keep(first.model_copy(update=again))
+    assert revised(Attempts(tmp_path), tmp_path, "again", parameters()) == RUN
+
+
+@pytest.mark.parametrize(("outcome", "stages"), [("stopped", ("train",)), ("published", ())])
+def test_a_rerun_that_did_not_come_to_its_end_is_still_to_do_its_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: str, stages: tuple[str, ...]
+) -> None:
+    asked: list[Request] = []
+    monkeypatch.setattr("flows.run_command.run_and_tell", lambda request, **_: asked.append(request))
+    attempt = kept(tmp_path, None)
+    again = {"outcome": outcome, "rerun": ("train",), "rerun_only": True, "parent": "before"}
+    Attempts(tmp_path).keep(attempt.model_copy(update=again))
+    rerun_and_tell(tmp_path, RUN, (), only=False, as_json=False)
+    [request] = asked
+    assert (request.rerun, request.rerun_only) == (stages, bool(stages))
+    assert request.of == (RUN if stages else None)
+
+
+def test_a_record_with_a_setting_that_is_none_any_more_is_told(tmp_path: Path) -> None:
+    attempt = kept(tmp_path, None)
+    attempt.parameters["configuration"]["training"]["momentums"] = 1
+    Attempts(tmp_path).keep(attempt)
+    with pytest.raises(ConfigurationError, match=r"training\.momentums") as caught:
+        rerun_and_tell(tmp_path, RUN, (), only=False, as_json=False)
+    assert RUN in str(caught.value.file)
 
 
 def test_a_record_of_before_a_setting_came_to_be_is_the_same_run(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -41,8 +42,9 @@ def published(artifacts: Path, name: str, hour: int, **changes: Any) -> Path:  #
         dataset=configuration.dataset,
         preset=configuration.preset,
         weights=f"{hour:x}" * 64,
-        files={"model.keras": {"sha256": "0" * 64, "bytes": 1}},
+        files={"model.keras": {"sha256": hashlib.sha256(b"weights").hexdigest(), "bytes": 7}},
     )
+    (folder / "model.keras").write_bytes(b"weights")
     (folder / "configuration.json").write_text(configuration.model_dump_json())
     receipt = Receipt(
         dataset=configuration.dataset,
@@ -126,6 +128,19 @@ def test_a_run_that_was_named_in_part_is_named_whole_from_then_on(tmp_path: Path
     assert decided(policy, tmp_path, RunConfiguration()).start_from == "new"
     with pytest.raises(ConfigurationError, match="no published run by the name 'gone'"):
         decided(Policy(start_from="gone"), tmp_path, RunConfiguration())
+
+
+def test_damaged_weights_are_passed_over_and_a_run_that_is_named_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every scheduled run would fail at them, for days."""
+    published(tmp_path, "whole", 1)
+    (published(tmp_path, "damaged", 2) / "model.keras").write_bytes(b"Weights")
+    assert decided(WARM, tmp_path, RunConfiguration()).start_from == "whole"
+    [said] = caplog.messages
+    assert re.match(r"warm start: .*damaged is passed over: model\.keras: ", said)
+    with pytest.raises(ConfigurationError, match=r"policy\.start_from = damaged: model\.keras: "):
+        weights_of(Policy(start_from="damaged"), tmp_path, RunConfiguration())
 
 
 def test_where_there_is_none_it_is_a_cold_start_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
