@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from flows.output_file import written_whole
 from flows.runs import print_json
@@ -23,10 +24,12 @@ def inspect_file(file: Path, member: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json({"file": str(file), **described})
         return
-    table = Table(show_header=False, title=str(file), title_justify="left")
+    table = Table(show_header=False, title=Text(str(file)), title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # digests are there to be copied
     for name, value in described.items():
         if value is not None:
-            table.add_row(name.replace("_", " "), str(value))
+            table.add_row(name.replace("_", " "), Text(str(value)))
     Console().print(table)
 
 
@@ -37,4 +40,5 @@ def convert_files(images: Path, labels: Path | None, output: Path) -> None:
     with written_whole(output, *filter(None, (images, labels))) as target:
         parsed = write_table(images, labels, target)
     shape, kind = " x ".join(str(extent) for extent in parsed.shape), np.dtype(parsed.dtype).name
-    Console().print(f"{output}: {shape} of {kind}, {'labelled' if labels else 'no labels'}", soft_wrap=True)
+    told = f"{output}: {shape} of {kind}, {'labelled' if labels else 'no labels'}"
+    Console().print(told, soft_wrap=True, markup=False, highlight=False)

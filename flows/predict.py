@@ -32,5 +32,8 @@ def predict_file(artifacts: Path, images: Path, output: Path, run: str, *, as_js
         print_json({"run": folder.name, "rows": rows, "output": str(output)})
     else:
         Console().print(
-            f"{counted(rows, 'image')} answered by {folder.name}: {output}", highlight=False, soft_wrap=True
+            f"{counted(rows, 'image')} answered by {folder.name}: {output}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )

@@ -36,6 +36,7 @@ from schemas.plan import STAGES, Stage
 from schemas.policy import Policy
 from schemas.presets import require_settings_of_preset
 from tasks.code import code_digests
+from tasks.download import require_one_moment, tell_of_halves
 from tasks.promote import Promoted
 from tasks.publish.draft import Subject
 from tasks.stage import log
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from schemas.catalog import Dataset
+    from schemas.handles import SourceFile
 
 logging.getLogger("stepwise").setLevel(logging.INFO)  # Prefect forwards it to the server
 make_log_readable()
@@ -153,8 +155,8 @@ def _gone_through(
     if plan_only:
         execution.planned(plan)
         return None
-    if policy.when_unchanged == "skip" and not any(map(execution.demands, STAGES)):
-        execution.before_parsing = partial(require_change, artifacts, configuration, dataset)
+    skipping = policy.when_unchanged == "skip" and not any(map(execution.demands, STAGES))
+    execution.before_parsing = partial(_look_at_files, artifacts, configuration, dataset, skipping=skipping)
     try:
         promoted: Promoted = chain(execution, artifacts, dataset, configuration, subject, execution.timings, terms)
     except NothingChangedError as nothing:
@@ -165,6 +167,16 @@ def _gone_through(
     index_renewed(artifacts)
     require_promotion(promoted.entry, configuration)
     return promoted
+
+
+def _look_at_files(
+    artifacts: Path, configuration: RunConfiguration, dataset: Dataset, files: list[SourceFile], *, skipping: bool
+) -> None:
+    """Look at the files that were received, before they are parsed: of one moment, and where asked for, others."""
+    require_one_moment(dataset, files)
+    tell_of_halves(files)
+    if skipping:
+        require_change(artifacts, configuration, dataset, files)
 
 
 def _demands(rerun: tuple[Stage, ...], demand: str, *, only: bool) -> Callable[[str], str | None]:

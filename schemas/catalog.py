@@ -177,7 +177,7 @@ class Dataset(Frozen):
             mode="json",
             exclude={
                 **dict.fromkeys(("sources", "homepage", "licence", "title"), True),
-                "splits": {"__all__": {"wrong_labels": True}},
+                "splits": {"__all__": {"wrong_labels": True, "images": {"sources"}, "labels": {"sources"}}},
             },
         )
 
@@ -372,7 +372,7 @@ def _anchored(dataset: Dataset, folder: Path) -> Dataset:
 
 
 _USUAL_NAME: Final = re.compile(
-    r"^(?:\w[\w.+-]*?[-_.])??(?:(?P<split>train(?:ing)?|t10k|test(?:ing)?)[-_.])?(?P<role>images?|labels?)"
+    r"^(?:(?P<prefix>\w[\w.+-]*?)[-_.])??(?:(?P<split>train(?:ing)?|t10k|test(?:ing)?)[-_.])?(?P<role>images?|labels?)"
     r"(?:[-_.]idx(?P<rank>\d)(?:[-_.]\w+)?|[-_.]idx|[-_.]ubyte)?(?:\.idx)?(?:\.(?:gz|xz))?$",
     re.IGNORECASE | re.ASCII,
 )
@@ -403,6 +403,7 @@ def dataset_of_folder(path: Path) -> Dataset:
             "Rename the files, remove the ones not meant, or describe them in a TOML file of your own",
             str(path),
         )
+    _require_one_dataset(path, [paths[0] for paths in found.values()])
     files = {place: _local_file(paths[0]) for place, paths in found.items()}
     prefix = files["train", "images"].name.lower()
     return Dataset(
@@ -413,6 +414,19 @@ def dataset_of_folder(path: Path) -> Dataset:
         orientation="transposed" if prefix.startswith("emnist-") else "upright",
         splits={split: SplitFiles(images=files[split, "images"], labels=files[split, "labels"]) for split in SPLITS},
     )
+
+
+def _require_one_dataset(folder: Path, files: Sequence[Path]) -> None:
+    """Raise ConfigurationError where names before the split differ: images of one dataset with labels of another."""
+    matches = [_USUAL_NAME.match(file.name) for file in files]
+    prefixes = {(match["prefix"] or "").lower() for match in matches if match}
+    if len(prefixes) > 1:
+        raise ConfigurationError(
+            f"the files are named as those of {len(prefixes)} datasets: {', '.join(file.name for file in files)}",
+            "one name before train and t10k in all four, or none",
+            "Keep one dataset in the folder, or rename the files if they do belong together",
+            str(folder),
+        )
 
 
 def name_of_folder(path: Path) -> str:

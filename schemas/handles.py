@@ -90,6 +90,10 @@ class SourceFile(Frozen):
         default=None, description="Tracked datasets: the payload's digest when this file was last seen; None: never."
     )
 
+    version: str | None = Field(
+        default=None, description="Of a file of this machine: what tells it from one that was put in its place later."
+    )
+
     @property
     def changed(self) -> bool:
         """Whether a tracked file's payload is another than when it was last seen."""

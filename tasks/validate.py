@@ -359,7 +359,7 @@ def _label_range(table: Table, column: pa.ChunkedArray[Any]) -> tuple[int, int]:
         raise DataError(
             f"the {table.split} split has no samples", "at least one", "Give files that hold data", table.labels.name
         )
-    if low < 0 or high - low > MOST_CLASSES:
+    if low < 0 or high - low >= MOST_CLASSES:
         raise DataError(
             f"the {table.split} labels run from {low:,} to {high:,}",
             f"class labels from 0 on, at most {MOST_CLASSES:,} classes",

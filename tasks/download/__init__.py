@@ -22,13 +22,13 @@ from schemas.catalog import (
     Source,
 )
 from schemas.errors import DataError, SourceError
-from schemas.handles import FileSeal, Handle, Role, SourceFile, Split, Verification
+from schemas.handles import ROLES, SPLITS, FileSeal, Handle, Role, SourceFile, Split, Verification
 from tasks.download.archives import require_published
 from tasks.download.debian import fetch_debian
 from tasks.download.errand import Errand, Hosts, SourceFailure
 from tasks.download.glyphs import draw_file
 from tasks.download.http import fetch_http
-from tasks.download.local import fetch_local, local_path
+from tasks.download.local import fetch_local, local_path, version_of
 from tasks.download.npm import fetch_npm
 from tasks.idx import IdxHeader, open_idx
 from tasks.mirror import Mirror
@@ -36,6 +36,8 @@ from tasks.stage import Key, Progress, log, once, progress_of, timed
 from tasks.store import Store, place_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from prefect.client.schemas.objects import State, TaskRun
     from prefect.tasks import Task
 
@@ -123,6 +125,38 @@ def _compared(seen: SourceFile, dataset: Dataset, store: Store) -> SourceFile:
     return seen.model_copy(update={"previous": before})
 
 
+def require_one_moment(dataset: Dataset, files: Iterable[SourceFile]) -> None:
+    """Make sure that files of this machine, which nobody vouches for, still lie where they were copied from.
+
+    Images of one day beside labels of another can be as many as these, and nothing later would tell.
+
+    Raises:
+        DataError: one was written or replaced since.
+    """
+    if dataset.mode != "tracked":
+        return
+    for file in files:
+        source = dataset.sources_of(dataset.file(file.split, file.role))[0]
+        if file.version is not None and isinstance(source, FolderSource) and version_of(source) != file.version:
+            raise DataError(
+                f"the {file.split} {file.role} were written or replaced while the files were copied",
+                "four files that belong together and stay while they are read",
+                "Wait until whoever writes them is done, and run again: nothing was parsed or trained",
+                str(source),
+            )
+
+
+def tell_of_halves(files: Iterable[SourceFile]) -> None:
+    """Warn where the images of a split are others than last time and its labels the same, or the other way round."""
+    changed = {(file.split, file.role): file.changed for file in files if file.previous is not None}
+    for split in SPLITS:
+        images, labels = (changed.get((split, role)) for role in ROLES)
+        if None not in {images, labels} and images != labels:
+            new, old = ("images", "labels") if images else ("labels", "images")
+            told = "%s: the %s are others than last time and the %s are not: do they belong together?"
+            log.warning(told, split, new, old)
+
+
 def step_of(split: Split, role: Role) -> str:
     """The name of a file's download, for people."""
     return f"download {split} {role}"
@@ -163,13 +197,16 @@ def _from_sources(
             (staging / "work").mkdir()
             siblings = tuple(sibling.name for sibling in dataset.files())
             errand = Errand(file, siblings, store, staging / "work", progress, hosts)
+            version = version_of(source) if isinstance(source, FolderSource) else None  # before it is read
             try:
                 verified = _verify(_received(source, errand, split, role), file, role)
             except SourceFailure as failure:
                 log.warning("%s: %s: %s", file.name, source, failure)
                 failures.append((source, failure))
                 continue
-            return _committed(verified, source, file, split, role, store, staging)
+            return _committed(verified, source, file, split, role, store, staging).model_copy(
+                update={"version": version}
+            )
     raise _no_source(dataset, file, failures)
 
 

@@ -6,12 +6,16 @@ extracted under a name that the archive chose.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import lzma
 import os
 import shutil
+import struct
 import tarfile
 import time
+import uuid
 import zipfile
 import zlib
 from typing import IO, TYPE_CHECKING, Final
@@ -27,7 +31,11 @@ if TYPE_CHECKING:
 
 STALE_SECONDS: Final = 24 * 3600.0
 _BLOCK: Final = 1 << 20
+_THIS_PROCESS: Final = uuid.uuid4().hex
 _DAMAGE: Final = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
+
+# Passwords and foreign compression methods, names that are no text, places that are not in the file.
+_ZIP_DAMAGE: Final = (RuntimeError, ValueError, LookupError, OverflowError, struct.error, OSError)
 
 
 def shared_archive(errand: Errand, name: str, obtain: Callable[[], Path]) -> Path:
@@ -41,7 +49,8 @@ def shared_archive(errand: Errand, name: str, obtain: Callable[[], Path]) -> Pat
     Returns:
         A path in the errand's staging folder.
     """
-    folder = partial_folder(errand.store, "archive", name)
+    # Of bytes that nobody vouches for, one that an earlier run left may be of another day than this run's other files.
+    folder = partial_folder(errand.store, "archive", name if errand.file.known else f"{name} {_THIS_PROCESS}")
     with errand.store.lock(folder.name):
         kept = folder / "archive"
         if not kept.exists():
@@ -75,10 +84,11 @@ def partial_folder(store: Store, kind: str, name: str) -> Path:
     The folder itself is made by whoever has something to keep, under the lock of its name.
     """
     folder = store.partial(f"{kind}-{hashlib.sha256(name.encode()).hexdigest()[:32]}")
-    for other in folder.parent.glob("*-*"):
+    for other in (*folder.parent.glob("http-*"), *folder.parent.glob("archive-*")):  # others keep checkpoints there
         if _is_stale(other):
-            with store.lock(other.name):
-                shutil.rmtree(other, ignore_errors=True)
+            with contextlib.suppress(BlockingIOError), store.lock(other.name, wait=False):
+                if _is_stale(other):  # nobody took it up meanwhile
+                    shutil.rmtree(other, ignore_errors=True)
     return folder
 
 
@@ -113,7 +123,9 @@ def take_from_zip(path: Path, member: str, errand: Errand) -> Path:
             _copy(content, target, errand.most_member_bytes)
     except KeyError as error:
         raise SourceFailure(f"the zip has no member {member}") from error
-    except (*_DAMAGE, RuntimeError) as error:  # what zipfile raises for a password or a foreign compression method
+    except (*_DAMAGE, *_ZIP_DAMAGE) as error:
+        if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:  # this machine's, not the zip's
+            raise
         raise SourceFailure(f"the zip cannot be read ({error})", may_heal=True) from error
     return target
 

@@ -55,7 +55,7 @@ def fetch_http(source: HttpSource, errand: Errand) -> Path:
 def download(url: str, errand: Errand) -> Path:
     """Fetch what is at an address into the staging folder; what a broken attempt left is taken up by the next."""
     folder = partial_folder(errand.store, "http", url)
-    with errand.store.lock(folder.name), client_for(url) as client, _Partial(folder) as partial:
+    with errand.store.lock(folder.name), new_client() as client, _Partial(folder) as partial:
         for wait in (*WAITS, None):
             try:
                 _attempt(client, url, partial, errand)
@@ -124,15 +124,15 @@ class _Partial:
         return target
 
 
-def client_for(url: str) -> httpx.Client:
-    """A client for an address, with this machine's proxies and authorities.
+def new_client() -> httpx.Client:
+    """A client with this machine's proxies and authorities.
 
     Raises:
         SourceFailure: the proxy settings cannot be used.
     """
     try:
         return httpx.Client(
-            verify=_trust() if url.startswith("https:") else True,
+            verify=_trust(),
             timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
             headers={"User-Agent": "stepwise", "Accept-Encoding": "identity"},
         )
@@ -220,7 +220,9 @@ def _begin(response: httpx.Response, partial: _Partial) -> int | None:
         partial.restart(_validator(response))
         return int(length) if length.isdecimal() else None
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", ""))
-    same = _validator(response) in {None, partial.validator}
+    validator = _validator(response)
+    # A part that names its version by a tag has to bear it (RFC 9110, 15.3.7.1); a date may be left out.
+    same = validator == partial.validator or (validator is None and not (partial.validator or "").startswith('"'))
     if found is None or int(found[1]) != partial.size or not same:
         partial.restart(None)
         raise _PassingError("the rest that the server sent does not continue what is here")

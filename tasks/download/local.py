@@ -29,17 +29,33 @@ def fetch_local(source: FolderSource, errand: Errand) -> Path:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not make it wait
     except OSError as error:
         raise SourceFailure(f"cannot be opened: {error.strerror}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    before = os.fstat(descriptor)
+    if not stat.S_ISREG(before.st_mode):
         os.close(descriptor)
         raise SourceFailure("is no regular file")
     with open(descriptor, "rb") as content, target.open("wb") as file:  # noqa: PTH123 - a descriptor has no path
         shutil.copyfileobj(content, file, 1 << 20)
+        after = os.fstat(descriptor)
+    if _version(before) != _version(after):
+        raise SourceFailure("was written to while it was copied", may_heal=True)
     errand.progress(target.stat().st_size, target.stat().st_size, "copied")
     if errand.file.member is None:
         return target
     if errand.file.containers:
         require_published(target, errand.file.containers)
     return take_from_zip(target, errand.file.member, errand)
+
+
+def version_of(source: FolderSource) -> str | None:
+    """What tells the file of a source from one that was written or put in its place since; None where it is gone."""
+    try:
+        return _version(local_path(source).stat())
+    except (OSError, SourceFailure):
+        return None
+
+
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
 
 
 def local_path(source: FolderSource) -> Path:

@@ -19,7 +19,7 @@ from schemas.catalog import DebianSource, FolderSource, HttpSource, NpmSource
 from tasks.download.clients import client_output, run_client
 from tasks.download.debian import with_settings
 from tasks.download.errand import SourceFailure, redacted
-from tasks.download.http import client_for
+from tasks.download.http import new_client
 from tasks.download.local import local_path
 from tasks.download.npm import OPTIONS
 
@@ -89,7 +89,7 @@ def _ask_address(url: str) -> None:
     """Ask for the head of what is at an address; for its first byte, where heads are not given."""
     timeout = httpx.Timeout(_ANSWER_SECONDS)
     try:
-        with client_for(url) as client:
+        with new_client() as client:
             status = client.head(url, follow_redirects=True, timeout=timeout).status_code
             if status in _NO_HEAD:
                 first = {"Range": "bytes=0-0"}

@@ -20,6 +20,8 @@ from tasks.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from download_support import Handler
+
 ROOT = Path(__file__).parents[2]
 HALF = 150_000
 
@@ -86,6 +88,20 @@ def test_a_part_of_another_version_is_not_joined(errand: Errand) -> None:
         part(IMAGES, '"v2"')(handler)  # type: ignore[arg-type]
 
     with serving(cut(other, HALF, '"v1"'), careless, part(IMAGES, '"v2"')) as server:
+        assert download(f"{server.base}/x", errand).read_bytes() == IMAGES
+    assert "range" not in server.asked[2][1]
+
+
+def test_a_part_that_does_not_say_of_which_version_it_is_is_not_joined(errand: Errand) -> None:
+    """A server that ignores If-Range and bears no tag: it may be the rest of another file."""
+    other = bytes(reversed(IMAGES))
+
+    def nameless(handler: Handler) -> None:
+        place = f"bytes {HALF}-{len(IMAGES) - 1}/{len(IMAGES)}"
+        handler.head(206, Content_Length=len(IMAGES) - HALF, Content_Range=place)
+        handler.wfile.write(IMAGES[HALF:])
+
+    with serving(cut(other, HALF, '"v1"'), nameless, whole(IMAGES, '"v2"')) as server:
         assert download(f"{server.base}/x", errand).read_bytes() == IMAGES
     assert "range" not in server.asked[2][1]
 
@@ -190,7 +206,7 @@ def test_from_https_to_http_no_redirect_is_followed(errand: Errand, monkeypatch:
         return httpx.Response(302, headers={"Location": "http://127.0.0.1:9/x"})
 
     client = httpx.Client(transport=httpx.MockTransport(redirect))
-    monkeypatch.setattr("tasks.download.http.client_for", lambda _: client)
+    monkeypatch.setattr("tasks.download.http.new_client", lambda: client)
     with pytest.raises(SourceFailure, match=r"redirects from https to an unprotected address"):
         download("https://data.invalid/x", errand)
 

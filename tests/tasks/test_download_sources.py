@@ -289,13 +289,18 @@ def test_what_nobody_touched_for_a_day_is_removed(tmp_path: Path) -> None:
     old = store.partial("archive-0123")
     old.mkdir()
     (old / "archive").write_bytes(b"x")
-    for path in (old / "archive", old):
+    held, checkpoints = store.partial("http-89ab"), store.partial("train-cdef")
+    for folder in (held, checkpoints):
+        folder.mkdir()
+    for path in (old / "archive", old, held, checkpoints):
         os.utime(path, (time.time() - STALE_SECONDS - 60,) * 2)
     young = store.partial("http-4567")
     young.mkdir()
     (young / "body").write_bytes(b"x")
-    partial_folder(store, "http", "anything")
-    assert [path.name for path in (store.place / "partial").iterdir()] == ["http-4567"]
+    with store.lock("http-89ab"):  # a slow download
+        partial_folder(store, "http", "anything")
+    left = {path.name for path in (store.place / "partial").iterdir()}
+    assert left == {"http-4567", "http-89ab", "train-cdef"}, "checkpoints are upkeep's, for two weeks"
 
 
 def test_nobody_removes_the_place_that_another_is_about_to_use(tmp_path: Path) -> None:
