@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from flows.output_file import written_whole
 from flows.runs import print_json
@@ -24,13 +22,11 @@ def inspect_file(file: Path, member: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json({"file": str(file), **described})
         return
-    table = Table(show_header=False, title=Text(str(file)), title_justify="left")
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")  # digests are there to be copied
-    for name, value in described.items():
-        if value is not None:
-            table.add_row(name.replace("_", " "), Text(str(value)))
-    Console().print(table)
+    said = {name.replace("_", " "): value for name, value in described.items() if value is not None}
+    width = max(map(len, said))
+    # No table: what does not fit into a terminal's line would be cut or folded, and digests are there to be copied.
+    for line in (str(file), *(f"  {name:<{width}}  {value}" for name, value in said.items())):
+        Console().print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def convert_files(images: Path, labels: Path | None, output: Path) -> None:

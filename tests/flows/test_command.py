@@ -181,6 +181,8 @@ def test_inspect_tells_what_a_file_is_and_what_it_is_not(tmp_path: Path) -> None
     told = json.loads(stepwise("inspect", tmp_path / "x", "--json", home=tmp_path).stdout)
     assert (told["shape"], told["minimum"], told["maximum"]) == ([2, 3, 4], 0, 23)
     (tmp_path / "page.gz").write_text("<!DOCTYPE html><html>404</html>")
+    (tmp_path / "x").rename(tmp_path / "x[bold]")
+    assert told["payload_sha256"] in stepwise("inspect", tmp_path / "x[bold]", home=tmp_path).stdout, "to be copied"
     refused = stepwise("inspect", tmp_path / "page.gz", home=tmp_path)
     assert refused.returncode == 3
     assert "HTML page" in refused.stderr
