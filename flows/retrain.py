@@ -11,7 +11,7 @@ import logging
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 from prefect import flow, get_run_logger
 from prefect.context import TagsContext
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
     from schemas.catalog import Dataset
     from schemas.handles import SourceFile
+
+LONGEST: Final = 60  # characters of a name in a run's, which is a file's: those have 255
 
 logging.getLogger("stepwise").setLevel(logging.INFO)  # Prefect forwards it to the server
 make_log_readable()
@@ -192,7 +194,7 @@ def _attempt(
     created, flow_run_id = _now(), str(flow_run.id)
     dataset = _called(configuration, data)
     return Attempt(
-        run=f"{created:%Y%m%d-%H%M%S}-{dataset}-{as_name(configuration.preset)}-{mark_of(flow_run_id)}",
+        run=f"{created:%Y%m%d-%H%M%S}-{dataset[:LONGEST]}-{as_name(configuration.preset)[:LONGEST]}-{mark_of(flow_run_id)}",
         flow_run=flow_run_id,
         created=created,
         dataset=dataset,

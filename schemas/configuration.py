@@ -233,10 +233,7 @@ class RunConfiguration(Frozen):
     """Everything that decides what a retraining run does. The defaults are the preset `rows`."""
 
     preset: str = Field(
-        default="rows",
-        min_length=1,
-        max_length=60,
-        description="Name of the preset this began with. Only a name: it brings no settings.",
+        default="rows", description="Name of the preset this began with. Only a name: it brings no settings."
     )
     dataset: str = Field(default="mnist", description="A name of the dataset catalog.")
     reshape: Reshape = Reshape()

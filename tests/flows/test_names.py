@@ -41,6 +41,18 @@ def test_two_runs_of_one_day_have_names_of_their_own(
     assert all(name.startswith(f"{called} smoke 20") for name in names)
 
 
+@pytest.mark.parametrize(
+    ("preset", "named"), [("../../team/rows [wide]", "team-rows-wide"), ("x" * 500, "x" * 60), ("/", "unnamed")]
+)
+def test_whatever_settings_are_called_their_runs_have_names_of_files(
+    monkeypatch: pytest.MonkeyPatch, preset: str, named: str
+) -> None:
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", TWO[0])
+    attempt = retrain._attempt(RunConfiguration(dataset="glyphs", preset=preset), None, None, {})
+    assert attempt.run.endswith(f"-glyphs-{named}-f7a2")
+    assert attempt.preset == preset
+
+
 @pytest.mark.parametrize("columns", ["80", "60"])
 def test_lists_give_the_whole_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: str
