@@ -163,9 +163,9 @@ class Execution:
         folder, form = self.artifacts / published.place, form_filled_in(self.attempt, "evaluate")
         if stood:
             show_standing(folder, form)
-        elif actual.get("publish"):  # an earlier try may have been killed before it showed what it had published
-            show_run(folder, form)
-        if not stood:
+        else:
+            if actual.get("publish"):  # an earlier try may have been killed before it showed what it had published
+                show_run(folder, form)
             payload = {"accuracy": published.accuracy, "manifest": published.manifest, "place": published.place}
             tell("stepwise.model.published", self.attempt, payload)
         self._judged(promoted.entry, folder)

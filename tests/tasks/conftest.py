@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from ring import Ring
+
     from schemas.history import History
     from schemas.metrics import Metrics
 
@@ -48,3 +50,22 @@ def nothing_left_behind(tmp_path: Path) -> Iterator[None]:
     yield
     assert {path.name for path in tmp_path.iterdir()} <= {"file", "link", "other", "folder"}
     assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Ring:
+    """A ring for all tests of a module."""
+    from ring import made
+
+    from tasks.store import Store
+
+    return made(Store(tmp_path_factory.mktemp("ring")))
+
+
+@pytest.fixture
+def ring(prepared: Ring, tmp_path: Path) -> Ring:
+    """The same with no run in it."""
+    runs = prepared.store.root / "runs"
+    if runs.exists():
+        runs.rename(tmp_path / "runs")
+    return prepared

@@ -3,162 +3,30 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from manifests import manifest_in
-from samples import both, drawn, labels_of, parsed, receipt_of, signed, silent
+from ring import DEMANDS, DIGITS, LOOSE, N, Ring, answers, rows_of
 
-from schemas.champion import Champion, Demands
-from schemas.configuration import Network, Reshape, RunConfiguration
+from schemas.champion import Demands
 from schemas.errors import DataError
-from schemas.handles import Evaluation, FileSeal, Handle, Sequences, Table, TrainedModel
-from schemas.history import History
-from tasks.champions import record_of
 from tasks.compare import Contest, key_of, verdict_on
 from tasks.compare.answers import Answers, metrics_of
 from tasks.compare.findings import calibrated, paired
-from tasks.documents import keep_document
-from tasks.learned import Learned, digests_of, write_learned
 from tasks.measures import measure
 from tasks.model_input import sequences_of
-from tasks.predictions import PredictionWriter
-from tasks.reshape import sealed
-from tasks.seals import sha256_file
-from tasks.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from schemas.champion import Verdict
+    from schemas.configuration import Reshape
+    from schemas.handles import Table
     from schemas.metrics import Calibration
-    from schemas.receipt import Receipt
-
-N = 600  # test images; ten classes of sixty
-RESHAPE = Reshape(timesteps=4)
-DEMANDS = Demands()
-DIGITS = ", ".join("0123456789")
-LOOSE = Demands(calibration_margin=1)  # for tests of the rest
-
-
-def answers(labels: NDArray[Any], wrong: NDArray[Any] | list[int], sure: float = 0.91) -> NDArray[np.float32]:
-    """Probabilities (N, 10) of a model that takes the given rows for the next class, always as sure."""
-    chosen = labels.astype(np.int64).copy()
-    chosen[wrong] = (chosen[wrong] + 1) % 10
-    p = np.full((len(labels), 10), (1 - sure) / 9, np.float32)
-    p[np.arange(len(labels)), chosen] = sure
-    return p
-
-
-@dataclass
-class Ring:
-    """A store with a dataset in it, and models that answered its test split."""
-
-    store: Store
-    tables: tuple[Table, Table]
-    sequences: Sequences
-    receipt: Receipt
-    labels: NDArray[Any]
-
-    def evaluation(self, p: NDArray[np.float32]) -> Evaluation:
-        metrics = measure(self.labels, p, [str(digit) for digit in range(10)])
-        with self.store.staging() as folder:
-            with PredictionWriter(folder / "predictions.parquet", self.receipt.labels) as writer:
-                writer.write(self.labels.astype(np.int32), p)
-            (folder / "metrics.json").write_text(metrics.model_dump_json(), encoding="utf-8")
-            digest = writer.digest
-            handle = self.store.commit(folder, kind="evaluation", digest=digest, rows=N, shape=(N,), dtype="<f4")
-        return Evaluation(evaluation=handle, counts={}, accuracy=metrics.accuracy, interval=metrics.interval)
-
-    def champion(self, p: NDArray[np.float32], name: str = "old", **changes: Any) -> Champion:  # noqa: ANN401
-        """A run that was published with these answers; `changes` are of its receipt."""
-        evaluation = self.evaluation(p)
-        folder = self.store.root / "runs" / name
-        folder.mkdir(parents=True)
-        for file in ("predictions.parquet", "metrics.json"):
-            (folder / file).write_bytes(self.store.open(evaluation.evaluation, file).read_bytes())
-        receipt = self.receipt.model_copy(update=changes).signed()
-        (folder / "receipt.json").write_text(receipt.model_dump_json())
-        configuration = RunConfiguration(reshape=RESHAPE, network=Network())
-        (folder / "configuration.json").write_text(configuration.model_dump_json())
-        return self.manifested(folder)
-
-    def having_learned(
-        self, champion: Champion, rows: slice | list[int], *, whole: bool = True, **facts: str
-    ) -> Champion:
-        """The same champion, published as one that learned from some of the test images."""
-        folder = self.store.root / "runs" / champion.run
-        images = np.unique(digests_of(self.store, self.tables[1].table)[rows])
-        write_learned(Learned(images, whole), folder / "learned.parquet")
-        (folder / "manifest.json").unlink()
-        return self.manifested(folder, **facts)
-
-    def manifested(self, folder: Path, **facts: str) -> Champion:
-        files = {
-            str(path.relative_to(folder)): FileSeal(sha256=sha256_file(path), bytes=path.stat().st_size)
-            for path in folder.rglob("*")
-            if path.is_file()
-        }
-        manifest_in(folder, files=files, **facts)
-        return record_of(self.store, folder.name)
-
-    def verdict(self, p: NDArray[np.float32], champion: Champion | None, demands: Demands = DEMANDS) -> Verdict:
-        return verdict_on(self.store, self.contest(p, champion), demands)
-
-    @property
-    def runs(self) -> list[Path]:
-        return list((self.store.root / "runs").glob("*"))
-
-    def contest(
-        self, p: NDArray[np.float32], champion: Champion | None, weights: str = "b" * 64, start: Champion | None = None
-    ) -> Contest:
-        """`start` is the run that training began with."""
-        handle = Handle.model_construct(digest=weights, place="", files={})
-        history = History(
-            epochs=(),
-            kept=1,
-            parameters=1,
-            seconds_to_first_step=0,
-            engine="",
-            started_from=start.weights if start else None,
-        )
-        kept = keep_document(self.store, "history", "history.json", history, 1)
-        trained = TrainedModel(model=handle, history=kept, counts={})
-        place = f"runs/{start.run}" if start else ""
-        began_with = Handle.model_construct(digest=start.weights, place=place, files={}) if start else None
-        return Contest(self.tables, self.sequences, trained, self.evaluation(p), champion, began_with)
-
-    def warm(
-        self, p: NDArray[np.float32], champion: Champion | None, rows: slice | list[int], *, whole: bool = True
-    ) -> Contest:
-        """Of a model that began with a run that had learned from some of the test images."""
-        before = self.champion(p, f"before-{len(self.runs)}")
-        before = self.having_learned(before, rows, whole=whole, weights="d" * 64)
-        return self.contest(p, champion, start=before)
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Ring:
-    store = Store(tmp_path_factory.mktemp("ring"))
-    tables = both(store, 2 * N)
-    receipt = signed(store, tables)
-    return Ring(
-        store, tables, sealed(store, tables[1], receipt, RESHAPE, silent), receipt_of(store, tables), labels_of(N, 7)
-    )
-
-
-@pytest.fixture
-def ring(prepared: Ring, tmp_path: Path) -> Ring:
-    """The same with no run in it."""
-    runs = prepared.store.root / "runs"
-    if runs.exists():
-        runs.rename(tmp_path / "runs")
-    return prepared
+    from tasks.store import Store
 
 
 def test_the_first_sound_model_is_the_first_champion(ring: Ring) -> None:
@@ -205,10 +73,6 @@ def test_a_model_is_promoted_where_chance_does_not_explain_it(
     assert (verdict.decision, verdict.champion, verdict.rescored) == (decision, "old", False)
 
 
-def rows_of(ring: Ring, label: int, count: int) -> list[int]:
-    return [int(row) for row in np.flatnonzero(ring.labels == label)[:count]]
-
-
 def test_a_better_model_that_loses_a_class_is_not_promoted(ring: Ring) -> None:
     champion = ring.champion(answers(ring.labels, [row for label in range(9) for row in rows_of(ring, label, 6)]))
     lost = rows_of(ring, 9, 8)
@@ -238,127 +102,6 @@ def test_to_demand_more_of_the_whole_is_not_to_object_less_to_a_lost_class(ring:
     strict = Demands(error_rate=0.001, calibration_margin=1)
     verdict = ring.verdict(answers(ring.labels, rows_of(ring, 9, 8)), champion, strict)
     assert [finding.what for finding in verdict.findings if not finding.holds] == ["class 9 not lost"]
-
-
-def test_images_that_were_learned_do_not_make_a_model_better(tmp_path: Path) -> None:
-    """Somebody put test images into the training file: the model that learned them answers them, and knows no more."""
-    store, test = Store(tmp_path), drawn(N, (4, 6), "u1", 7)
-    images = drawn(2 * N)
-    images[:40] = test[:40]
-    labels = labels_of(2 * N)
-    labels[:40] = labels_of(N, 7)[:40]
-    tables = parsed(store, images, labels), parsed(store, test, labels_of(N, 7), "test")
-    receipt = signed(store, tables)
-    sequences = sealed(store, tables[1], receipt, RESHAPE, silent)
-    ring = Ring(store, tables, sequences, receipt_of(store, tables), labels_of(N, 7))
-    champion = ring.champion(answers(ring.labels, range(50)))
-    verdict = ring.verdict(answers(ring.labels, []), champion, LOOSE)
-    assert verdict.decision == "promote", "ten of images that it has not seen are enough"
-    assert verdict.comparison
-    assert (verdict.comparison.samples, verdict.comparison.only_new) == (N - 40, 10)
-    champion = ring.champion(answers(ring.labels, range(44)), "other")
-    verdict = ring.verdict(answers(ring.labels, []), champion, LOOSE)
-    assert verdict.decision == "keep"
-    [reason] = verdict.reasons
-    assert "4 images only this model got right, 0 only the champion" in reason
-    assert (
-        "p = 0.062, at most 0.05 demanded; compared without 40 of 600 test images: this model has learned from 40, the "
-        "champion from 40" in reason
-    )
-
-
-def test_images_that_the_champion_learned_do_not_keep_it_its_place(ring: Ring) -> None:
-    """A pool that was divided anew: of two thirds of the images now asked about, the champion knows the answers."""
-    knows = answers(ring.labels, range(400, 440))
-    champion = ring.having_learned(ring.champion(knows), slice(0, 400))
-    better_where_new = answers(ring.labels, [*range(50), *range(400, 420)])
-    verdict = ring.verdict(better_where_new, champion, LOOSE)
-    assert verdict.decision == "promote"
-    assert verdict.comparison
-    assert (verdict.comparison.samples, verdict.comparison.only_new, verdict.comparison.only_old) == (200, 20, 0)
-    assert "compared without 400 of 600 test images: this model has learned from 0, the champion from 400" in str(
-        verdict.reasons
-    )
-
-
-def test_calibration_is_compared_where_neither_has_learned(ring: Ring) -> None:
-    """The champion's few mistakes are among what it has not seen: on all images it would look far more honest."""
-    champion = ring.champion(answers(ring.labels, range(500, 540), sure=0.99))
-    champion = ring.having_learned(champion, slice(0, 500))
-    verdict = ring.verdict(answers(ring.labels, range(500, 520), sure=0.99), champion)
-    [found] = [each for each in verdict.findings if each.what == "calibration not worse"]
-    assert found.found.startswith("expected calibration error 19.00%, the champion's 39.00%")
-
-
-def test_where_no_image_is_left_that_neither_has_learned_a_person_decides(ring: Ring) -> None:
-    champion = ring.having_learned(ring.champion(answers(ring.labels, [])), slice(0, N))
-    verdict = ring.verdict(answers(ring.labels, range(30)), champion)
-    assert (verdict.decision, verdict.comparison) == ("undecided", None)
-    assert verdict.reasons[0].endswith(
-        "0 of 600 test images are left that neither has learned from, too few to tell them apart: this model has "
-        "learned from 0, the champion from 600"
-    )
-
-
-def test_five_images_are_left_or_nobody_can_be_found_better(ring: Ring) -> None:
-    champion = ring.having_learned(ring.champion(answers(ring.labels, range(590, N))), slice(0, 595))
-    assert ring.verdict(answers(ring.labels, []), champion, LOOSE).decision == "promote", "1/32 is less than 0.05"
-    champion = ring.having_learned(champion, slice(0, 596))
-    verdict = ring.verdict(answers(ring.labels, []), champion, LOOSE)
-    assert verdict.decision == "undecided"
-    assert "4 of 600 test images are left that neither has learned from, too few to tell them apart" in str(verdict)
-
-
-def test_a_class_that_is_never_found_any_more_is_lost_whoever_has_learned_it(ring: Ring) -> None:
-    """Of the class nothing is left to compare, since the champion knows all of it by heart."""
-    nine = rows_of(ring, 9, N)
-    others = [row for row in range(N) if row not in nine]
-    champion = ring.having_learned(ring.champion(answers(ring.labels, others[:20])), nine)
-    verdict = ring.verdict(answers(ring.labels, nine), champion, LOOSE)
-    assert verdict.reasons == (
-        f"not met: class 9 not lost: found in none of its {len(nine)} images, by the champion in {len(nine)}",
-    )
-    verdict = ring.verdict(answers(ring.labels, nine[1:]), champion, LOOSE)
-    assert verdict.decision == "promote"
-    assert "of 1 of the classes no image is left that neither has learned from" in str(verdict.reasons)
-
-
-def test_what_is_demanded_of_any_model_is_asked_of_images_that_it_has_not_learned(ring: Ring) -> None:
-    """The first champion of a dataset, that began with a run of another name for the same images."""
-    warm = ring.warm(answers(ring.labels, range(500, 550)), None, slice(0, 500))
-    verdict = verdict_on(ring.store, warm, Demands(minimum_accuracy=0.9))
-    [reason] = verdict.reasons
-    assert reason.startswith("not met: minimum accuracy: 50.00% of the 100 test images that it has not learned from, ")
-    assert verdict.decision == "keep"
-    nine = rows_of(ring, 9, N)
-    verdict = verdict_on(ring.store, ring.warm(answers(ring.labels, nine), None, nine), Demands(minimum_recall=0.5))
-    assert verdict.reasons[0].startswith("not met: minimum recall of class 9: 0.00% of its"), "though it learned them"
-    unknown = ring.warm(answers(ring.labels, []), None, slice(0, 5), whole=False)
-    found = str(verdict_on(ring.store, unknown, DEMANDS).reasons)
-    assert "of the 595 test images that it has not learned from, as far as that is on record" in found
-    all_of_them = ring.warm(answers(ring.labels, []), None, slice(0, N))
-    verdict = verdict_on(ring.store, all_of_them, DEMANDS)
-    assert verdict.reasons == ("not met: test images that it has not learned from: none of 600",)
-
-
-def test_what_the_run_before_a_warm_start_learned_counts_as_learned(ring: Ring) -> None:
-    champion = ring.champion(answers(ring.labels, range(60)))
-    verdict = verdict_on(ring.store, ring.warm(answers(ring.labels, []), champion, slice(0, 100)), LOOSE)
-    assert verdict.decision == "keep", "all that it is better at is what it was taught before"
-    assert "compared without 100 of 600 test images: this model has learned from 100" in verdict.reasons[0]
-
-
-def test_a_warm_start_of_which_not_all_is_known_is_for_a_person_to_judge(ring: Ring) -> None:
-    champion = ring.champion(answers(ring.labels, range(60)))
-    warm = ring.warm(answers(ring.labels, []), champion, slice(0, 100), whole=False)
-    verdict = verdict_on(ring.store, warm, LOOSE)
-    assert verdict.decision == "undecided"
-    assert verdict.reasons[0].endswith("what the run that this one began with had learned from is not wholly on record")
-    champion = ring.having_learned(champion, slice(0, 5), whole=False)
-    began_with_champion = ring.contest(answers(ring.labels, []), champion, start=champion)
-    verdict = verdict_on(ring.store, began_with_champion, LOOSE)
-    assert verdict.decision == "promote", "what is not known is the same of both"
-    assert "what the champion has learned from is not wholly on record" in str(verdict.reasons)
 
 
 def test_how_many_bins_a_report_shows_does_not_decide(ring: Ring) -> None:
