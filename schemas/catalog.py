@@ -143,6 +143,8 @@ class SplitFiles(Frozen):
     def _counts_add_up(self) -> Self:
         if self.label_counts is not None and self.rows is not None and sum(self.label_counts) != self.rows:
             raise ValueError(f"label_counts add up to {sum(self.label_counts):,}, rows says {self.rows:,}")
+        if self.labels.sum is not None and self.labels.label_column is not None:
+            raise ValueError("labels.sum is of labels that are one number each, label_column says that they are rows")
         if self.wrong_labels and (self.rows is None or max(self.wrong_labels) >= self.rows):
             raise ValueError("wrong_labels names rows that are not there, or rows is not stated")
         return self
@@ -222,6 +224,8 @@ class Dataset(Frozen):
             raise ValueError("a pinned dataset states its number of classes")
 
     def _require_classes(self) -> None:
+        if self.first_label and self.classes is None:
+            raise ValueError("first_label needs classes beside it: without them both are read from the labels")
         if self.class_names and len(self.class_names) != self.classes:
             raise ValueError(f"{len(self.class_names)} class_names for {self.classes} classes")
         if self.splits["train"].wrong_labels:
@@ -410,7 +414,6 @@ def dataset_of_folder(path: Path) -> Dataset:
         name=name_of_folder(folder),
         title=folder.name or name_of_folder(folder),
         mode="tracked",
-        first_label=1 if prefix.startswith("emnist-letters") else 0,
         orientation="transposed" if prefix.startswith("emnist-") else "upright",
         splits={split: SplitFiles(images=files[split, "images"], labels=files[split, "labels"]) for split in SPLITS},
     )

@@ -100,6 +100,11 @@ def to_table(
             raise CountsBrokenError(
                 error.found, error.expected, error.remedy, f"{images.name}, {labels.name}", error.equation
             ) from error
+        except DataError as error:  # people know their file by its name, not by its place in the store
+            names = {str(image_path): images.name, str(label_path): labels.name}
+            raise DataError(
+                error.found, error.expected, error.remedy, names.get(str(error.file), error.file)
+            ) from error
         handle = store.commit(
             folder,
             kind="table",

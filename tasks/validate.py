@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from prefect import task
 
-from schemas.catalog import Dataset
+from schemas.catalog import Dataset, SplitFiles
 from schemas.errors import BadRecord, DataError
 from schemas.handles import Handle, Labels, Split, Station, Table
 from schemas.ledger import CountsBrokenError, Ledger
 from schemas.receipt import Check, FileStatement, Receipt, TableStatement
 from schemas.tables import FILE_NAME, INDEX_CHECK, LABEL_CHECK, MISSING_CHECK, row_contract
 from tasks.arrays import unfinite_rows, unfinite_value
+from tasks.idx import IdxHeader
 from tasks.mirror import Mirror
 from tasks.receipts import keep_receipt
 from tasks.repeats import Images, repeated
@@ -88,12 +89,14 @@ class Findings:
     files: list[str] = field(default_factory=list)
     records: dict[Split, list[BadRecord]] = field(default_factory=dict)
 
-    def check(self, name: str, table: Table, rows: int, detail: str, *, holds: bool, found: str = "") -> None:
+    def check(
+        self, name: str, table: Table, rows: int, detail: str, *, holds: bool, found: str = "", file: str | None = None
+    ) -> None:
         """Record a check; where it does not hold, what was found, and in which file."""
         self.checks.append(Check(name=name, split=table.split, rows=rows, detail=detail))
         if not holds:
             self.wrong.append(f"{table.split}: {name}: {found} (expected {detail})")
-            file = _file_of(name, table)
+            file = file or _file_of(name, table)
             self.files += [file] if file else []
 
     def keep_rows(self, name: str, table: Table, rows: list[tuple[int, str]], wrong: str) -> None:
@@ -175,7 +178,7 @@ class _Reading:
     def __init__(self, findings: Findings, dataset: Dataset, labels: Labels, table: Table, images: Images) -> None:
         self.findings, self.dataset, self.labels, self.table = findings, dataset, labels, table
         self.images = images
-        self.rows, self.sum = 0, 0
+        self.rows, self.pixel_sum, self.label_sum = 0, 0, 0
         self.label_counts = np.zeros(labels.classes, np.int64)
         self.bad: dict[str, list[tuple[int, str]]] = {}  # the first rows and what stands there, by check
         self.bad_rows: dict[str, int] = {}
@@ -209,8 +212,9 @@ class _Reading:
         index = batch.labels - self.labels.first
         inside = index[(index >= 0) & (index < self.labels.classes)]
         self.label_counts += np.bincount(inside, minlength=self.labels.classes)
-        if self.table.table.dtype == "|u1":
-            self.sum += int(batch.pixels.sum(dtype=np.int64))
+        self.label_sum += int(batch.labels.sum(dtype=np.int64))
+        if self.dtype.kind in "iu":
+            self.pixel_sum += int(batch.pixels.view(self.dtype).sum(dtype=np.int64))
 
     def _conclude(self, reader: TableReader) -> None:
         table = self.table
@@ -228,17 +232,27 @@ class _Reading:
         name, expected = "the table holds the content that parse wrote", f"digest {table.table.digest[:12]}…"
         holds, found = reader.digest == table.table.digest, f"digest {reader.digest[:12]}…"
         self.findings.check(name, table, self.rows, expected, holds=holds, found=found)
-        files = self.dataset.splits[table.split]
-        pixel_sum = files.images.sum if table.table.dtype == "|u1" else None
-        self._compare("split size", self.rows, files.rows)
-        self._compare("rows of each class", tuple(self.label_counts.tolist()), files.label_counts)
-        self._compare("sum of all pixels", self.sum, pixel_sum)
-        self._compare("shape of an image", table.table.shape[1:], files.images.shape)
+        self._conclude_stated(self.dataset.splits[table.split])
 
-    def _compare(self, name: str, found: object, stated: object) -> None:
+    def _conclude_stated(self, files: SplitFiles) -> None:
+        """Check all that the catalog states of the split."""
+        pixel_sum = self.pixel_sum if self.dtype.kind in "iu" else f"none, for {self.dtype.name} are no whole numbers"
+        images, labels = self.table.images, self.table.labels
+        self._compare("split size", self.rows, files.rows)
+        self._compare("rows of each class", tuple(self.label_counts.tolist()), files.label_counts, labels.name)
+        self._compare("sum of all pixels", pixel_sum, files.images.sum, images.name)
+        self._compare("sum of all labels", self.label_sum, files.labels.sum, labels.name)
+        for kind, file, stated in (("an image", images, files.images), ("a label", labels, files.labels)):
+            header = IdxHeader(np.dtype(file.idx.dtype), file.idx.shape)
+            whole = header.size + header.payload_bytes
+            self._compare(f"shape of {kind}", header.item_shape, stated.shape, file.name)
+            self._compare(f"bytes of the {file.role} with their header", whole, stated.payload_bytes, file.name)
+
+    def _compare(self, name: str, found: object, stated: object, file: str | None = None) -> None:
         """Check what the catalog states; what it does not state is not checked."""
         if stated is not None:
-            self.findings.check(name, self.table, self.rows, str(stated), holds=found == stated, found=str(found))
+            holds = found == stated
+            self.findings.check(name, self.table, self.rows, str(stated), holds=holds, found=str(found), file=file)
 
 
 def failing_rows(batch: Batch, labels: Labels, offset: int) -> list[tuple[str, NDArray[np.int64]]]:

@@ -211,7 +211,8 @@ class _Decompressed:
 
     Work is linear in what is read: a member is fed slices that start small and double, so that the unused rest that a
     decoder hands back at a member's end stays below the member's own size (or `_FIRST_FEED`), however many tiny members
-    there are.
+    there are. The first slice is never cut short by a block's end: isal 1.9 misreads a gzip header with two optional
+    fields or a checksum of its own when it comes in two parts.
     """
 
     def __init__(self, read: Callable[[int], bytes], codec: _Codec, label: str) -> None:
@@ -237,8 +238,14 @@ class _Decompressed:
                 return data
 
     def _start_member(self) -> None:
+        self._hold(_FIRST_FEED)
         self._decoder = self._codec.decoder()
         self._stride = _FIRST_FEED
+
+    def _hold(self, count: int) -> None:
+        """Have ``count`` bytes in the block, or all that are left."""
+        while len(self._block) - self._at < count and self._refill():
+            pass
 
     def _feed(self) -> memoryview:
         if self._at == len(self._block) and not self._refill():
@@ -260,8 +267,7 @@ class _Decompressed:
     def _next_member(self) -> bool:
         """Begin the member that follows the one that has ended; False when nothing follows."""
         self._at -= len(self._decoder.unused_data)
-        while len(self._block) - self._at < len(self._codec.magic) and self._refill():
-            pass
+        self._hold(len(self._codec.magic))
         rest = self._block[self._at : self._at + len(self._codec.magic)]
         if not rest:
             self._block, self._at = b"", 0

@@ -143,6 +143,8 @@ def test_a_file_of_ones_own_is_added(tmp_path: Path) -> None:
         ("rows = 10", "rows = 10\nwrong_labels = [3]", 1, "wrong_labels are told of test images alone"),
         ("[digits.splits.test.images]", REVIEWED, 1, "nobody knows the rows of wrong_labels"),
         ('mode = "tracked"', 'mode = "tracked"\nclasses = 3\nclass_names = ["a"]', 1, "1 class_names for 3 classes"),
+        ('mode = "tracked"', 'mode = "tracked"\nfirst_label = 1', 1, "first_label needs classes beside it"),
+        ('{ name = "train-labels" }', '{ name = "l", label_column = 0, sum = 3 }', 9, "labels.sum is of labels that"),
         ('name = "test-labels"', ZIPPED, 1, "x is a member of a zip, which only http and folder sources can give"),
     ],
 )  # fmt: skip
@@ -226,7 +228,7 @@ def test_folders_of_usual_names_are_recognised(tmp_path: Path, family: str) -> N
     assert (dataset.name, dataset.title, dataset.mode, dataset.classes) == ("my-digits", "My Digits", "tracked", None)
     paths = [Path(source.path) for file in dataset.files() for source in dataset.sources_of(file)]  # type: ignore[union-attr]
     assert paths == [folder / name for name in USUAL[family].split()]
-    assert (dataset.first_label, dataset.orientation) == ((1, "transposed") if family == "emnist" else (0, "upright"))
+    assert dataset.orientation == ("transposed" if family == "emnist" else "upright")
     assert dataset.file("test", "labels").label_column == (0 if family == "qmnist" else None)
 
 

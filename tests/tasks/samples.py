@@ -79,10 +79,11 @@ def dataset_of(**changes: object) -> Dataset:
     splits = {}
     for split in ("train", "test"):
         stated: dict[str, Any] = {"rows": None, **(changes.pop(split, None) or {})}  # type: ignore[dict-item]
-        images = {"name": f"{split}-images", **stated.pop("images", {})}
-        splits[split] = SplitFiles(
-            images=DataFile.model_validate(images), labels=DataFile(name=f"{split}-labels"), **stated
-        )
+        files = {
+            role: DataFile.model_validate({"name": f"{split}-{role}", **stated.pop(role, {})})
+            for role in ("images", "labels")
+        }
+        splits[split] = SplitFiles(**files, **stated)
     values = {"name": "small", "title": "Small", "mode": "tracked", "classes": CLASSES, **changes}
     return Dataset.model_validate({**values, "sources": (DrawnSource(recipe="glyphs"),), "splits": splits})
 

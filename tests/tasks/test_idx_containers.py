@@ -137,6 +137,30 @@ def test_what_is_unusual_and_right_is_read(tmp_path: Path, case: str) -> None:
     assert drain(tmp_path / "file") == IMAGES.tobytes()
 
 
+def gzip_with_everything(data: bytes) -> bytes:
+    """A member whose header has all that RFC 1952 allows, with the header's own checksum."""
+    head = b"\x1f\x8b\x08\x1e" + bytes(5) + b"\xff" + b"\4\0abcd" + b"a name\0" + b"a comment\0"
+    return head + (zlib.crc32(head) & 0xFFFF).to_bytes(2, "little") + gzip.compress(data, 0, mtime=0)[10:]
+
+
+@pytest.mark.parametrize("before", [1, 8, 10, 13, 17, 25, 34])
+def test_a_header_across_the_end_of_a_block(tmp_path: Path, before: int) -> None:
+    content = header(300_000) + bytes(range(250)) * 1_200
+    first, second = content[:261_000], content[261_000:]
+    bare = len(gzip.compress(first, 0))
+    name = b"n" * (2**18 - before - bare - 1)
+    plain = gzip.compress(first, 0, mtime=0)
+    (tmp_path / "file").write_bytes(
+        patched(plain, 3, b"\x08")[:10] + name + b"\0" + plain[10:] + gzip_with_everything(second)
+    )
+    assert read_idx(tmp_path / "file").tobytes() == content[8:]
+
+
+def test_a_long_header_inside_of_a_zip(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(zipped(("a", gzip_with_everything(GOOD))))
+    assert read_idx(tmp_path / "file").shape == IMAGES.shape
+
+
 def test_every_cut_of_a_gzip_stream(tmp_path: Path) -> None:
     assert len(GZ) > 2000
     for kept in range(2, len(GZ), 7):

@@ -135,11 +135,13 @@ def test_what_the_catalog_states_is_checked_and_recorded(store: Store) -> None:
     stated = {
         "rows": N,
         "label_counts": tuple(np.bincount(labels, minlength=CLASSES).tolist()),
-        "images": {"sum": int(images.sum(dtype="i8")), "shape": (4, 6)},
+        "images": {"sum": int(images.sum(dtype="i8")), "shape": (4, 6), "payload_bytes": 16 + images.nbytes},
+        "labels": {"sum": int(labels.sum(dtype="i8")), "shape": (), "payload_bytes": 8 + labels.nbytes},
     }
     receipt = receipt_of(store, tables, train=stated)
     names = {check.name for check in receipt.checks if check.split == "train"}
     assert names >= {"split size", "rows of each class", "sum of all pixels", "shape of an image"}
+    assert names >= {"sum of all labels", "shape of a label", "bytes of the images with their header"}
     assert "split size" not in {check.name for check in receipt.checks if check.split == "test"}
 
 
@@ -269,6 +271,31 @@ def test_everything_wrong_is_told_at_once(store: Store) -> None:
         "test: shapes equal between the splits: 6 × 4 of uint8 (expected 4 × 6 of uint8 as in train)",
     ):
         assert finding in found
+
+
+def test_each_value_that_the_catalog_states_of_a_file_is_compared(store: Store) -> None:
+    tables = both(store, N)
+    for role, stated, finding in (
+        ("images", {"payload_bytes": 2_000}, "bytes of the images with their header: 2896 (expected 2000)"),
+        ("labels", {"payload_bytes": 120}, "bytes of the labels with their header: 128 (expected 120)"),
+        ("labels", {"sum": 541}, "sum of all labels: 540 (expected 541)"),
+        ("labels", {"shape": (8,)}, "shape of a label: () (expected (8,))"),
+    ):
+        error = refused(store, tables, train={role: stated})
+        assert (error.found, error.file) == (f"1 finding in the data of 'small': train: {finding}", f"train-{role}")
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4"])
+def test_a_stated_sum_is_that_of_whole_numbers_of_any_size(store: Store, dtype: str) -> None:
+    tables = both(store, N, dtype=dtype)
+    total = int(drawn(N, dtype=dtype).sum(dtype="i8"))
+    assert f"sum of all pixels: {total} (" in refused(store, tables, train={"images": {"sum": total + 1}}).found
+    assert receipt_of(store, tables, train={"images": {"sum": total}})
+
+
+def test_no_sum_can_be_stated_of_floats(store: Store) -> None:
+    found = refused(store, both(store, N, dtype="f4"), train={"images": {"sum": 3}}).found
+    assert "sum of all pixels: none, for float32 are no whole numbers (expected 3)" in found
 
 
 def test_types_that_differ_between_splits(store: Store) -> None:
@@ -451,12 +478,6 @@ def test_the_task_reuses_a_receipt_and_makes_another_for_other_files(store: Stor
     wide = parsed(store, drawn(N), labels_of(N).astype("i4"))  # the same rows from another label file
     assert wide.table.digest == tables[0].table.digest
     assert validate.fn(store.root, dataset_of(), (wide, tables[1])) != first
-
-
-def test_sum_of_wide_pixels_is_not_compared(store: Store) -> None:
-    """A sum is stated for unsigned bytes only."""
-    tables = both(store, N, dtype="f4")
-    assert receipt_of(store, tables, train={"images": {"sum": 1}}).image_dtype == ">f4"
 
 
 BAD_PIXELS = [("f4", np.nan, "nan"), ("f8", np.inf, "inf"), ("f8", -np.inf, "-inf")]
