@@ -68,6 +68,10 @@ def main() -> None:
 
 
 def _unforeseen(error: Exception) -> StepwiseError:
+    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str):
+        words = error.strerror[0].lower() + error.strerror[1:]
+        remedy = "Check the path and who may use it; `stepwise --debug …` shows where this happened"
+        return StepwiseError(words, "a path that can be used", remedy, error.filename)
     return StepwiseError(f"{type(error).__name__}: {error}", "", "Run `stepwise --debug …` for a traceback")
 
 

@@ -38,6 +38,16 @@ class Policy(Frozen):
     )
 
 
+def asked(**values: object) -> Policy:
+    """The policy that a person gives by options: a run that they name has to fit, whatever they say of `start`.
+
+    Raises:
+        ConfigurationError: as `policy_of`.
+    """
+    policy = policy_of(**values)
+    return policy.model_copy(update={"start": "cold"}) if policy.start_from else policy
+
+
 def policy_of(**values: object) -> Policy:
     """The policy of these values.
 

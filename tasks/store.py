@@ -389,6 +389,8 @@ _REMEDIES: dict[int, str] = {
     errno.EACCES: "Give yourself the right to write there, or point --artifacts to another folder",
     errno.EPERM: "Give yourself the right to write there, or point --artifacts to another folder",
     errno.ENOTDIR: "Point --artifacts to a folder",
+    errno.EEXIST: "Point --artifacts to a folder: a file or a link to nowhere has this name",
+    errno.ENAMETOOLONG: "Point --artifacts to a folder with a shorter path",
     errno.ELOOP: "Point --artifacts to a folder: this is a link that leads back to itself",
     errno.EXDEV: "Keep runs/ and store/ of an artifacts folder on one disk, since a run gets its name by one rename",
 }

@@ -53,11 +53,11 @@ def run(  # noqa: PLR0913 - one parameter an option
     `stepwise run --data my-digits/ --set reshape.timesteps=14`, and `stepwise run --preset question-3750` to see how
     a reshape that loses its labels is stopped.
     """
-    from schemas.policy import policy_of
+    from schemas.policy import asked
     from schemas.presets import configured
 
     configuration = configured(preset, config, settings or (), dataset)
-    policy = policy_of(when_unchanged=when_unchanged, start=start, start_from=start_from, budget_minutes=budget_minutes)
+    policy = asked(when_unchanged=when_unchanged, start=start, start_from=start_from, budget_minutes=budget_minutes)
     configuration, data = with_folder(configuration, dataset, data)
     require_home()
     begin_embedded_server()
@@ -85,11 +85,11 @@ def plan(  # noqa: PLR0913 - one parameter an option
     run: the output is not there. reuse: it is, whole. follows: an earlier step has to run first, and what it gives
     decides.
     """
-    from schemas.policy import policy_of
+    from schemas.policy import asked
     from schemas.presets import configured
 
     configuration = configured(preset, config, settings or (), dataset)
-    policy = policy_of(start=start, start_from=start_from)
+    policy = asked(start=start, start_from=start_from)
     configuration, data = with_folder(configuration, dataset, data)
     from flows.plan_command import tell_plan
 

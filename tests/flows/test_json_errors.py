@@ -63,6 +63,14 @@ def test_what_nobody_foresaw_is_told_too(tmp_path: Path) -> None:
     assert "Traceback" in debugged.stderr
 
 
+def test_a_path_that_the_system_refuses_is_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / ("d" * 300)
+    answer = run_command(tmp_path, "run", "--data", path, "--json")
+    error = json.loads(answer.stdout)["error"]
+    assert (error["found"], error["file"], error["exit_code"]) == ("file name too long", str(path), 1)
+    assert error["remedy"].startswith("Check the path and who may use it; ")
+
+
 def test_a_folder_and_a_dataset_are_not_both_used(tmp_path: Path) -> None:
     write_digits(tmp_path / "digits", list(range(10)))
     answer = run_command(tmp_path, "run", "--data", tmp_path / "digits", "--dataset", "mnist", "--json")

@@ -18,7 +18,7 @@ from schemas.errors import ConfigurationError
 from schemas.handles import Labels
 from schemas.history import History
 from schemas.ledger import Ledger
-from schemas.policy import Policy
+from schemas.policy import Policy, asked
 from schemas.receipt import Receipt
 from tasks.train import Terms
 
@@ -116,6 +116,13 @@ def test_a_run_that_cannot_be_read_is_passed_over(tmp_path: Path, file: str) -> 
     published(tmp_path, "old", 1)
     (published(tmp_path, "new", 2) / file).write_text("{")
     assert decided(WARM, tmp_path, RunConfiguration()).start_from == "old"
+
+
+def test_a_run_that_a_person_names_has_to_fit_whatever_the_start() -> None:
+    assert asked(start="warm", start_from="run", budget_minutes=2) == Policy(start_from="run", budget_minutes=2)
+    assert asked(start="warm") == WARM
+    with pytest.raises(ConfigurationError, match=r"policy\.start = 'luke'"):
+        asked(start="luke", start_from="run")
 
 
 @pytest.mark.parametrize("given", ["latest", "ne", "new"])

@@ -216,6 +216,14 @@ def test_a_root_that_is_a_file(tmp_path: Path) -> None:
         Store(tmp_path / "root")
 
 
+def test_a_root_that_is_a_link_to_nowhere_or_has_too_long_a_name(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StorageError, match=r"/link: cannot write: File exists.*a link to nowhere has this name"):
+        Store(tmp_path / "link")
+    with pytest.raises(StorageError, match=r"cannot write: File name too long.*a folder with a shorter path"):
+        Store(tmp_path / ("n" * 300))
+
+
 AS_OTHERS = """
 import os, sys
 from pathlib import Path
