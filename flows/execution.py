@@ -19,7 +19,7 @@ from flows.drift_card import drift_card, drift_in_short
 from flows.events import tell
 from flows.index import index_renewed
 from flows.plan import plan_card, plan_in_short
-from flows.revision import form_filled_in
+from flows.revision import form_filled_in, stages_left
 from flows.verdict_card import verdict_card
 from flows.warm_start import decided
 from schemas.drift import Drift, DriftedError, DriftLimits
@@ -144,7 +144,8 @@ class Execution:
         index_renewed(self.artifacts)
         if isinstance(error, DriftedError):
             self._drift_shown(error.drift)
-        form = form_filled_in(self.attempt, self._at, only=True)
+        left, only = stages_left(self.attempt, self._at)
+        form = form_filled_in(self.attempt, left, only=only)
         card = dossier(told, self.attempt, self._journal, self._digests(), form)
         create_markdown_artifact(key="dossier", markdown=card, description=told.found[:200])
 
@@ -160,7 +161,7 @@ class Execution:
         self._end(outcome="unchanged" if stood else "published", published=published.run)
         actual = {event.step: event.reused for event in self._journal.finished}
         create_markdown_artifact(key="plan", markdown=plan_card(plan, actual), description=plan_in_short(plan))
-        folder, form = self.artifacts / published.place, form_filled_in(self.attempt, "evaluate")
+        folder, form = self.artifacts / published.place, form_filled_in(self.attempt, ["evaluate"])
         if stood:
             show_standing(folder, form)
         else:
@@ -183,7 +184,7 @@ class Execution:
         """Say that nothing changed, and which run stands."""
         self._end(outcome="skipped", published=run)
         told = f"Nothing changed since {run}: no file's digest and no setting. The run was skipped, as its policy says."
-        again = form_filled_in(self.attempt, "evaluate")
+        again = form_filled_in(self.attempt, ["evaluate"])
         link = f"\n\n[Open the form, filled in to evaluate it again]({again})" if again else ""
         create_markdown_artifact(key="summary", markdown=f"{told}\n\n`{run}` stands.{link}", description=told)
         log.info(told)

@@ -219,7 +219,7 @@ def _subject(
         attempt.created,
         parent=parent,
         started_from=policy.start_from,
-        form=form_filled_in(attempt, "evaluate"),
+        form=form_filled_in(attempt, ["evaluate"]),
     )
 
 

@@ -14,11 +14,11 @@ from prefect.settings import get_current_settings
 
 from schemas.errors import ConfigurationError
 from schemas.files import MANIFEST_FILE, RUNS
-from schemas.plan import differences
+from schemas.plan import STAGES, differences
 from schemas.presets import validated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from flows.attempts import Attempt, Attempts
@@ -55,7 +55,20 @@ def revised(attempts: Attempts, artifacts: Path, of: str, parameters: Mapping[st
     return again.published
 
 
-def form_filled_in(attempt: Attempt, stage: Stage | None, *, only: bool = False) -> str | None:
+def stages_left(attempt: Attempt, at: Stage | None) -> tuple[tuple[Stage, ...], bool]:
+    """What a run that failed at a stage leaves to do again, and whether only those stages.
+
+    Of a rerun: what it was asked for and had not done again yet. Else the stage that failed; the rest follows from it.
+    """
+    if not attempt.rerun or at is None:
+        return attempt.rerun or ((at,) if at else ()), attempt.rerun_only or not attempt.rerun
+    reached = STAGES.index(at)
+    if attempt.rerun_only:
+        return tuple(stage for stage in attempt.rerun if STAGES.index(stage) >= reached) or (at,), True
+    return (STAGES[max(reached, min(map(STAGES.index, attempt.rerun)))],), False
+
+
+def form_filled_in(attempt: Attempt, stages: Sequence[Stage], *, only: bool = False) -> str | None:
     """The address of the form that starts a rerun of this flow run, filled in; None where it has no deployment."""
     settings = get_current_settings()
     pages = settings.ui_url or settings.api.url
@@ -63,7 +76,7 @@ def form_filled_in(attempt: Attempt, stage: Stage | None, *, only: bool = False)
     deployment = running.flow_run.deployment_id if running and running.flow_run else None
     if not pages or not deployment:
         return None
-    again = {"rerun": [stage] if stage else [], "rerun_only": only, "of": attempt.run}
+    again = {"rerun": list(stages), "rerun_only": only, "of": attempt.run}
     form = f"{pages.rstrip('/').removesuffix('/api')}/v2/deployments/deployment/{deployment}/run"
     parameters = json.dumps({**attempt.parameters, **again}, separators=(",", ":"))
     return f"{form}?parameters={quote(parameters, safe='')}"

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flows.attempts import Attempt, Attempts
-from flows.revision import form_filled_in, revised
+from flows.revision import form_filled_in, revised, stages_left
 from flows.run_command import Request, rerun_and_tell
 from schemas.configuration import RunConfiguration, Training
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from schemas.plan import Stage
 
 RUN = "20260101-000000-glyphs-smoke-abcd"
 
@@ -68,6 +70,27 @@ def test_a_rerun_that_did_not_come_to_its_end_is_still_to_do_its_stages(
     assert request.of == (RUN if stages else None)
 
 
+@pytest.mark.parametrize(
+    ("asked", "only", "failed", "left"),
+    [
+        ((), False, "train", (("train",), True)),
+        ((), False, None, ((), True)),
+        (("train",), False, "train", (("train",), False)),
+        (("train",), False, "evaluate", (("evaluate",), False)),
+        (("evaluate",), False, "train", (("evaluate",), False)),
+        (("train",), False, None, (("train",), False)),
+        (("parse", "evaluate"), True, "train", (("evaluate",), True)),
+        (("parse", "evaluate"), True, "parse", (("parse", "evaluate"), True)),
+        (("evaluate",), True, "publish", (("publish",), True)),
+    ],
+)
+def test_the_form_of_a_failure_asks_for_what_is_left(
+    tmp_path: Path, asked: tuple[Stage, ...], only: bool, failed: Stage | None, left: tuple[tuple[Stage, ...], bool]
+) -> None:
+    attempt = kept(tmp_path, None).model_copy(update={"rerun": asked, "rerun_only": only})
+    assert stages_left(attempt, failed) == left
+
+
 def test_a_record_with_a_setting_that_is_none_any_more_is_told(tmp_path: Path) -> None:
     attempt = kept(tmp_path, None)
     attempt.parameters["configuration"]["training"]["momentums"] = 1
@@ -111,4 +134,4 @@ def test_other_settings_or_data_are_no_rerun(tmp_path: Path) -> None:
 
 
 def test_where_there_is_no_deployment_there_is_no_form(tmp_path: Path) -> None:
-    assert form_filled_in(kept(tmp_path, None), "parse") is None
+    assert form_filled_in(kept(tmp_path, None), ["parse"]) is None
