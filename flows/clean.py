@@ -187,6 +187,7 @@ def _remove(artifacts: Path, runs: Sequence[Path], waste: Waste, attempts: Seque
         if attempt.flow_run in forgotten:
             Attempts(artifacts).forget(attempt)
     removed([*waste.paths, *[_without_a_name(folder) for folder in runs]])
+    Store(artifacts).forget_locks(time.time() - YOUNG_SECONDS)
 
 
 def _without_a_name(folder: Path) -> Path:
@@ -227,10 +228,11 @@ def _begins_again(client: SyncPrefectClient, flow_run: UUID) -> bool:
 
 
 def forget(client: SyncPrefectClient, flow_run: UUID) -> None:
-    """Delete what Prefect has of a flow run; its artifacts, which hold pictures, would outlive the run's own row."""
+    """Delete what Prefect has of a flow run; its artifacts and its result would outlive the run's own row."""
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
     from prefect.exceptions import ObjectNotFound
 
+    result = _result_of(client, flow_run)  # now: it is known by an artifact
     of = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]))
     while found := client.read_artifacts(artifact_filter=of):
         for artifact in found:
@@ -238,14 +240,33 @@ def forget(client: SyncPrefectClient, flow_run: UUID) -> None:
                 client.delete_artifact(artifact.id)
     with contextlib.suppress(ObjectNotFound):
         client.delete_flow_run(flow_run)
+    _remove_result(result)
+
+
+def _result_of(client: SyncPrefectClient, flow_run: UUID) -> str | None:
+    """The key of what a flow run returned."""
+    from prefect.exceptions import ObjectNotFound
+
+    with contextlib.suppress(ObjectNotFound):
+        state = client.read_flow_run(flow_run).state
+        return getattr(state.data, "storage_key", None) if state else None
+    return None
 
 
 def _remove_results(keys: Sequence[str]) -> None:
     """Remove Prefect's copies of what the store remembered."""
+    for key in keys:
+        _remove_result(f"stepwise-{key.replace('/', '-')}")
+
+
+def _remove_result(key: str | None) -> None:
+    """Remove a file of Prefect's results on this machine, whatever folder its key names."""
+    from pathlib import Path
+
     from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 
-    for key in keys:
-        (PREFECT_LOCAL_STORAGE_PATH.value() / f"stepwise-{key.replace('/', '-')}").unlink(missing_ok=True)
+    if key and (name := Path(key).name):
+        (PREFECT_LOCAL_STORAGE_PATH.value() / name).unlink(missing_ok=True)
 
 
 def _tell(cleaning: Cleaning, *, really: bool, as_json: bool) -> None:

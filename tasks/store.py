@@ -9,6 +9,7 @@ Layout under the artifacts root:
     store/checked/                         which files were compared with their seal, so that it need not be repeated
     store/staging/, store/partial/         half-made outputs (removed at exit); downloads and trainings to go on with
     store/damaged/                         what was set aside because its bytes were not what was committed
+    store/locks/                           a file for each lock, empty
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import StepwiseError, StorageError
 from schemas.handles import Handle, Kind
+from tasks.locks import forget_unused, is_taken, taken
 from tasks.seals import Checked, seal_files, sync_file, sync_folder
 
 if TYPE_CHECKING:
@@ -224,31 +226,19 @@ class Store:
             BlockingIOError: somebody else holds it, and there is to be no waiting.
         """
         with writing(self.place):
-            path = self._folder("locks") / _lock_name(name)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = taken(self._folder("locks") / _lock_name(name), shared=shared, wait=wait)
         try:
-            how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            fcntl.flock(descriptor, how if wait else how | fcntl.LOCK_NB)
             yield
         finally:
             os.close(descriptor)
 
     def is_locked(self, name: str) -> bool:
         """Whether somebody alive holds a lock."""
-        path = self.place / "locks" / _lock_name(name)
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        except OSError:  # a disk that can only be read, or somebody else's file
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return is_taken(self.place / "locks" / _lock_name(name))
+
+    def forget_locks(self, made_before: float) -> None:
+        """Remove the locks that nobody holds, made before a time of `time.time()`."""
+        forget_unused(self.place / "locks", made_before)
 
     def _require_format(self) -> None:
         path = self.place / "format.json"

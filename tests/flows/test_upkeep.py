@@ -15,7 +15,10 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+from prefect.filesystems import LocalFileSystem
+from prefect.results import ResultStore
+from prefect.serializers import JSONSerializer
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Completed, Pending, Running
 
 import flows.installation.upkeep
@@ -121,13 +124,22 @@ def test_it_is_deployed_where_something_says_what_is_kept(client: SyncPrefectCli
     assert {each.name: len(each.schedules) for each in client.read_deployments()} == {"toy": 1, "upkeep-stepwise": 0}
 
 
+def results() -> Path:
+    """Where Prefect keeps what flows returned."""
+    return PREFECT_LOCAL_STORAGE_PATH.value()
+
+
 def published(client: SyncPrefectClient, artifacts: Path, name: str, days: int) -> uuid.UUID:
     """A run of some days ago: its folder, its attempt, and what Prefect has of it; returns its flow run."""
     created = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
     folder = artifacts / "runs" / name
     folder.mkdir(parents=True)
     manifest_in(folder, created=created)
+    kept = ResultStore(result_storage=LocalFileSystem(basepath=results()), serializer=JSONSerializer())
+    result = kept.create_result_record(obj=name, key=f"result-of-{name}")
+    kept.persist_result_record(result)
     run = client.create_flow_run(upkeep, parameters={"artifacts": str(artifacts)}, state=Completed())
+    client.set_flow_run_state(run.id, Completed(data=result), force=True)
     picture = ArtifactCreate(key=f"of-{name}", type="markdown", data="a picture", flow_run_id=run.id)
     client.create_artifact(picture)
     attempt = Attempt(
@@ -166,15 +178,16 @@ def test_old_runs_go_with_their_rows_and_artifacts_and_nothing_while_a_run_goes_
     said = "Nothing was removed: a run is going on (going), still after 0 min. The next upkeep tries again."
     assert state.message == said
     assert shown(client)[0] == (said, said)
-    assert len(list((tmp_path / "runs").iterdir())) == 3
+    assert len(list((tmp_path / "runs").iterdir())) == len(list(results().glob("result-of-*"))) == 3
 
     state = upkeep(tmp_path, keep_runs=1, return_state=True)
     assert state.message == "Published runs removed: 2; 0.0 MB freed."
     assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["new"]
+    assert [path.name for path in results().glob("result-of-*")] == ["result-of-new"]
     assert {attempt.run for attempt in Attempts(tmp_path).all()} == {"new", "going"}
     assert {run.id for run in client.read_flow_runs()} & set(runs.values()) == {runs["new"]}
     of = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=list(runs.values())))
-    assert [each.key for each in client.read_artifacts(artifact_filter=of)] == ["of-new"]
+    assert {each.key for each in client.read_artifacts(artifact_filter=of)} == {"of-new", None}, "None: its result"
     short, long = shown(client)[0]
     assert short == "Published runs removed: 2; 0.0 MB freed."
     assert long.startswith("**0.0 MB freed.**")

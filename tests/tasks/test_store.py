@@ -414,6 +414,44 @@ def test_a_lock_ends_with_its_owner_and_half_an_output_is_none(store: Store) -> 
     assert names(store.place / "staging") != []  # what a kill leaves lies in staging and nowhere else
 
 
+def test_locks_that_nobody_holds_are_forgotten_and_guard_no_less_for_it(store: Store) -> None:
+    """Who waited for a lock whose file went holds the one that has the name: never two at once."""
+    for name in ("idle", "young"):
+        with store.lock(name):
+            pass
+    locks = store.place / "locks"
+    os.utime(next(locks.iterdir()), (1, 1))
+    store.forget_locks(time.time() - 60)
+    assert len(names(locks)) == 1
+    held, most, guard = [0], [0], threading.Lock()
+
+    def work() -> None:
+        for _ in range(50):
+            with store.lock("busy"):
+                with guard:
+                    held[0] += 1
+                    most[0] = max(most[0], held[0])
+                time.sleep(0)
+                with guard:
+                    held[0] -= 1
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    while any(worker.is_alive() for worker in workers):
+        store.forget_locks(time.time() + 60)
+    assert most == [1]
+    store.forget_locks(time.time() + 60)
+    assert names(locks) == []
+    with store.lock("held", shared=True):
+        store.forget_locks(time.time() + 60)
+        assert store.is_locked("held")
+        assert len(names(locks)) == 1
+    with store.lock("held"):
+        store.forget_locks(0)
+        assert len(names(locks)) == 1
+
+
 @pytest.mark.parametrize("step", ["sync_folder", "rename"])
 def test_a_crash_before_the_rename_leaves_no_object(store: Store, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def crash(*_: object) -> None:
