@@ -230,6 +230,36 @@ def test_members_of_one_zip_are_verified_by_the_zip_and_fetched_once(tmp_path: P
     assert len(server.asked) == 1
 
 
+def damaged_zips() -> dict[str, bytes]:
+    """A zip whose parts are not where its last record says: each fails in another way inside of `zipfile`."""
+    good = zipped()
+    begin, end = good.index(b"PK\x01\x02"), good.rindex(b"PK\x05\x06")
+    return {
+        "cut": good[: len(good) // 2],
+        "list beyond its end": good[: end + 16] + b"\xff\xff\xff\x7f" + good[end + 20 :],
+        "list larger than all": good[: end + 12] + b"\xff\xff\xff\x7f" + good[end + 16 :],
+        "list of other bytes": good[:begin] + bytes(end - begin) + good[end:],
+        "member of other bytes": good.replace(b"\x1f\x8b", b"\0\0"),
+        "no zip": b"PK\x03\x04" + bytes(500),
+    }
+
+
+@pytest.mark.parametrize("damage", damaged_zips())
+def test_after_a_damaged_zip_the_next_source_is_asked(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "damaged.zip").write_bytes(damaged_zips()[damage])
+    (tmp_path / "good.zip").write_bytes(zipped())
+    sources = [FolderSource(path=str(tmp_path / name)) for name in ("damaged.zip", "good.zip")]
+    splits = {
+        split: {
+            role: {"name": f"{split}-{role}", "member": f"gzip/{split}-{role}.gz", "payload_sha256": sha256(content)}
+            for role, content in (("images", IMAGES), ("labels", LABELS))
+        }
+        for split in SPLITS
+    }
+    file = fetch(dataset_of(*sources, splits=splits), "test", "images", Store(tmp_path / "root"), quiet, Hosts())
+    assert (file.idx.digest, file.source) == (sha256(IMAGES), f"file {tmp_path}/good.zip")
+
+
 def test_another_zip_is_refused(tmp_path: Path) -> None:
     with serving(whole(zipped())) as server:
         dataset = zip_dataset(Container(sha256="0" * 64), server.source("/gzip.zip"))

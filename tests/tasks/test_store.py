@@ -266,6 +266,30 @@ def test_a_root_that_only_others_may_write(begun: bool) -> None:
     assert "cannot write: Permission denied. Expected: a folder that can be written and has room. Give yourself" in said
 
 
+LOOKING = """
+import os, sys
+from pathlib import Path
+from tasks.store import Store
+if os.geteuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+print(*(Store(Path(sys.argv[1])).is_locked(name) for name in ("held", "free", "never")))
+"""
+
+
+def test_who_may_only_read_sees_which_locks_are_held(store: Store) -> None:
+    """`runs`, `show` and `doctor` by another user, or from a disk that can only be read."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "root")
+        Path(folder).chmod(0o755)
+        with store.lock("free"):
+            pass
+        with store.lock("held"):
+            for path in (store.place / "locks").iterdir():
+                path.chmod(0o444)
+            said, _ = child(LOOKING, store.root).communicate(timeout=60)
+    assert said == "True False False\n"
+
+
 FILE_LIMIT = """
 import resource, sys
 from pathlib import Path
@@ -293,7 +317,7 @@ def test_a_file_that_may_not_grow_leaves_nothing(store: Store) -> None:
     assert not list((store.place / "keys").glob("*/*"))
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EXDEV, errno.ELOOP, errno.EPERM])
 def test_what_the_system_says_becomes_a_paragraph(store: Store, code: int) -> None:
     with pytest.raises(StorageError) as caught, store.staging() as folder:
         raise OSError(code, os.strerror(code), str(folder / "file"))
