@@ -44,7 +44,7 @@ def profile_of(store: Store, table: Table, labels: Labels, edges: tuple[float, f
         pixels.add(batch.pixels.view(np.dtype(table.table.dtype)).reshape(-1))
         classes += np.bincount(batch.labels - labels.first, minlength=labels.classes)
     binned = pixels.binned()
-    mean = pixels.sum / max(pixels.count, 1)
+    off = pixels.sum / max(pixels.count, 1)
     return Profile(
         rows=int(classes.sum()),
         first=labels.first,
@@ -54,8 +54,8 @@ def profile_of(store: Store, table: Table, labels: Labels, edges: tuple[float, f
         pixels=tuple(binned.inside.tolist()),
         below=binned.below,
         above=binned.above,
-        mean=mean,
-        std=max(0.0, pixels.squares / max(pixels.count, 1) - mean**2) ** 0.5,
+        mean=pixels.origin + off,
+        std=max(0.0, pixels.squares / max(pixels.count, 1) - off**2) ** 0.5,
     )
 
 
@@ -68,20 +68,25 @@ class _Binned(NamedTuple):
 
 
 class _Values:
-    """Pixels in bins, their number, their sum and that of their squares, batch by batch."""
+    """Pixels in bins, their number, their sum and that of their squares, batch by batch.
+
+    Sums are of differences from one of the pixels: of numbers that are large beside their spread, squares would cancel.
+    """
 
     def __init__(self, edges: tuple[float, float] | None) -> None:
         self._edges, self._bins = edges, np.zeros(PIXEL_BINS, np.int64)
         self._below = self._above = 0
-        self.count, self.sum, self.squares = 0, 0.0, 0.0
+        self.count, self.sum, self.squares, self.origin = 0, 0.0, 0.0, 0.0
 
     def add(self, values: NDArray[Any]) -> None:
         self._edges = self._edges or _edges(values)
+        self.origin = self.origin if self.count else float(values[0])
         wide, (low, high) = values.astype(np.float64), self._edges
         self._bins += np.histogram(wide, PIXEL_BINS, self._edges)[0]
         self._below += int((wide < low).sum())
         self._above += int((wide > high).sum())
         self.count += values.size
+        wide -= self.origin
         self.sum += float(wide.sum())
         self.squares += float(wide @ wide)
 

@@ -3,13 +3,13 @@
 Nearest centroid: the class whose mean training image is nearest in Euclidean distance (Hastie, Tibshirani and Friedman,
 'The Elements of Statistical Learning', 2nd edition, 2009, section 4.3: linear discriminants of equal, round spread).
 Logistic regression: the softmax of a linear map of the pixels (section 4.4 there), fitted to the cross-entropy by
-stochastic gradient descent with momentum, a rate that falls to 0, no penalty. Its descent sees every pixel less its
-training mean, and all in one unit, so that light ground and little contrast make it no slower than dark ground.
+stochastic gradient descent with momentum, a rate that falls to 0, no penalty.
 
-Both answer pixels scaled to 0..1, and see at most as many training images as `MOST_IMAGES`, `MOST_PIXELS` and
-`MOST_PRODUCTS` allow, evenly spread over the split, so that their time does not grow with it, nor beyond half a minute
-or so with the classes. Images stream in batches. NumPy alone, from a fixed seed: equal inputs give equal floors on one
-machine.
+Both see every pixel less its training mean, and all in one unit: so light ground and little contrast make the descent
+no slower than dark ground, and distances are not what is left of large numbers that cancel. They see at most as many
+training images as `MOST_IMAGES`, `MOST_PIXELS` and `MOST_PRODUCTS` allow, evenly spread over the split, so that their
+time does not grow with it, nor beyond half a minute or so with the classes. Images stream in batches. NumPy alone, from
+a fixed seed: equal inputs give equal floors on one machine.
 
 Products are taken in pieces that OpenBLAS leaves to one thread (it shares those above 2^18 multiplications): on a busy
 machine, threads that wait for each other took 30 s for what one does in 1 s. Pieces are cut along images, pixels and
@@ -79,14 +79,14 @@ def floors_of(train: Samples, test: Samples, classes: int) -> tuple[Floor, ...]:
     """Fit both models to the training images and count their right answers on the test images."""
     images = train.images
     rows = spread_rows(len(images), images.shape[1], classes)
-    scale = Scale.of(images, rows)
+    centred = Centred.of(images, rows, Scale.of(images, rows))
     linear = (
-        ("nearest centroid", centroid_map(images, train.labels, rows, scale, classes)),
-        ("logistic regression", logistic_map(images, train.labels, rows, scale, classes)),
+        ("nearest centroid", centroid_map(images, train.labels, rows, centred, classes)),
+        ("logistic regression", logistic_map(images, train.labels, rows, centred, classes)),
     )
     correct = [0 for _ in linear]
     for chunk in _chunks(len(test.images), images.shape[1]):
-        x, labels = scale(test.images[chunk]), test.labels[chunk]
+        x, labels = centred(test.images[chunk]), test.labels[chunk]
         for i, (_, (weights, bias)) in enumerate(linear):
             correct[i] += int(np.count_nonzero((_outputs(x, weights) + bias).argmax(axis=1) == labels))
     n = len(test.images)
@@ -138,14 +138,14 @@ Linear = tuple["NDArray[np.float32]", "NDArray[np.float32]"]  # weights (pixels,
 
 
 def centroid_map(
-    images: NDArray[Any], labels: NDArray[np.integer], rows: NDArray[np.intp], scale: Scale, classes: int
+    images: NDArray[Any], labels: NDArray[np.integer], rows: NDArray[np.intp], centred: Centred, classes: int
 ) -> Linear:
-    """The linear map whose greatest output is the nearest centroid: of |x - c|², x · x is the same for every class.
+    """The map of centred pixels with the greatest output for the nearest centroid: of |x - c|², all have x · x.
 
     A class without training images is never nearest.
     """
     sums, counts = np.zeros((classes, images.shape[1])), np.zeros(classes)
-    for x, y in _batches(images, labels, rows, scale, rows_at_a_time(images.shape[1], _CHUNK)):
+    for x, y in _batches(images, labels, rows, centred, rows_at_a_time(images.shape[1], _CHUNK)):
         one_hot = (y == np.arange(classes)[:, None]).astype(np.float32)
         sums += _summed(x, one_hot.T).T
         counts += one_hot.sum(axis=1)
@@ -156,7 +156,7 @@ def centroid_map(
 
 @dataclass(frozen=True)
 class Centred:
-    """What the descent sees: scaled pixels less their mean (pixels,) in training, times a gain that all share."""
+    """What both models see: scaled pixels less their mean (pixels,) in training, times a gain that all share."""
 
     scale: Scale
     mean: NDArray[np.float32]
@@ -178,21 +178,16 @@ class Centred:
         seen *= self.gain
         return seen
 
-    def folded(self, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> Linear:
-        """The map of scaled pixels that gives what this one gives of centred ones."""
-        weights = weights * self.gain
-        return weights, bias - _outputs(self.mean[None], weights)[0]
-
 
 def logistic_map(
-    images: NDArray[Any], labels: NDArray[np.integer], rows: NDArray[np.intp], scale: Scale, classes: int
+    images: NDArray[Any], labels: NDArray[np.integer], rows: NDArray[np.intp], centred: Centred, classes: int
 ) -> Linear:
-    """The weights of the logistic regression after `epochs_over` these rows, in an order that `SEED` draws."""
+    """The map of centred pixels after `epochs_over` these rows, in an order that `SEED` draws."""
     pixels = images.shape[1]
     weights, bias = np.zeros((pixels, classes), np.float32), np.zeros(classes, np.float32)
     moving, moving_bias = np.zeros_like(weights), np.zeros_like(bias)
     generator = np.random.Generator(np.random.PCG64(SEED))
-    centred, each = Centred.of(images, rows, scale), -(-len(rows) // BATCH)
+    each = -(-len(rows) // BATCH)
     epochs = epochs_over(len(rows), pixels, classes)
     for epoch in range(epochs):
         batches = _batches(images, labels, generator.permutation(rows), centred, BATCH)
@@ -204,15 +199,15 @@ def logistic_map(
             moving_bias = np.float32(MOMENTUM) * moving_bias + rate * error.sum(axis=0)
             weights -= moving
             bias -= moving_bias
-    return centred.folded(weights, bias)
+    return weights, bias
 
 
 def _batches(
-    images: NDArray[Any], labels: NDArray[np.integer], rows: NDArray[np.intp], scale: Scale | Centred, size: int
+    images: NDArray[Any], labels: NDArray[np.integer], rows: NDArray[np.intp], centred: Centred, size: int
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.integer]]]:
     for start in range(0, len(rows), size):
         chosen = np.sort(rows[start : start + size])  # read in the order of the file
-        yield scale(images[chosen]), labels[chosen]
+        yield centred(images[chosen]), labels[chosen]
 
 
 def _chosen(images: NDArray[Any], rows: NDArray[np.intp]) -> Iterator[NDArray[Any]]:

@@ -54,15 +54,18 @@ class Quarters:
     """
 
     def __init__(self, low: float, high: float, *, whole: bool) -> None:
-        self._low, self._high, self._whole = low, high, whole
+        self._low = low
         self._width: float = -(-(int(high - low) + 1) // MOST_BINS) if whole else (high - low) / MOST_BINS or 1.0
         bins = min(int((high - low) // self._width) + 1, MOST_BINS)
         self._counts = np.zeros((bins, 2), np.int64)  # samples, right answers
+        self._least, self._most = np.full(bins, np.inf), np.full(bins, -np.inf)
 
     def add(self, values: NDArray[Any], right: NDArray[np.bool_]) -> None:
         """Add samples: their numbers (n,) and whether each was answered right (n,)."""
         place = ((values - self._low) // self._width).astype(np.intp).clip(0, len(self._counts) - 1)
         np.add.at(self._counts, place, np.column_stack([np.ones_like(place), right]))
+        np.minimum.at(self._least, place, values)
+        np.maximum.at(self._most, place, values)
 
     def slices(self) -> tuple[Slice, ...]:
         """The quarters that hold samples. A quartile is the least value that a quarter of the samples do not exceed."""
@@ -77,9 +80,8 @@ class Quarters:
 
     def _slice(self, name: str, start: int, end: int) -> Slice:
         samples, correct = self._counts[start:end].sum(axis=0).tolist()
-        held = start + np.flatnonzero(self._counts[start:end, 0])
-        lower, upper = self._low + held[0] * self._width, self._low + (held[-1] + 1) * self._width - self._whole
-        return _slice(name, samples, correct, (float(lower), float(min(upper, self._high))))
+        bounds = float(self._least[start:end].min()), float(self._most[start:end].max())
+        return _slice(name, samples, correct, bounds)
 
 
 class Slices:

@@ -90,6 +90,15 @@ def test_a_profile_counts_what_is_there(store: Store, dtype: str) -> None:
     assert min(inside.below, inside.above) > 0
 
 
+@pytest.mark.parametrize("dtype", ["i4", "f8"])
+def test_the_deviation_of_large_values_is_that_of_numpy(store: Store, dtype: str) -> None:
+    images = (10**9 + np.random.default_rng(1).integers(-100, 101, (500, 4, 6))).astype(dtype)
+    tables, receipt = tables_of(store, images, labels_of(500))
+    profile = profile_of(store, tables[0], receipt.labels)
+    values = images.astype(np.float64)
+    assert (profile.mean, profile.std) == pytest.approx((values.mean(), values.std()), rel=1e-9)
+
+
 @pytest.mark.parametrize(("most", "high"), [(0, 32), (1, 32), (16, 32), (31, 32), (32, 64), (127, 128), (128, 256)])
 def test_bytes_of_few_shades_have_a_bin_each(store: Store, most: int, high: int) -> None:
     images = (drawn(100, (4, 6)) % (most + 1)).astype("u1")

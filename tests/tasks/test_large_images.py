@@ -72,8 +72,7 @@ def test_simple_models_of_large_images_hold_few_of_them(dtype: str) -> None:
 
     def seen() -> None:
         scale = Scale.of(images, rows)
-        Centred.of(images, rows, scale)
-        centroid_map(images, labels, rows, scale, 2)
+        centroid_map(images, labels, rows, Centred.of(images, rows, scale), 2)
 
     assert peak(seen) < 400, "600 images of float32 are 345 MiB, and three arrays of that size are needed at a time"
 

@@ -22,6 +22,7 @@ from schemas.handles import Handle, Labels, Sequences, TrainedModel
 from schemas.metrics import Metrics
 from tasks.evaluate import floors, key_of
 from tasks.evaluate.floors import (
+    Centred,
     Samples,
     Scale,
     centroid_map,
@@ -76,6 +77,9 @@ def test_quarters_of_many_values_are_cut_to_the_width_of_a_bin() -> None:
     assert sum(s.samples for s in found) == len(values)
     assert [s.upper for s in found[:3]] == pytest.approx(np.quantile(values, [0.25, 0.5, 0.75]), abs=2 * width + 1e-3)
     assert all(abs(s.samples - 2_500) <= 2 for s in found)
+    assert {bound for s in found for bound in (s.lower, s.upper)} <= {*values.tolist()}, (
+        "bounds are values that are there"
+    )
     wide = Quarters(0, 10 * MOST_BINS, whole=True)
     wide.add(np.array([0, 5 * MOST_BINS, 10 * MOST_BINS]), np.array([True, True, False]))
     assert [s.correct for s in wide.slices()] == [1, 1, 0]
@@ -207,19 +211,39 @@ def test_the_nearest_centroid_is_the_nearest() -> None:
     x, labels = blobs(300, 0)
     images = x.reshape(300, 30)
     scale = Scale.of(images, np.arange(300))
-    weights, bias = centroid_map(images, labels, np.arange(300), scale, 5)
-    means = np.stack([images[labels == k].mean(axis=0) / 255 for k in range(4)])
-    test = blobs(200, 9)[0].reshape(200, 30) / 255
+    centred = Centred.of(images, np.arange(300), scale)
+    weights, bias = centroid_map(images, labels, np.arange(300), centred, 5)
+    means = np.stack([images[labels == k].mean(axis=0) for k in range(4)])
+    test = blobs(200, 9)[0].reshape(200, 30)
     distances = ((test[:, None] - means) ** 2).sum(axis=2)
-    assert ((test @ weights + bias).argmax(axis=1) == distances.argmin(axis=1)).all()
+    assert ((centred(test) @ weights + bias).argmax(axis=1) == distances.argmin(axis=1)).all()
     assert bias[4] == -np.inf  # no training images of it
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ground", "outlier"), [(">i2", 40, 32_767), (">i4", 40, 100_000), (">f4", 1_000.0, -1e5), ("u1", 40, 255)]
+)
+def test_one_extreme_pixel_does_not_blur_the_centroids(dtype: str, ground: float, outlier: float) -> None:
+    """Scaled to the range of all values, the others lie together, far from 0: of their products nothing is left."""
+    generator = np.random.default_rng(4)
+    labels = np.arange(800) % 4
+    images = ground + generator.normal(scale=20, size=(800, 196)) + 4 * generator.normal(size=(4, 196))[labels]
+    images[[0, 5], [7, 90]] = outlier, -outlier if dtype != "u1" else 0
+    images = images.clip(0, 255).astype(dtype) if dtype == "u1" else images.astype(dtype)
+    train, test = images[:400], images[400:]
+    means = np.stack([train[labels[:400] == k].astype("f8").mean(axis=0) for k in range(4)])
+    right = (((test[:, None].astype("f8") - means) ** 2).sum(axis=2).argmin(axis=1) == labels[400:]).sum()
+    found, _ = floors_of(Samples(train[:, None], labels[:400]), Samples(test[:, None], labels[400:]), 4)
+    assert found.correct == pytest.approx(right, abs=2)
+    assert 120 < right < 400
 
 
 def test_logistic_regression_is_the_recipe_of_its_docstring() -> None:
     """Against the same steps in float64, one sample at a time."""
     x, labels = blobs(70, 1)
     images = x.reshape(70, 30)
-    found, found_bias = logistic_map(images, labels, np.arange(70), Scale(0.0, 255.0), 4)
+    rows, scale = np.arange(70), Scale(0.0, 255.0)
+    found, found_bias = logistic_map(images, labels, rows, Centred.of(images, rows, scale), 4)
     scaled = images / 255
     gain = floors.DEVIATION / (scaled - scaled.mean(axis=0)).std()
     centred = (scaled - scaled.mean(axis=0)) * gain
@@ -238,8 +262,8 @@ def test_logistic_regression_is_the_recipe_of_its_docstring() -> None:
             floors.MOMENTUM * moving_bias + rate * gradient_bias,
         )
         weights, bias = weights - moving, bias - moving_bias
-    assert found == pytest.approx(weights * gain, abs=1e-3)
-    assert found_bias == pytest.approx(bias - scaled.mean(axis=0) @ (weights * gain), abs=1e-3)
+    assert found == pytest.approx(weights, abs=1e-3)
+    assert found_bias == pytest.approx(bias, abs=1e-3)
 
 
 def digits(n: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
@@ -362,7 +386,9 @@ from tasks.evaluate import floors
 
 floors.LEAST_STEPS = 0
 images = np.random.default_rng(0).integers(0, 256, (700, 300), dtype=np.uint8)
-found = floors.logistic_map(images, np.arange(700) % 150, np.arange(700), floors.Scale(0.0, 255.0), 150)
+rows = np.arange(700)
+centred = floors.Centred.of(images, rows, floors.Scale(0.0, 255.0))
+found = floors.logistic_map(images, rows % 150, rows, centred, 150)
 print(hashlib.sha256(b"".join(each.tobytes() for each in found)).hexdigest())
 """
     digests = {
