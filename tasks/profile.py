@@ -12,6 +12,7 @@ import numpy as np
 from schemas.drift import CONFIDENCE_BINS, PIXEL_BINS, Profile
 from schemas.files import MODEL_FILE
 from schemas.tables import FILE_NAME
+from tasks.learned import digests_of
 from tasks.model_input import objection_to_input, sequences_of
 from tasks.table import TableReader
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from schemas.configuration import Reshape
     from schemas.handles import Labels, Table
+    from tasks.learned import Learned
     from tasks.store import Store
 
 ASKED: Final = 2000  # images that a model is asked about
@@ -124,31 +126,35 @@ def _edges(values: NDArray[Any]) -> tuple[float, float]:
     return low, high
 
 
-def confidence_on(store: Store, table: Table, reshape: Reshape, run: Path) -> tuple[int, ...] | None:
-    """How sure a published model is of its answers to some 2,000 images of a table, evenly spaced.
+def confidence_on(store: Store, table: Table, reshape: Reshape, run: Path, learned: Learned) -> tuple[int, ...] | None:
+    """How sure a model is of its answers to some 2,000 images of a table that it has not learned from, evenly spaced.
 
     Args:
         store: Where the table is.
         table: Images of the form that the model knows.
         reshape: How the model reads them.
         run: Folder of the model.
+        learned: What it has learned from: of these it is surer than of others like them.
 
     Returns:
-        Counts of the highest probability in each tenth; None where images are no whole number of sequences, or where
-        the model learned to read them otherwise.
+        Counts of the highest probability in each tenth; None where images are no whole number of sequences, where the
+        model learned to read them otherwise, where it knows an image of every sequence, or may know any.
     """
     from tasks.network import Answerer, load
 
     group = reshape.images_per_sequence
     sequences, rest = divmod(table.table.rows, group)
-    if rest or objection_to_input(run, reshape):
+    if rest or not learned.whole or objection_to_input(run, reshape):
         return None
-    stride, start = max(1, sequences * group // ASKED), 0
+    new = np.flatnonzero(~learned.among(digests_of(store, table.table)).reshape(sequences, group).any(axis=1))
+    if not len(new):
+        return None
+    asked, start = new[:: max(1, len(new) * group // ASKED)], 0
     counts = np.zeros(CONFIDENCE_BINS, np.int64)
     answerer = Answerer(load(run / MODEL_FILE))
     chosen: list[NDArray[Any]] = []
     for x, _ in sequences_of(store, table, reshape, answerer.batch):
-        chosen.append(x[-start % stride :: stride].copy())  # a view would keep all of them in memory
+        chosen.append(x[asked[(asked >= start) & (asked < start + len(x))] - start])
         start += len(x)
     for p in answerer.answers(np.concatenate(chosen)):
         counts += np.histogram(np.clip(p.max(-1), 0, 1), CONFIDENCE_BINS, (0, 1))[0]

@@ -20,6 +20,7 @@ from schemas.files import CONFIGURATION_FILE, DRIFT_FILE, PROFILE_FILE, RECEIPT_
 from schemas.handles import Handle, Table
 from schemas.receipt import Receipt
 from tasks.documents import keep_document
+from tasks.learned import learned_in
 from tasks.mirror import Mirror
 from tasks.profile import confidence_on, profile_of
 from tasks.published import damages, state
@@ -29,6 +30,8 @@ from tasks.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from schemas.configuration import Reshape
 
 LEVELS: Final[tuple[Level, ...]] = ("none", "warn", "stop")
 
@@ -124,21 +127,28 @@ def drift_of(store: Store, table: Table, receipt: Receipt, champion: Champion | 
         return Drift(champion=champion.run, worst="none", why_none=before, profile=own)
     edges = before.low, before.high  # pixels are compared in the champion's bins, and kept in their own
     now = own if edges == (own.low, own.high) else profile_of(store, table, receipt.labels, edges)
+    reshape = _reshape_of(store, champion)
     if before.confidence:
-        now = now.model_copy(update={"confidence": _asked(store, table, receipt, champion)})
-    shifts = tuple(shifts_of(before, now, receipt.labels.names, limits))
+        now = now.model_copy(update={"confidence": _asked(store, table, receipt, champion, reshape)})
+    shifts = tuple(shifts_of(before, now, receipt.labels.names, limits, reshape.images_per_sequence))
     worst = max((shift.level for shift in shifts), key=LEVELS.index)
     return Drift(champion=champion.run, worst=worst, shifts=shifts, profile=own)
 
 
-def _asked(store: Store, table: Table, receipt: Receipt, champion: Champion) -> tuple[int, ...] | None:
-    """How sure the champion is of its answers to a table's images; None where they have another form."""
+def _reshape_of(store: Store, champion: Champion) -> Reshape:
+    path = store.root / RUNS / champion.run / CONFIGURATION_FILE
+    return RunConfiguration.model_validate_json(path.read_bytes()).reshape
+
+
+def _asked(
+    store: Store, table: Table, receipt: Receipt, champion: Champion, reshape: Reshape
+) -> tuple[int, ...] | None:
+    """How sure the champion is of its answers to images that are new to it; None where they have another form."""
     folder = store.root / RUNS / champion.run
     then = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
     if (then.image_shape, then.image_dtype) != (receipt.image_shape, receipt.image_dtype):
         return None
-    configuration = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
-    return confidence_on(store, table, configuration.reshape, folder)
+    return confidence_on(store, table, reshape, folder, learned_in(store, folder))
 
 
 def _profile_then(store: Store, champion: Champion) -> Profile | str:
@@ -152,8 +162,10 @@ def _profile_then(store: Store, champion: Champion) -> Profile | str:
     return Profile.model_validate_json(path.read_bytes())
 
 
-def shifts_of(before: Profile, now: Profile, classes: Sequence[str], limits: DriftLimits) -> Iterator[Shift]:
-    """Each distribution that both profiles have."""
+def shifts_of(
+    before: Profile, now: Profile, classes: Sequence[str], limits: DriftLimits, together: int = 1
+) -> Iterator[Shift]:
+    """Each distribution that both profiles have; the champion answers so many images together, in one sequence."""
     if before.first is not None or len(before.labels) == len(now.labels):
         then, today, names = _by_label(before, now, classes)
         yield shift_of("shares of the labels", then, today, names, limits)
@@ -169,7 +181,8 @@ def shifts_of(before: Profile, now: Profile, classes: Sequence[str], limits: Dri
         names = [
             f"answers that the champion is {10 * i} to {10 * (i + 1)} % sure of" for i in range(len(now.confidence))
         ]
-        yield shift_of("the champion's confidence", before.confidence, now.confidence, names, limits)
+        asked = sum(before.confidence) // together, sum(now.confidence) // together
+        yield shift_of("the champion's confidence", before.confidence, now.confidence, names, limits, samples=asked)
 
 
 def _by_label(before: Profile, now: Profile, classes: Sequence[str]) -> tuple[list[int], list[int], list[str]]:

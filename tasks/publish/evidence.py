@@ -52,15 +52,10 @@ def write_model_and_evidence(draft: Draft) -> None:
     model_path = store.open(model, MODEL_FILE)
     shutil.copyfile(model_path, folder / MODEL_FILE)
     export(load(model_path), configuration.reshape, draft.receipt, folder / "saved_model")
-    drift = open_document(store, draft.outcome.drifted.drift, DRIFT_FILE, Drift)
-    _write_json(folder / DRIFT_FILE, drift)
-    # On images that it did not learn, as the images will be on which it is asked again.
-    asked = confidence_on(store, draft.outcome.tables[1], configuration.reshape, folder)
-    _write_json(folder / PROFILE_FILE, drift.profile.model_copy(update={"confidence": asked}))
     for name in (METRICS_FILE, PREDICTIONS_FILE):
         shutil.copyfile(store.open(evaluation, name), folder / name)
     shutil.copyfile(store.open(draft.outcome.trained.history, HISTORY_FILE), folder / HISTORY_FILE)
-    _write_learned(draft)
+    _write_what_it_learned(draft)
     shutil.copyfile(store.open(draft.outcome.judged.verdict, VERDICT_FILE), folder / VERDICT_FILE)
     _write_json(folder / LEDGER_FILE, draft.receipt.ledger)
     _write_json(folder / RECEIPT_FILE, draft.receipt)
@@ -71,10 +66,16 @@ def write_model_and_evidence(draft: Draft) -> None:
     )
 
 
-def _write_learned(draft: Draft) -> None:
-    before, store = draft.began_with, draft.store
-    learned = learned_from(store, draft.outcome.tables[0].table, store.root / RUNS / before if before else None)
-    write_learned(learned, draft.folder / LEARNED_FILE)
+def _write_what_it_learned(draft: Draft) -> None:
+    """What the model learned from, what that looked like, and how sure the model is of what it did not learn."""
+    folder, store, before = draft.folder, draft.store, draft.began_with
+    train, test = draft.outcome.tables
+    learned = learned_from(store, train.table, store.root / RUNS / before if before else None)
+    write_learned(learned, folder / LEARNED_FILE)
+    drift = open_document(store, draft.outcome.drifted.drift, DRIFT_FILE, Drift)
+    _write_json(folder / DRIFT_FILE, drift)
+    asked = confidence_on(store, test, draft.subject.configuration.reshape, folder, learned)
+    _write_json(folder / PROFILE_FILE, drift.profile.model_copy(update={"confidence": asked}))
 
 
 def _write_json(path: Path, value: Frozen) -> None:

@@ -14,6 +14,7 @@ from schemas.drift import Drift, DriftedError, DriftLimits, Profile
 from schemas.handles import FileSeal
 from tasks.champions import record_of
 from tasks.drift import compared, drift_of, key_of, shift_of, shifts_of
+from tasks.learned import Learned, digests_of
 from tasks.profile import confidence_on, profile_of
 from tasks.seals import sha256_file
 from tasks.store import Store
@@ -234,6 +235,13 @@ def test_new_data_of_the_same_kind_have_not_drifted(store: Store) -> None:
     assert (found.champion, found.worst) == ("then", "none")
 
 
+def test_answers_of_one_sequence_are_not_so_many_by_chance() -> None:
+    profile = Profile(rows=560, labels=(560,), low=0, high=256, pixels=(1,) * 32, below=0, above=0, mean=1, std=1)
+    before, now = (profile.model_copy(update={"confidence": (0, 0, 0, 0, 0, 0, 0, 56, 56, k)}) for k in (448, 392))
+    chances = [[*shifts_of(before, now, ["a"], LIMITS, together)][-1].chance for together in (1, 28)]
+    assert chances[1] == pytest.approx(chances[0] * 28, rel=0.1)
+
+
 def test_drift_warns_or_stops_and_says_what_moved(store: Store) -> None:
     tables, receipt = tables_of(store, drawn(N), labels_of(N))
     labels = np.where(np.random.default_rng(1).random(N) < 0.5, 3, labels_of(N)).astype("u1")
@@ -265,7 +273,9 @@ def test_drift_warns_or_stops_and_says_what_moved(store: Store) -> None:
 
 
 @pytest.mark.slow
-def test_the_champion_s_confidence_is_what_keras_answers(store: Store, tmp_path: Path) -> None:
+def test_the_champion_s_confidence_is_what_keras_answers_to_what_is_new(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import keras
 
     from schemas.files import MODEL_FILE
@@ -278,16 +288,32 @@ def test_the_champion_s_confidence_is_what_keras_answers(store: Store, tmp_path:
     model.save(tmp_path / MODEL_FILE)
     images = drawn(5000)
     table = parsed(store, images, labels_of(5000))
-    counted = confidence_on(store, table, Reshape(timesteps=4), tmp_path)
+    nothing = Learned(np.empty(0, "S16"), whole=True)
+    counted = confidence_on(store, table, Reshape(timesteps=4), tmp_path, nothing)
     sample = images[::2].astype(np.float32)  # 5000 // 2000 = 2
     expected = model.predict(sample, verbose=0).max(1)
     assert counted == tuple(np.histogram(expected, 10, (0, 1))[0].tolist())
     assert sum(counted) == 2500
     assert max(counted) < 2000, "or nothing was tested"
     frames = Reshape(layout="frames", timesteps=7)
-    assert confidence_on(store, table, frames, tmp_path) is None
+    assert confidence_on(store, table, frames, tmp_path, nothing) is None
+    known = digests_of(store, table.table)
+    half = Learned(np.sort(known[1000:]), whole=True)
+    of_new = np.histogram(model.predict(images[:1000].astype(np.float32), verbose=0).max(1), 10, (0, 1))[0]
+    assert confidence_on(store, table, Reshape(timesteps=4), tmp_path, half) == tuple(of_new.tolist())
+    for learned in (Learned(np.sort(known), whole=True), Learned(nothing.images, whole=False)):
+        assert confidence_on(store, table, Reshape(timesteps=4), tmp_path, learned) is None
+    pairs = Reshape(layout="frames", timesteps=2)
+    third = Learned(np.sort(known[::4]), whole=True)  # an image of every other sequence
+    asked: list[NDArray[Any]] = []
+    with monkeypatch.context() as patched:
+        patched.setattr("tasks.profile.objection_to_input", lambda *_: "")
+        patched.setattr("tasks.network.Answerer.answers", lambda _, x: asked.append(x) or [np.ones((1, 2, 10)) / 10])
+        confidence_on(store, table, pairs, tmp_path, third)
+    assert (asked[0].reshape(-1, 24) == images.reshape(-1, 4, 24)[:, 2:].reshape(-1, 24)).all()
     (tmp_path / "trial").mkdir()
     for name in ("images.npy", "sequences.npy"):
         np.save(tmp_path / "trial" / name, images[:3], allow_pickle=False)
-    assert confidence_on(store, table, Reshape(timesteps=4), tmp_path) == counted
-    assert confidence_on(store, table, Reshape(timesteps=6, scan="columns"), tmp_path) is None, "it learned rows"
+    assert confidence_on(store, table, Reshape(timesteps=4), tmp_path, nothing) == counted
+    columns = Reshape(timesteps=6, scan="columns")
+    assert confidence_on(store, table, columns, tmp_path, nothing) is None, "it learned rows"
