@@ -20,6 +20,19 @@ def percent(share: float, decimals: int = 1) -> str:
     return f"{text}{NARROW}%"
 
 
+def beside(value: float, limit: float, form: str = ".2g") -> str:
+    """A number in the fewest digits, from a format's own on, that say on which side of a limit it lies."""
+    first, kind = int(form[1:-1]), form[-1]
+    texts = [f"{value:.{digits}{kind}}" for digits in range(first, first + 12)]
+    shown = (float(text.removesuffix("%")) / (100 if kind == "%" else 1) for text in texts)
+    fitting = (
+        text
+        for text, near in zip(texts, shown, strict=True)
+        if (near > limit, near < limit) == (value > limit, value < limit)
+    )
+    return next(fitting, texts[-1])
+
+
 def seconds(value: float) -> str:
     """A duration as people say it."""
     if value < 10:

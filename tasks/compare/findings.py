@@ -14,7 +14,7 @@ import numpy as np
 from schemas.champion import Finding, Paired
 from tasks.compare.answers import metrics_of
 from tasks.proportions import mcnemar_exact, newcombe_paired
-from tasks.wording import counted
+from tasks.wording import beside, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,23 +82,30 @@ def alone(predictions: Path, labels: Labels, seen: Seen, demands: Demands) -> It
         yield Finding(
             what="minimum accuracy",
             holds=accuracy >= demands.minimum_accuracy,
-            found=f"{accuracy:.2%}{of}, at least {demands.minimum_accuracy:.2%} demanded",
+            found=_demanded(accuracy, of, demands.minimum_accuracy),
         )
     yield from (
         Finding(
             what=f"minimum recall of class {each.name}",
             holds=False,
-            found=f"{each.recall:.2%} of its {each.support:,} found, at least {demands.minimum_recall:.2%} demanded",
+            found=_demanded(each.recall or 0, f" of its {each.support:,} found", demands.minimum_recall)
+            if each.support
+            else "no test image has it, so that nobody knows",
         )
         for each in classes
-        if each.support and (each.recall or 0) < demands.minimum_recall
+        if (each.recall or 0) < demands.minimum_recall
     )
-    surely = f"surely above {low:.2%}" if low > commonest else f"which may be as low as {low:.2%}"
+    shown = beside(low, commonest, ".2%")
+    surely = f"surely above {shown}" if low > commonest else f"which may be as low as {shown}"
     yield Finding(
         what="better than always answering the most frequent class",
         holds=low > commonest,
         found=f"{accuracy:.2%}{of}, {surely}, where that would give {commonest:.2%}",
     )
+
+
+def _demanded(found: float, of: str, least: float) -> str:
+    return f"{beside(found, least, '.2%')}{of}, at least {least:.2%} demanded"
 
 
 def better(comparison: Paired, demands: Demands, without: str) -> Finding:
@@ -110,7 +117,8 @@ def better(comparison: Paired, demands: Demands, without: str) -> Finding:
         found=f"{counted(comparison.only_new, 'image')} only this model got right, "
         f"{comparison.only_old:,} only the champion: "
         f"{100 * comparison.difference:+.2f} points ({100 * comparison.level:g} % interval {100 * low:+.2f} to "
-        f"{100 * high:+.2f}); p = {comparison.p:.2g}, at most {demands.error_rate:g} demanded{without}",
+        f"{100 * high:+.2f}); p = {beside(comparison.p, demands.error_rate)}, at most {demands.error_rate:g} demanded"
+        f"{without}",
     )
 
 
@@ -133,6 +141,9 @@ def classes_kept(
         )
     ]
     kept = f"none is found {100 * demands.class_margin:g} points more rarely than chance explains"
+    few = sum(0.5 ** int((new.of(rows).labels == label).sum()) > limit for label in compared)
+    if few:
+        kept += f"; of {few:,} of {len(compared):,} there are too few images to tell"
     if unknown := len(there - compared):
         kept += f"; of {unknown:,} of the classes no image is left that neither has learned from"
     yield from lost or [Finding(what="no class lost", holds=True, found=kept)]

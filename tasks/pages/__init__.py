@@ -10,7 +10,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tasks.wording import finalized, number, percent, seconds
+from tasks.wording import beside, finalized, number, percent, seconds
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -24,7 +24,7 @@ def template(path: Path) -> Template:
     """The template in a file, compiled once a process, which takes as long as drawing a figure.
 
     Whatever it shows is escaped, and what could deceive a reader is spelled out; a name that nobody gave is an error.
-    It has the filters `percent`, `seconds` and `number`.
+    It has the filters `percent`, `seconds`, `number` and `beside`.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # only where a page is made
 
@@ -36,5 +36,5 @@ def template(path: Path) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "seconds": seconds, "number": number}
+    environment.filters |= {"percent": percent, "seconds": seconds, "number": number, "beside": beside}
     return environment.get_template(path.name)

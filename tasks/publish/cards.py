@@ -19,7 +19,7 @@ from schemas.ledger import MEANING, Ledger
 from schemas.manifest import Manifest
 from schemas.metrics import Metrics
 from tasks.drawing import data_uri
-from tasks.wording import as_text, fenced
+from tasks.wording import as_text, fenced, percent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def show_standing(run: Path, form: str | None = None) -> None:
     create_markdown_artifact(
         key="summary",
         markdown=f"{told}\n\n{summary(run, metrics, history, form)}",
-        description=f"Nothing changed: {metrics.accuracy:.2%} as published before",
+        description=f"Nothing changed: {percent(metrics.accuracy, 2)} as published before",
     )
 
 
@@ -49,11 +49,11 @@ def show_run(run: Path, form: str | None = None) -> None:
     metrics = Metrics.model_validate_json((run / METRICS_FILE).read_bytes())
     history = History.model_validate_json((run / HISTORY_FILE).read_bytes())
     ledger = Ledger.model_validate_json((run / LEDGER_FILE).read_bytes())
-    low, high = metrics.interval
+    interval = "95 % interval {} to {}".format(*(percent(end, 2) for end in metrics.interval))
     for key, description, markdown in (
         (
             "summary",
-            f"{metrics.accuracy:.2%} right on {metrics.samples:,} test images (95 % interval {low:.2%} to {high:.2%})",
+            f"{percent(metrics.accuracy, 2)} right on {metrics.samples:,} test images ({interval})",
             summary(run, metrics, history, form),
         ),
         ("ledger", "No sample lost, duplicated or moved: the count at every station", ledger_card(ledger)),
@@ -87,9 +87,9 @@ def summary(run: Path, metrics: Metrics, history: History, form: str | None = No
     artifacts = f"--artifacts {shlex.quote(str(run.parents[1]))}"
     rows = {
         "Test images": f"{metrics.correct:,} of {metrics.samples:,} right",
-        "95 % interval": f"{low:.2%} to {high:.2%}",
+        "95 % interval": f"{percent(low, 2)} to {percent(high, 2)}",
         "Loss": f"{metrics.loss:.4f}",
-        "Calibration error": f"{metrics.calibration.ece:.2%}",
+        "Calibration error": percent(metrics.calibration.ece, 2),
         "Parameters": f"{history.parameters:,}",
         "Epochs": f"{len(history.epochs)}, number {history.kept} kept",
         "Weights": f"`{manifest.weights[:16]}…`",
@@ -102,7 +102,7 @@ def summary(run: Path, metrics: Metrics, history: History, form: str | None = No
         rows["Revision of"] = f"`{manifest.parent}`"
     return "\n".join(
         [
-            f"# {metrics.accuracy:.2%} on {as_text(manifest.dataset)}, {as_text(manifest.preset)}",
+            f"# {percent(metrics.accuracy, 2)} on {as_text(manifest.dataset)}, {as_text(manifest.preset)}",
             "",
             "| Measure | Value |",
             "| --- | --- |",
@@ -171,7 +171,7 @@ def ledger_card(ledger: Ledger) -> str:
 
 
 def _share(share: float | None) -> str:
-    return "" if share is None else f"{share:.2%}"
+    return "" if share is None else percent(share, 2)
 
 
 def _count(count: int | None) -> str:

@@ -23,9 +23,10 @@ from schemas.presets import configured
 from tasks.drawing import grey, picture_uris
 from tasks.pages import template
 from tasks.publish import figures
+from tasks.publish.caveats import caveats, repeated, weakest
 from tasks.scan import scan_order
 from tasks.upright import upright
-from tasks.wording import number, percent
+from tasks.wording import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,11 +41,10 @@ if TYPE_CHECKING:
     from schemas.handles import Split, Station
     from schemas.history import History
     from schemas.ledger import Equation, Ledger
-    from schemas.metrics import ClassMetrics, Interval, Metrics, Suspect
+    from schemas.metrics import Interval, Metrics, Suspect
     from schemas.receipt import Receipt
 
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
-_SORTED = 2.0  # times chance: images whose neighbours are alike so often do not come in a drawn order
 _MOST_FRAMES = 24
 _MOST_CONFUSIONS = 5
 
@@ -196,10 +196,11 @@ def step_of_pixel(contents: ReportContents) -> NDArray[np.intp] | None:
     return turned
 
 
-def rerun_command(configuration: RunConfiguration) -> str:
-    """The command that runs this configuration again: its preset, and every value that differs from it.
+def rerun_command(configuration: RunConfiguration, began_with: str | None = None) -> str:
+    """The command that runs this configuration again: its preset, every value that differs from it, and the start.
 
-    Whoever gives it has to name the catalog where the dataset is one of their own.
+    Whoever gives it has to name the catalog where the dataset is one of their own, and to have the run that a warm
+    start began with.
     """
     own = [] if configuration.dataset in load_catalog().datasets else ["--catalog", "CATALOG.toml"]
     parts = ["stepwise", "run", *own, "--dataset", configuration.dataset, "--preset", configuration.preset]
@@ -214,7 +215,7 @@ def rerun_command(configuration: RunConfiguration) -> str:
             parts += ["--set", f"{key}={_literal(value)}"]
         if value is None and (base.get(key) is not None or any(name.startswith(f"{key}.") for name in base)):
             parts += ["--set", f"{key}="]
-    return shlex.join(parts)
+    return shlex.join([*parts, *(["--start-from", began_with] if began_with else [])])
 
 
 def _view(contents: ReportContents) -> dict[str, Any]:
@@ -238,7 +239,7 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "dropped": sum(contents.ledger.count(split, "dropped") or 0 for split in ("train", "test")),
         "sequences": contents.ledger.count("train", "sequences"),
         "frames": _frames(contents),
-        "weakest": _weakest(metrics),
+        "weakest": weakest(metrics),
         "recall_floor": _floor([measured.recall_interval for measured in present if measured.recall_interval]),
         "slice_floor": _floor([piece.interval for slicing in metrics.slices for piece in slicing.slices]),
         "model_floor": _floor([metrics.interval, *(floor.interval for floor in metrics.floors)]),
@@ -246,14 +247,14 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "pictures": list(zip(metrics.worst, picture_uris(contents.pictures), _seen(contents), strict=True)),
         "suspects": suspects,
         "known_suspects": sum(suspect.index in contents.reviewed for suspect, _ in suspects),
-        "leaks": _leaks(contents),
+        "leaks": leaks.rows if (leaks := repeated(contents, "test in train")) else 0,
         "caveats": caveats(contents),
         "in_colour": grid_of(contents.receipt.image_shape)[2] > 1,
         "pixel_type": np.dtype(contents.receipt.image_dtype).name,
         "total_seconds": sum(contents.timings.values()),
         "configuration": _flat(contents.configuration.model_dump(mode="json")),
         "defaults": defaults,
-        "rerun": rerun_command(contents.configuration),
+        "rerun": rerun_command(contents.configuration, contents.began_with),
         "figures": _figures(contents),
     }
 
@@ -311,86 +312,6 @@ def _suspects(contents: ReportContents) -> list[tuple[Suspect, str]]:
     if found is None or pictures is None:
         return []
     return list(zip(found.worst, picture_uris(pictures), strict=True))
-
-
-def _leaks(contents: ReportContents) -> int:
-    """Test images that are training images as well."""
-    return sum(found.rows for found in contents.receipt.repeated or () if found.where == "test in train")
-
-
-def caveats(contents: ReportContents) -> tuple[str, ...]:
-    """What a reader has to know before relying on the accuracy, a sentence or two each."""
-    return (*_caveats_of_data(contents), *_caveats_of_model(contents))
-
-
-def _caveats_of_data(contents: ReportContents) -> Iterator[str]:
-    metrics, leaks = contents.metrics, _leaks(contents)
-    yield (
-        "It was measured on test images of the same origin as the training images. How it answers images of another "
-        "origin was not measured, and it has no answer for what is none of its classes."
-    )
-    if contents.mode == "tracked":
-        yield "Nobody vouches for the files: they are known by the digests below, and never called verified."
-    if leaks:
-        yield (
-            f"{number(leaks)} of {number(metrics.samples)} test images are training images as well, so the accuracy on "
-            "images that it never saw may be lower."
-        )
-    if not contents.before_on_record:
-        yield (
-            "What the run that it began with had learned from is not wholly on record, so it may have seen some of the "
-            "test images."
-        )
-    if contents.learned_before:
-        yield (
-            f"{number(contents.learned_before)} of {number(metrics.samples)} test images were training images of the "
-            "run that it began with, or of one before that, so the accuracy on images that it never saw may be lower."
-        )
-    chance = sum((measured.support / metrics.samples) ** 2 for measured in metrics.classes)
-    if (alike := contents.neighbours_alike) is not None and alike > min(_SORTED * chance, (1 + chance) / 2):
-        yield (
-            f"Of the test images {percent(alike)} have the class of the one before them, where chance would give "
-            f"{percent(chance)}: an image is answered with its neighbours in view, so that images in another order "
-            "will be answered worse, and the intervals are narrower than they should be."
-        )
-    if metrics.suspects and metrics.suspects.count:
-        yield (
-            f"{number(metrics.suspects.count)} test label{'s' if metrics.suspects.count > 1 else ''} may be wrong: a "
-            "suspicion of this model, to be looked at by a person."
-        )
-    counts = contents.drift.profile.labels if contents.drift else ()
-    unseen = [measured.name for measured, count in zip(metrics.classes, counts, strict=False) if not count]
-    if unseen:
-        yield f"No training image has these classes, so that it cannot know them: {', '.join(unseen)}."
-    absent = [measured.name for measured in metrics.classes if not measured.support]
-    if absent:
-        yield f"No test image has these classes, so nothing is known about them: {', '.join(absent)}."
-
-
-def _weakest(metrics: Metrics) -> ClassMetrics | None:
-    """The class that is found least often; None where no class is found more often than another."""
-    present = sorted((c for c in metrics.classes if c.recall is not None), key=lambda c: c.recall or 0)
-    return present[0] if present and present[0].recall != present[-1].recall else None
-
-
-def _caveats_of_model(contents: ReportContents) -> Iterator[str]:
-    metrics, history = contents.metrics, contents.history
-    if history.epochs and history.epochs[-1].validation_loss is None:
-        yield "No validation split was held out: nothing but the test images tells whether it learned by heart."
-    best = max(metrics.floors, key=lambda floor: floor.accuracy, default=None)
-    if best and best.accuracy >= metrics.interval[0]:
-        as_well = best.accuracy >= metrics.accuracy
-        judged = "A simple model does as well" if as_well else "It is not shown to be better than a simple model"
-        yield f"{judged}: {best.name} reaches {percent(best.accuracy)}."
-    fitted = contents.ledger.count("train", "fitted") or 0
-    if metrics.floors and (few := min(floor.trained_on for floor in metrics.floors)) < fitted:
-        yield f"The simple models learned from {few:,} images only, for images of this size, and the network from more."
-    if weakest := _weakest(metrics):
-        yield f"It is not equally good everywhere: of the class {weakest.name} it finds {percent(weakest.recall or 0)}."
-    yield (
-        f"Its confidence is off by {percent(metrics.calibration.ece, 2)} on average, and by "
-        f"{percent(metrics.calibration.mce)} in the worst bin."
-    )
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from ring import DEMANDS, DIGITS, LOOSE, N, Ring, answers, rows_of
 
 from schemas.champion import Demands
 from schemas.errors import DataError
+from schemas.handles import Labels
 from tasks.compare import Contest, key_of, verdict_on
 from tasks.compare.answers import Answers, metrics_of
-from tasks.compare.findings import calibrated, paired
+from tasks.compare.findings import calibrated, classes_kept, paired
 from tasks.measures import measure
 from tasks.model_input import sequences_of
 
@@ -95,6 +96,26 @@ def test_a_small_class_does_not_vanish_for_want_of_proof(ring: Ring) -> None:
     )
     verdict = ring.verdict(answers(ring.labels, rows_of(ring, 9, 60)), champion, LOOSE)
     assert verdict.reasons == ("not met: class 9 not lost: found in none of its 60 images, by the champion in 6",)
+
+
+def test_classes_of_too_few_images_are_not_called_kept() -> None:
+    """Of ten classes, a loss in all of seven images is no proof; nine of four images lose all, unseen."""
+    labels = np.repeat(np.arange(10), [100, *[4] * 8, 7]).astype(np.int32)
+    old = Answers(labels, labels)
+    new = Answers(labels, np.where((labels == 0) | (labels == 9), labels, 0).astype(np.int32))
+    everywhere = np.ones(len(labels), bool)
+    [finding] = classes_kept(new, old, everywhere, Labels(first=0, classes=10, names=tuple("0123456789")), DEMANDS)
+    assert finding.holds
+    assert finding.found == (
+        "none is found 2 points more rarely than chance explains; of 9 of 10 there are too few images to tell"
+    )
+
+
+def test_a_recall_that_is_demanded_of_a_class_without_test_images_is_not_shown(ring: Ring) -> None:
+    without = replace(ring, labels=ring.labels % 9)
+    verdict = without.verdict(answers(without.labels, []), None, Demands(minimum_recall=0.5))
+    assert verdict.decision == "keep"
+    assert verdict.reasons == ("not met: minimum recall of class 9: no test image has it, so that nobody knows",)
 
 
 def test_to_demand_more_of_the_whole_is_not_to_object_less_to_a_lost_class(ring: Ring) -> None:

@@ -315,7 +315,7 @@ def test_a_suspected_class_need_not_be_the_answer() -> None:
     metrics = metrics_of(list("abc"), samples=500).model_copy(update={"suspects": found})
     words = Page(render(contents_of(list("abc"), metrics=metrics, samples=(1_000, 500)))).words
     wrong = metrics.samples - metrics.correct
-    assert f"In 1 of {wrong} wrong answers, another class than the label’s has at least the probability" in words
+    assert f"In 1 of {wrong} wrong answers, of the classes that have at least the probability they get on" in words
     assert "what the model is sure of" not in words
 
 

@@ -9,18 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from page_support import Page
-from report_contents import contents_of, history_of, verdict_of
+from report_contents import contents_of, history_of, ledger_of, metrics_of, verdict_of
 
 from schemas.configuration import LstmLayer, Network, Reshape, RunConfiguration, Training
 from schemas.presets import configured
 from schemas.receipt import Pair, Repeated
 from tasks.measures import measure
-from tasks.publish.report import (
-    ReportContents,
-    caveats,
-    render,
-    rerun_command,
-)
+from tasks.publish.caveats import caveats, weakest
+from tasks.publish.report import ReportContents, render, rerun_command
 from tasks.publish.story import neighbours_alike
 from tasks.wording import percent
 
@@ -59,6 +55,65 @@ def test_what_a_warm_start_had_learned_before_is_a_caveat(
     assert (shown in Page(render(warm)).words) == bool(warm.learned_before)
     assert ("learned from is not wholly on record" in Page(render(warm)).words) != bool(warm.learned_before)
     assert "began with" not in " ".join(caveats(contents))
+
+
+def test_a_warm_run_is_made_again_from_where_it_began(contents: ReportContents) -> None:
+    warm = dataclasses.replace(contents, began_with="run-before")
+    command = rerun_command(contents.configuration, "run-before")
+    assert command == f"{rerun_command(contents.configuration)} --start-from run-before"
+    words = Page(render(warm)).words
+    assert words.count(command) == 2, "in the model card, and for another machine"
+    assert "once the folder of run run-before is among its runs" in words
+    assert "training began with the weights of run run-before and what that had learned from" in words
+    assert "the same weights come out of the same beginning, the weights of run run-before" in words
+
+
+def test_repeated_test_images_make_intervals_too_narrow(contents: ReportContents) -> None:
+    pair = Pair(first=3, second=5, first_label=1, second_label=1)
+    again = Repeated(where="within test", rows=999, of=1_000, disagreeing=0, pairs=(pair,))
+    receipt = contents.receipt.model_copy(update={"repeated": (again,)})
+    told = " ".join(caveats(dataclasses.replace(contents, receipt=receipt)))
+    assert "999 of 1,000 test images repeat an earlier one, so that the intervals are narrower" in told
+    assert "repeat an earlier one" not in " ".join(caveats(contents))
+
+
+@pytest.mark.parametrize(("rights", "clearly"), [((499, 498, 499), False), ((499, 400, 450), True), ((9, 9, 9), None)])
+def test_a_class_is_called_worse_where_chance_does_not_explain_it(
+    contents: ReportContents, rights: tuple[int, ...], clearly: bool | None
+) -> None:
+    labels = np.repeat([0, 1, 2], 500)
+    answers = np.concatenate([np.where(np.arange(500) < right, k, (k + 1) % 3) for k, right in enumerate(rights)])
+    metrics = measure(labels, np.eye(3)[answers], list("abc")).model_copy(update={"floors": contents.metrics.floors})
+    found = weakest(metrics)
+    assert (found and (found.of.name, found.clearly)) == (None if clearly is None else ("b", clearly))
+    of_three = dataclasses.replace(contents, metrics=metrics)
+    assert ("of the class b it finds 80.0" in " ".join(caveats(of_three))) == bool(clearly)
+
+
+def test_classes_that_are_found_as_rarely_are_counted() -> None:
+    labels = np.repeat([0, 1, 2], 4)
+    answers = np.where(np.arange(12) % 4 == 0, 0, labels)
+    found = weakest(measure(labels, np.eye(3)[answers], list("abc")))
+    assert found is not None
+    assert (found.of.name, found.others) == ("b", 1)
+
+
+def test_what_a_class_without_training_images_can_be_known_from(contents: ReportContents) -> None:
+    assert contents.drift is not None
+    profile = contents.drift.profile.model_copy(update={"labels": (0, *(6_000,) * 9)})
+    drift = contents.drift.model_copy(update={"profile": profile})
+    cold = dataclasses.replace(contents, drift=drift)
+    assert "No training image has these classes, so that it cannot know them: 0." in caveats(cold)
+    warm = dataclasses.replace(cold, began_with="run-before")
+    assert "No training image of this run has these classes, only of those it goes back to: 0." in caveats(warm)
+
+
+def test_simple_models_are_compared_by_images_and_not_by_sequences(contents: ReportContents) -> None:
+    frames = Reshape(layout="frames", timesteps=28)
+    configuration = RunConfiguration(reshape=frames)
+    many = dataclasses.replace(contents, configuration=configuration, ledger=ledger_of((697_932, 10_000), 28))
+    assert any("The simple models learned from 60,000 images only" in caveat for caveat in caveats(many))
+    assert not any("The simple models learned" in caveat for caveat in caveats(contents))
 
 
 def test_a_leak_is_told_and_is_a_caveat(contents: ReportContents) -> None:
@@ -105,11 +160,16 @@ def test_caveats_follow_what_was_found(contents: ReportContents) -> None:
 
 
 def test_images_that_come_class_by_class_are_told_where_a_sequence_holds_several(contents: ReportContents) -> None:
-    sorted_ones, drawn_ones = (dataclasses.replace(contents, neighbours_alike=share) for share in (0.95, 0.11))
+    ledger = ledger_of(each=2)  # 5,000 pairs of neighbours
+    sorted_ones, drawn_ones = (
+        dataclasses.replace(contents, ledger=ledger, neighbours_alike=share) for share in (0.95, 0.11)
+    )
     assert "95.0\u202f% have the class of the one before them, where chance would give 10.0\u202f%" in " ".join(
         caveats(sorted_ones)
     )
     assert "before them" not in " ".join(caveats(drawn_ones)) + " ".join(caveats(contents))
+    three = dataclasses.replace(sorted_ones, metrics=metrics_of(list("abcd"), samples=6), ledger=ledger_of((60, 6), 2))
+    assert "before them" not in " ".join(caveats(dataclasses.replace(three, neighbours_alike=0.667))), "2 of 3 pairs"
     targets = np.array([[1, 1, 2], [2, 2, 2]], np.int32)
     assert (neighbours_alike(targets), neighbours_alike(targets[:, 0])) == (0.75, None)
 
