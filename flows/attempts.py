@@ -81,7 +81,9 @@ class Attempts:
         """Keep an attempt's record and its lock while it runs; a retry of the same flow run goes on with its record."""
         known = self.of_flow_run(attempt.flow_run)
         again = {"outcome": "running", "ended": None, "problem": None}
-        running = known.model_copy(update={**again, "tries": known.tries + 1}) if known else attempt
+        running = attempt
+        if known:  # an earlier try may have ended before it could write a record
+            running = known.model_copy(update={**again, "tries": max(known.tries + 1, attempt.tries)})
         with self._store.lock(UPKEEP, shared=True), self._store.lock(_lock(running)):
             self.keep(running)
             yield running
@@ -112,6 +114,10 @@ class Attempts:
                 ) from None
             yield
 
+    def is_held(self, attempt: Attempt) -> bool:
+        """Whether the process that runs an attempt lives, and is not yet done with it."""
+        return self._store.is_locked(_lock(attempt))
+
     def forget(self, attempt: Attempt) -> None:
         """Remove a record."""
         (self._folder / f"{attempt.run}.json").unlink(missing_ok=True)
@@ -127,8 +133,12 @@ class Attempts:
         return [judged for judged in map(self._judged, running) if judged.outcome == "died"]
 
     def note_death(self, attempt: Attempt) -> None:
-        """Write down that an attempt died, unless it goes on or has been written down otherwise meanwhile."""
-        with contextlib.suppress(BlockingIOError), self._store.lock(_lock(attempt), wait=False):
+        """Write down that an attempt died, unless it goes on or has been written down otherwise meanwhile.
+
+        Where nothing can be written, its lock goes on saying so.
+        """
+        refused = BlockingIOError, StorageError
+        with contextlib.suppress(*refused), self._store.lock(_lock(attempt), wait=False):
             if [now.outcome for now in self._records(f"{glob.escape(attempt.run)}.json")] == ["running"]:
                 self.keep(attempt.model_copy(update={"outcome": "died"}))
 
@@ -162,7 +172,7 @@ class Attempts:
                 yield Attempt.model_validate_json(path.read_bytes())
 
     def _judged(self, attempt: Attempt) -> Attempt:
-        if attempt.outcome == "running" and not self._store.is_locked(_lock(attempt)):
+        if attempt.outcome == "running" and not self.is_held(attempt):
             return attempt.model_copy(update={"outcome": "died"})
         return attempt
 

@@ -27,7 +27,7 @@ from tasks.retention import YOUNG_SECONDS, Waste, removed, size_of, waste_of
 from tasks.store import Store, writing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
     from uuid import UUID
 
@@ -50,11 +50,24 @@ class Keeping:
     runs: int | None
     days: float | None
 
-    def kept(self, known: Sequence[tuple[Path, Manifest]], now: datetime.datetime) -> set[str]:
-        """Names of the runs that stay, of published runs with their manifests, the newest first."""
+    def kept(
+        self,
+        known: Sequence[tuple[Path, Manifest]],
+        now: datetime.datetime,
+        ended: Mapping[str, datetime.datetime] | None = None,
+    ) -> set[str]:
+        """Names of the runs that stay.
+
+        Args:
+            known: Published runs with their manifests, the newest first.
+            now: The time.
+            ended: When a run was published, by name, where that is on record: one that failed at first, and was tried
+                again after others, is newer than these.
+        """
         kept: set[str] = set()
         seen: dict[tuple[str, str], int] = {}
-        for folder, manifest in known:
+        ends = {folder.name: (ended or {}).get(folder.name, manifest.created) for folder, manifest in known}
+        for folder, manifest in sorted(known, key=lambda run: ends[run[0].name], reverse=True):
             kind = (manifest.dataset, manifest.preset)
             seen[kind] = seen.get(kind, 0) + 1
             age = now - _published(folder, manifest)
@@ -121,8 +134,9 @@ def cleaned(artifacts: Path, keeping: Keeping, *, really: bool) -> Cleaning:
         )
     with Attempts(artifacts).none_running():
         (known, unreadable), store = published(artifacts), Store(artifacts)
-        kept = keeping.kept(known, datetime.datetime.now(datetime.UTC)) | champions_kept(artifacts)
         known_attempts = Attempts(artifacts).all()
+        ended = {each.run: each.ended for each in known_attempts if each.outcome == "published" and each.ended}
+        kept = keeping.kept(known, datetime.datetime.now(datetime.UTC), ended) | champions_kept(artifacts)
         kept |= _begun_with(known, known_attempts, kept) | unreadable  # what nobody can judge stays, with all it needs
         runs = [folder for folder, _ in known if folder.name not in kept]
         made_of: dict[str, set[str]] = {folder.name: _stated(folder, manifest) for folder, manifest in known}
@@ -212,18 +226,27 @@ def _forget_flow_runs(identities: Sequence[str]) -> set[str]:
         return set()
     bind_embedded_server()
     with get_client(sync_client=True) as client:
-        forgotten = {identity for identity in identities if not _begins_again(client, uuid.UUID(identity))}
-        for identity in forgotten:
-            forget(client, uuid.UUID(identity))
+        forgotten = set()
+        for identity in identities:
+            if not _goes_on(client, uuid.UUID(identity)):  # asked now: removing takes a while
+                forget(client, uuid.UUID(identity))
+                forgotten.add(identity)
     return forgotten
 
 
-def _begins_again(client: SyncPrefectClient, flow_run: UUID) -> bool:
+def _goes_on(client: SyncPrefectClient, flow_run: UUID) -> bool:
+    """Whether a run waits for its next try, or is at it: one that was just taken up waits until nothing is removed."""
     from prefect.client.schemas.objects import StateType
     from prefect.exceptions import ObjectNotFound
 
     with contextlib.suppress(ObjectNotFound):
-        return client.read_flow_run(flow_run).state_type in {StateType.SCHEDULED, StateType.PENDING}
+        state = client.read_flow_run(flow_run).state
+        age = datetime.datetime.now(datetime.UTC) - state.timestamp if state else datetime.timedelta.max
+        under_way = {StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING}
+        young = age < datetime.timedelta(seconds=YOUNG_SECONDS)
+        return state is not None and (
+            state.type in {StateType.SCHEDULED, StateType.PENDING} or (state.type in under_way and young)
+        )
     return False
 
 

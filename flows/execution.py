@@ -128,7 +128,8 @@ class Execution:
             raise
         except BaseException as stop:
             problem = Problem(step=next(iter(self._journal.under_way), None), found=f"stopped ({type(stop).__name__})")
-            self._end(outcome="stopped", problem=problem)
+            with contextlib.suppress(StorageError):  # what stops it is what is to be told
+                self._end(outcome="stopped", problem=problem)
             raise
 
     def _failed(self, error: Exception) -> None:

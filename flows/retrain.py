@@ -200,6 +200,7 @@ def _attempt(
         dataset=dataset,
         preset=configuration.preset,
         parameters=parameters,
+        tries=max(1, flow_run.run_count),
         parent=parent,
     )
 

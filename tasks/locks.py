@@ -24,7 +24,10 @@ def taken(path: Path, *, shared: bool, wait: bool) -> int:
     """
     how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except PermissionError:  # somebody else's, such as root's, who once cleaned here: to be read is enough
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, how)
             if _has_the_name(descriptor, path):
@@ -37,19 +40,21 @@ def taken(path: Path, *, shared: bool, wait: bool) -> int:
 
 def is_taken(path: Path) -> bool:
     """Whether somebody alive holds a lock."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    except OSError:  # a disk that can only be read, or somebody else's file
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        except OSError:  # a disk that can only be read, or somebody else's file
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _has_the_name(descriptor, path):
+                return False
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
 
 
 def forget_unused(folder: Path, made_before: float) -> None:
@@ -58,8 +63,10 @@ def forget_unused(folder: Path, made_before: float) -> None:
         with contextlib.suppress(OSError):  # held, somebody else's, or gone
             if path.stat().st_mtime < made_before:
                 descriptor = taken(path, shared=False, wait=False)
-                path.unlink()
-                os.close(descriptor)
+                try:
+                    path.unlink()
+                finally:
+                    os.close(descriptor)
 
 
 def _has_the_name(descriptor: int, path: Path) -> bool:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
 
 UNSCHEDULED: Final = "Unscheduled"
+# Asked for the first date from one on that follows a change of the clocks, the server reckons the hour before.
+_BEFORE_A_CHANGE: Final = datetime.timedelta(hours=3)
 _BY_THE_SCHEDULER: Final = ("Scheduled", "Late")  # names of the states of runs that nobody touched since
 
 
@@ -131,7 +133,9 @@ def _has_a_run_at(schedule: DeploymentSchedule, when: datetime.datetime | None) 
     if when is None or not isinstance(schedule.schedule, CronSchedule):
         return True
     cron = ServersCronSchedule.model_validate(schedule.schedule.model_dump())
-    return [each.timestamp() for each in asyncio.run(cron.get_dates(1, start=when))] == [when.timestamp()]
+    early = when - _BEFORE_A_CHANGE
+    dates = [*asyncio.run(cron.get_dates(1, start=when)), *asyncio.run(cron.get_dates(start=early, end=when))]
+    return when.timestamp() in {each.timestamp() for each in dates}
 
 
 def _is_ahead(run: FlowRun) -> bool:

@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 
 from flows.attempts import Attempt, Attempts, rerun_command
 from flows.reach import address_of_pages
+from schemas.errors import StorageError
 from schemas.handles import Frozen
 from tasks.store import Store, write_atomically, writing
 
@@ -37,6 +38,7 @@ LONGEST_PAUSE: Final = datetime.timedelta(minutes=10)
 MOST_TRIES: Final = 30  # about four hours
 SECONDS: Final = 10
 LOCK: Final = "alerts"
+_BEGAN: Final = datetime.datetime.now(datetime.UTC)
 
 
 class Message(Frozen):
@@ -73,19 +75,29 @@ class Record(Frozen):
 
 
 class Alarm:
-    """Tells of the runs of one installation."""
+    """Tells of the runs of one installation.
 
-    def __init__(self, client: SyncPrefectClient, installation: Installation) -> None:
-        self._client, self._to = client, installation.alerts
+    Args:
+        client: The server.
+        installation: Whose runs.
+        unkept: Records that cannot be written, for the next look of the same process: of a full disk above all people
+            want to hear.
+    """
+
+    def __init__(self, client: SyncPrefectClient, installation: Installation, unkept: dict[Path, Record]) -> None:
+        self._client, self._to, self._unkept = client, installation.alerts, unkept
         self._artifacts = installation.artifacts
         self._store = Store(installation.artifacts)
         self._folder = installation.artifacts / "store" / "alerts"
 
     def begin(self) -> None:
-        """Remember when alerts began here, the first time: what ended before is history and not told."""
+        """Remember when alerts began here, the first time: what ended before is history and not told.
+
+        Where that lies ahead, a clock was wrong, and nothing would be told until then.
+        """
         path = self._folder / "since"
-        if self._tells and not path.exists():
-            with writing(path):
+        if self._tells and not (path.exists() and self._since() <= _now()):
+            with contextlib.suppress(StorageError), writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, _now().isoformat().encode())
 
@@ -94,12 +106,14 @@ class Alarm:
         if not self._tells or run.state is None:
             return False
         path = self._folder / f"{run.id}-{run.state.id}.json"
-        if run.state.timestamp < self._since() or path.exists():
+        if run.state.timestamp < self._since() or path.exists() or path in self._unkept:
             return False
         attempt = Attempts(self._artifacts).of_flow_run(str(run.id))
         message = message_of(run, attempt, address_of_pages(self._client), next_try(run))
         with self._store.lock(LOCK):
-            new = not path.exists()  # another watchdog may have noted it meanwhile, and told
+            new = (
+                not path.exists() and path not in self._unkept
+            )  # another watchdog may have noted it meanwhile, and told
             if new:
                 self._keep(path, Record(message=message, noted=_now(), next_try=_now()))
         return new
@@ -109,9 +123,9 @@ class Alarm:
         if not self._tells:
             return
         with contextlib.suppress(BlockingIOError), self._store.lock(LOCK, wait=False):
-            for path in sorted(self._folder.glob("*-*.json")):
+            for path in sorted({*self._folder.glob("*-*.json"), *self._unkept}):
                 with contextlib.suppress(ValidationError, FileNotFoundError):
-                    record = Record.model_validate_json(path.read_bytes())
+                    record = self._unkept.get(path) or Record.model_validate_json(path.read_bytes())
                     if record.told is None and record.tries < MOST_TRIES and record.next_try <= _now():
                         done, why = self._try_to_tell(path, record)
                         yield record.message.run, done, why
@@ -127,8 +141,11 @@ class Alarm:
         return "alert told", record.message.found
 
     def _since(self) -> datetime.datetime:
-        """When alerts began here."""
-        return datetime.datetime.fromisoformat((self._folder / "since").read_text(encoding="utf-8"))
+        """When alerts began here; as long as that cannot be written, when this process did."""
+        try:
+            return datetime.datetime.fromisoformat((self._folder / "since").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return _BEGAN
 
     @property
     def _tells(self) -> bool:
@@ -136,8 +153,11 @@ class Alarm:
         return bool(self._to.webhook or self._to.block)
 
     def _keep(self, path: Path, record: Record) -> None:
-        with writing(path):
+        self._unkept[path] = record
+        with contextlib.suppress(StorageError), writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, record.model_dump_json(indent=1).encode())
+            del self._unkept[path]
 
 
 def message_of(run: FlowRun, attempt: Attempt | None, pages: str, next_try: str | None) -> Message:

@@ -39,6 +39,7 @@ CRASHED: Final = "prefect.flow-run.Crashed"
 FAILED: Final = "prefect.flow-run.Failed"
 ENDED: Final = {CRASHED, FAILED, "prefect.flow-run.Completed", "prefect.flow-run.Cancelled"}
 DEAD, AGAIN, TOLD = "dead runs crash", "crashed runs go on", "failures are told"
+DESCRIPTION: Final = f"Put there by {OWNED}."
 WORDS: Final = "{{ flow_run.name }}: {{ flow_run.state.name }}. {{ flow_run.state.message }} {{ flow_run|ui_url }}"
 
 
@@ -48,13 +49,20 @@ def put_automations(client: SyncPrefectClient, installation: Installation) -> It
     Several installations on one server have automations of their own: the name of each begins with the pool's.
     """
     names = {_name(installation, what) for what in (DEAD, AGAIN, TOLD)}
-    there = {found.name: found for found in client.read_automations() if found.name in names}
+    ours = set(_of_ours(client, installation)["match_related"]["prefect.resource.id"])
+    there = {found.name: found for found in client.read_automations() if found.name in names or _is_for(found, ours)}
     wanted = _wanted(client, installation) if installation.automations else []
     for automation in wanted:
         yield _put(client, automation, there.pop(automation.name, None))
     for name, found in there.items():
         client.delete_automation(found.id)
         yield Item(name=f"automation '{name}'", done="removed")
+
+
+def _is_for(found: Automation, deployments: set[str]) -> bool:
+    """Whether an automation of ours, of whichever pool, looks after these deployments, which may have moved."""
+    related = json.dumps(_essence(found)["trigger"].get("match_related") or {})
+    return found.description == DESCRIPTION and any(f'"{deployment}"' in related for deployment in deployments)
 
 
 def _name(installation: Installation, what: str) -> str:
@@ -81,9 +89,8 @@ def _wanted(client: SyncPrefectClient, installation: Installation) -> list[Autom
         wanted[AGAIN] = _crashed_runs_go_on(ours, installation.retries)
     if installation.alerts.webhook or installation.alerts.block:
         wanted[TOLD] = _failures_are_told(client, ours, installation)
-    description = f"Put there by {OWNED}."
     return [
-        AutomationCore(name=_name(installation, what), description=description, trigger=trigger, actions=[action])
+        AutomationCore(name=_name(installation, what), description=DESCRIPTION, trigger=trigger, actions=[action])
         for what, (trigger, action) in wanted.items()
     ]
 

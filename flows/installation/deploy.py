@@ -21,7 +21,7 @@ from rich.console import Console
 from flows.datasets import dataset_for, require_possible
 from flows.installation import ahead
 from flows.installation.automations import put_automations
-from flows.installation.owned import FLOW, OWNED, UPKEEP_FLOW, Item, owned_deployments
+from flows.installation.owned import FLOW, OWNED, UPKEEP_FLOW, Item, owned_deployments, tagged_deployments
 from flows.installation.upkeep import upkeep
 from flows.reach import require_named_server, server_client
 from flows.retrain import retrain
@@ -144,6 +144,14 @@ def _find(client: SyncPrefectClient, wanted: _Wanted, installation: Installation
             f"one that carries the tag '{OWNED}', or none",
             f"Name yours differently, delete that one, or give it the tag '{OWNED}' to hand it over; nothing was "
             f"changed (pool {installation.work_pool})",
+        )
+    pool, artifacts = found.work_pool_name, (found.parameters or {}).get("artifacts")
+    if pool != installation.work_pool and artifacts != str(installation.artifacts):
+        raise ConfigurationError(
+            f"there is a deployment '{wanted.full_name}' of another installation: pool {pool}, artifacts {artifacts}",
+            "a name of its own for each deployment on one server",
+            f"Name yours differently, or delete that one where its installation is gone; nothing was changed (pool "
+            f"{installation.work_pool})",
         )
     return found
 
@@ -308,7 +316,7 @@ def _schedule_changes(wanted: _Wanted, ours: DeploymentSchedule | None) -> list[
 def _retire(client: SyncPrefectClient, installation: Installation, wanted: Collection[str]) -> Iterator[Item]:
     """Take the schedules off deployments that are ours and no longer in the file; their runs stay to be looked at."""
     flows: dict[UUID, str] = {}
-    for found in owned_deployments(client, installation.work_pool):
+    for found in [*owned_deployments(client, installation.work_pool), *_left_behind(client, installation)]:
         if found.flow_id not in flows:
             flows[found.flow_id] = client.read_flow(found.flow_id).name
         if f"{flows[found.flow_id]}/{found.name}" in wanted:
@@ -317,6 +325,14 @@ def _retire(client: SyncPrefectClient, installation: Installation, wanted: Colle
         removed = [_remove(client, found.id, schedule) for schedule in there]
         done = "removed" if removed else "unchanged"
         yield Item(name=f"schedule of {found.name}, which the file no longer has", done=done, changes=tuple(removed))
+
+
+def _left_behind(client: SyncPrefectClient, installation: Installation) -> Iterator[DeploymentResponse]:
+    """What the installation had in a pool of another name, such as its upkeep."""
+    for found in tagged_deployments(client):
+        same = (found.parameters or {}).get("artifacts") == str(installation.artifacts)
+        if same and found.work_pool_name != installation.work_pool and found.schedules:
+            yield found
 
 
 def _remove(client: SyncPrefectClient, deployment: UUID, schedule: DeploymentSchedule) -> str:

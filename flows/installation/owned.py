@@ -44,13 +44,18 @@ class Item(Frozen):
 
 def owned_deployments(client: SyncPrefectClient, pool: str) -> list[DeploymentResponse]:
     """The deployments that an installation with this pool put onto the server."""
+    return [deployment for deployment in tagged_deployments(client) if deployment.work_pool_name == pool]
+
+
+def tagged_deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    """The deployments that any installation put onto the server."""
     tagged = filters.DeploymentFilter(tags=filters.DeploymentFilterTags(all_=[OWNED]))
     found: list[DeploymentResponse] = []
     while True:
         page = client.read_deployments(deployment_filter=tagged, offset=len(found))
         found += page
         if len(page) < _PAGE:
-            return [deployment for deployment in found if deployment.work_pool_name == pool]
+            return found
 
 
 def owned_runs(client: SyncPrefectClient, **conditions: Any) -> list[FlowRun]:  # noqa: ANN401 - the server's, by name

@@ -14,7 +14,7 @@ import itertools
 import os
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -27,10 +27,10 @@ from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed
 from flows.attempts import Attempts
 from flows.index import index_renewed
 from flows.installation.ahead import brought_up_to_date
-from flows.installation.alerts import Alarm
+from flows.installation.alerts import Alarm, Record
 from flows.installation.owned import owned_deployments, owned_runs, say, set_unless_changed
 from flows.reach import require_named_server, server_client
-from schemas.errors import SourceError
+from schemas.errors import SourceError, StorageError
 from schemas.handles import Frozen
 from schemas.installation import Installation, load_installation
 from tasks.store import Store
@@ -48,8 +48,10 @@ POLL_SECONDS: Final = 3.0
 START_GRACE: Final = datetime.timedelta(seconds=15)  # from Running until the process is known to the server
 WAIT_GRACE: Final = datetime.timedelta(seconds=90)  # from Pending until there is a process
 END_GRACE: Final = datetime.timedelta(seconds=20)  # from the flow's last line until the server knows its state
+LAST_GRACE: Final = datetime.timedelta(minutes=5)  # the same, where its process lives and the server was away
 TASK_GRACE: Final = datetime.timedelta(seconds=5)  # until the last that a run's process said of its tasks has arrived
 RETRY_WITHIN: Final = datetime.timedelta(days=1)  # what crashed longer ago is left to people
+MOST_STOPS: Final = 10  # that a run goes on after: beyond, something stops it each time
 STOPPED: Final = "termination signal"  # how Prefect names the end of a run that was told to stop
 UNDER_WAY: Final = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 SUPERSEDED: Final = "Superseded"
@@ -88,6 +90,9 @@ def _keep_watching(installation: Installation) -> NoReturn:
                     time.sleep(POLL_SECONDS)
         except ObjectNotFound:  # somebody removed a run that was just looked at
             time.sleep(POLL_SECONDS)
+        except StorageError as error:
+            say(f"{error} Looking again in {POLL_SECONDS:.0f} s")
+            time.sleep(POLL_SECONDS)
         except (httpx.HTTPError, SourceError) as error:  # its runs go on without the server, and so does this
             say(f"the server is away ({type(error).__name__}); looking again in {POLL_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
@@ -117,16 +122,18 @@ class Watchdog:
         client: The server.
         installation: Whose runs.
         grace: Factor on the times that a run has to show itself; tests shorten them.
+        unkept: What alerts could not write down, from one look to the next.
     """
 
     client: SyncPrefectClient
     installation: Installation
     grace: float = 1.0
+    unkept: dict[Path, Record] = field(default_factory=dict)
 
     def look_once(self) -> list[Deed]:
         """Do whatever is to be done now; a second look at once finds nothing more."""
         deployments = {found.id for found in owned_deployments(self.client, self.installation.work_pool)}
-        alarm = Alarm(self.client, self.installation)
+        alarm = Alarm(self.client, self.installation, self.unkept)
         alarm.begin()
         deeds = [*self._end_dead(deployments), *self._end_tasks_of_ended(deployments)]
         ended = self._ended_badly(deployments)
@@ -194,7 +201,7 @@ class Watchdog:
             return None
         if attempt.outcome == "died":
             return _dead(run, "the process that ran it is gone")
-        if attempt.ended is None or _now() - attempt.ended < END_GRACE * self.grace:
+        if attempt.ended is None or self._may_say_so_itself(run, attempt):
             return None
         found = attempt.problem.found if attempt.problem else ""
         if attempt.outcome == "failed":
@@ -202,6 +209,14 @@ class Watchdog:
         if attempt.outcome == "stopped":
             return _dead(run, f"it was ended by a {STOPPED} ({found}) and could not say so")
         return Completed(message=f"{attempt.outcome}: {attempt.published} (its process ended before it could say so)")
+
+    def _may_say_so_itself(self, run: FlowRun, attempt: Attempt) -> bool:
+        """Whether the process of a run that ended is at its last deeds, or has just been, and will tell the server."""
+        waited = _now() - (attempt.ended or _now())
+        if Attempts(self.artifacts).is_held(attempt) or waited < END_GRACE * self.grace:
+            return True
+        pid = run.infrastructure_pid
+        return waited < LAST_GRACE * self.grace and pid is not None and _is_alive(pid, run.id)
 
     def _end_tasks_of_ended(self, deployments: set[UUID]) -> Iterator[Deed]:
         """End the task runs that still count as running although their run crashed, whoever found that."""
@@ -264,22 +279,26 @@ class Watchdog:
 
     def _next_try(self, deployments: set[UUID], run: FlowRun) -> str | None:
         """How a run that crashed is tried again once its deployment is free; None where it is left to people."""
-        if run.state_type is not StateType.CRASHED or run.deployment_id not in deployments:
+        if run.state_type is not StateType.CRASHED or run.deployment_id not in deployments or not self._is_served(run):
             return None
-        crashes = self._crashes(run)
-        if crashes > self.installation.retries or self._stood_for(run):
+        crashes, stops = self._ends(run)
+        if crashes > self.installation.retries or stops > MOST_STOPS or self._stood_for(run):
             return None
         return f"try {crashes + 1} of {self.installation.retries + 1}" if crashes else "it was told to stop"
 
-    def _crashes(self, run: FlowRun) -> int:
-        """How often a run crashed; being told to stop is no crash, and two words for one crash are one."""
+    def _ends(self, run: FlowRun) -> tuple[int, int]:
+        """How often a run crashed, and how often it was told to stop, which is no crash; two words for one are one."""
         states = sorted(self.client.read_flow_run_states(run.id), key=lambda state: state.timestamp)
-        return sum(
-            after.type is StateType.CRASHED
-            and before.type is not StateType.CRASHED
-            and STOPPED not in (after.message or "")
+        told = [
+            STOPPED in (after.message or "")
             for before, after in itertools.pairwise(states)
-        )
+            if after.type is StateType.CRASHED and before.type is not StateType.CRASHED
+        ]
+        return told.count(False), told.count(True)
+
+    def _is_served(self, run: FlowRun) -> bool:
+        """Whether the installation's worker takes a run up: one of before a change of pools stays in the old one."""
+        return run.work_pool_name == self.installation.work_pool
 
     def _is_busy(self, deployment: UUID) -> bool:
         """Whether a deployment has a run that goes on or is due."""
@@ -299,7 +318,8 @@ class Watchdog:
         """The runs of a deployment that wait although their time has come."""
         of = filters.FlowRunFilterDeploymentId(any_=[deployment])
         until = filters.FlowRunFilterNextScheduledStartTime(before_=_now())
-        return self._runs(state=_of_types((StateType.SCHEDULED,)), deployment_id=of, next_scheduled_start_time=until)
+        waiting = self._runs(state=_of_types((StateType.SCHEDULED,)), deployment_id=of, next_scheduled_start_time=until)
+        return [run for run in waiting if self._is_served(run)]
 
     def _runs(self, **conditions: Any) -> list[FlowRun]:  # noqa: ANN401 - the server's conditions by name
         return owned_runs(self.client, **conditions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import json
 import sqlite3
@@ -11,13 +12,14 @@ import pytest
 from install_support import TOY, until
 from prefect.client.schemas import filters
 from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import DeploymentSchedule, StateType
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.server.schemas.schedules import CronSchedule as ServersCronSchedule
 from prefect.states import AwaitingRetry, Crashed, Pending
 
 from flows.doctor.server import server as examined_server
 from flows.installation import ahead
-from flows.installation.ahead import Outdated, brought_up_to_date, outdated_runs
+from flows.installation.ahead import Outdated, _has_a_run_at, brought_up_to_date, outdated_runs
 from flows.installation.deploy import deploy
 from flows.installation.owned import owned_deployments
 from flows.installation.watchdog import Watchdog
@@ -135,6 +137,24 @@ def test_a_clock_that_was_wrong_removes_nothing(
     written(server, "update deployment set updated = ?", later)
     assert look(client, tmp_path) == []
     assert {run.id for run in scheduled} <= {run.id for run in waiting(client)}
+
+
+@pytest.mark.parametrize("cron", ["0 * * * *", "*/15 * * * *", "0 2,3 * * *", "0 3 * * *", "0 1-5 * * *"])
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [("Europe/Berlin", "2026-03-29"), ("Europe/Berlin", "2026-10-25"), ("America/New_York", "2026-03-08")],
+)
+def test_the_schedule_has_the_runs_that_it_gave_when_clocks_change(cron: str, zone: str, day: str) -> None:
+    """They would be removed and made anew, minute by minute, until the time has passed."""
+    schedule = CronSchedule(cron=cron, timezone=zone)
+    begin = datetime.datetime.fromisoformat(f"{day}T00:00:00+00:00") - datetime.timedelta(hours=2)
+    own = DeploymentSchedule(schedule=schedule)
+    server = ServersCronSchedule.model_validate(schedule.model_dump())
+    dates = asyncio.run(server.get_dates(start=begin, end=begin + datetime.timedelta(hours=14)))
+    assert dates
+    for when in dates:
+        assert _has_a_run_at(own, when), when
+        assert not _has_a_run_at(own, when + datetime.timedelta(minutes=1)), when
 
 
 def test_what_the_server_schedules_is_never_removed(client: SyncPrefectClient, tmp_path: Path) -> None:

@@ -94,6 +94,25 @@ def test_a_run_is_as_old_as_its_end_and_not_as_its_first_try(tmp_path: Path) -> 
         assert Keeping(runs=None, days=3).kept(manifests, NOW) == kept
 
 
+def test_the_newest_are_those_that_were_published_last() -> None:
+    """Tried again after two others: it is the newest, and does not go in the same night."""
+    runs = known(("c", "rows", 1), ("b", "rows", 2), ("a", "rows", 9))
+    assert Keeping(runs=2, days=None).kept(runs, NOW, {"a": NOW}) == {"a", "c"}
+    assert Keeping(runs=2, days=None).kept(runs, NOW) == {"b", "c"}
+
+
+def test_when_a_run_was_published_is_known_by_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleaning, "_forget_flow_runs", set)
+    for name, days in (("new", 1), ("again", 9)):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        manifest_in(folder, created=datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days))
+    attempt = attempt_of(1, "published", 9, published="again", ended=datetime.datetime.now(datetime.UTC))
+    Attempts(tmp_path).keep(attempt.model_copy(update={"run": "again"}))
+    clean(tmp_path, Keeping(1, None), really=True, as_json=True)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"again"}
+
+
 def attempt_of(number: int, outcome: str, days: float, **more: object) -> Attempt:
     created = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
     values = {"dataset": "d", "preset": "rows", "parameters": {}, **more}

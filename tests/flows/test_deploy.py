@@ -118,6 +118,30 @@ def test_a_name_that_is_somebody_elses_is_refused_before_anything_is_written(
     assert [found.name for found in client.read_deployments()] == ["toy"]
 
 
+def test_a_deployment_of_another_installation_is_left_alone(client: SyncPrefectClient, tmp_path: Path) -> None:
+    put(client, tmp_path, TOY)
+    (tmp_path / "b").mkdir()
+    with pytest.raises(ConfigurationError, match="'retrain/toy' of another installation: pool stepwise, art") as caught:
+        put(client, tmp_path / "b", "work_pool = 'b'\n" + TOY)
+    assert f"artifacts {tmp_path}/artifacts. Expected: a name of its own" in str(caught.value)
+    assert [found.work_pool_name for found in client.read_deployments()] == ["stepwise"]
+
+
+def test_an_installation_whose_pool_has_another_name_takes_its_own_along(
+    client: SyncPrefectClient, tmp_path: Path
+) -> None:
+    parts = "retention = { keep_runs = 2 }\nautomations = true\n"
+    put(client, tmp_path, parts + TOY)
+    old = {found.name for found in client.read_automations()}
+    told = put(client, tmp_path, "work_pool = 'other'\n" + parts + TOY)
+    assert 'deployment toy: changed: work_pool_name "stepwise" → "other"' in told
+    [line] = [line for line in told if line.startswith("schedule of upkeep-stepwise, which the file no longer has")]
+    assert ": removed: " in line
+    counts = {found.name: len(found.schedules) for found in client.read_deployments()}
+    assert counts == {"toy": 1, "upkeep-stepwise": 0, "upkeep-other": 1}
+    assert not old & {found.name for found in client.read_automations()}
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

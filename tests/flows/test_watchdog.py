@@ -215,6 +215,15 @@ def test_a_run_that_ended_and_could_not_say_so_ends_as_its_record_says(
     ended = datetime.datetime.now(datetime.UTC)
     attempts.keep(attempt_of(run, outcome="published", published="the-run", ended=ended))
     assert look(client, installation) == []  # it may be about to say so
+    with Store(installation.artifacts).lock(f"attempt-{attempt_of(run).run}"):
+        assert look(client, installation, grace=0) == [], "its process is at its last deeds"
+    with subprocess.Popen(["sleep", "600"], env={"PREFECT__FLOW_RUN_ID": str(run.id)}) as own:
+        client.update_flow_run(run.id, infrastructure_pid=str(own.pid))
+        earlier = ended - datetime.timedelta(minutes=2)
+        attempts.keep(attempt_of(run, outcome="published", published="the-run", ended=earlier))
+        time.sleep(0.3)
+        assert look(client, installation) == [], "the server was away, and its process lives"
+        own.kill()
     told = look(client, installation, grace=0)
     assert told == ["set to Completed: published: the-run (its process ended before it could say so)"]
 
@@ -264,6 +273,32 @@ def test_being_told_to_stop_is_no_crash_and_what_is_cancelled_is_not_tried_again
     [told] = look(client, installation)
     assert told.startswith("set to Cancelled: Cancelled; the process that ran it is gone.")
     assert look(client, installation) == []
+
+
+def test_what_is_stopped_each_time_is_left_to_people_in_the_end(
+    client: SyncPrefectClient, installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.installation.watchdog.MOST_STOPS", 2)
+    run = began(client, installation)
+    for told in (["set to AwaitingRetry: it was told to stop"], ["set to AwaitingRetry: it was told to stop"], []):
+        client.set_flow_run_state(run.id, Crashed(message="Execution was aborted by a termination signal."))
+        assert look(client, installation) == told
+        begun(client, run.id)
+
+
+def test_a_run_of_before_a_change_of_pools_waits_in_none_and_holds_nothing_up(
+    client: SyncPrefectClient, installation: Installation, tmp_path: Path
+) -> None:
+    run = began(client, installation)
+    client.set_flow_run_state(run.id, Crashed(message="Execution was aborted by a termination signal."))
+    (tmp_path / "stepwise.toml").write_text(f"work_pool = 'other'\n{TOY}")
+    moved = load_installation(tmp_path / "stepwise.toml")
+    deploy(client, moved)
+    assert look(client, moved) == []
+    assert state_of(client, run)[0] == "Crashed", "no worker would take it up"
+    again = began(client, moved)
+    client.set_flow_run_state(again.id, Crashed(message="Execution was aborted by a termination signal."))
+    assert look(client, moved) == ["set to AwaitingRetry: it was told to stop"]
 
 
 def test_of_the_runs_that_were_missed_the_newest_stands_for_all(
@@ -403,10 +438,44 @@ def test_an_alert_tells_of_this_try_and_no_earlier_one(client: SyncPrefectClient
     ]  # fmt: skip
 
 
+def test_what_cannot_be_written_down_is_told_once_all_the_same(
+    client: SyncPrefectClient, installation: Installation
+) -> None:
+    """Of a full disk, say, which is what stopped the run."""
+    Store(installation.artifacts)
+    (installation.artifacts / "store" / "alerts").touch()  # no folder can be made here
+    with Receiver() as hook:
+        telling = installation.model_copy(update={"alerts": Alerts(webhook=hook.address), "retries": 0})
+        watchdog = Watchdog(client, telling)
+        run = failed(client, telling)
+        hook.answers = [500]
+        assert [deed.what for deed in watchdog.look_once()] == ["noted for an alert", "alert not taken"]
+        [(path, record)] = watchdog.unkept.items()
+        watchdog.unkept[path] = record.model_copy(update={"next_try": record.noted})
+        (installation.artifacts / "store" / "alerts").unlink()
+        assert [deed.what for deed in watchdog.look_once()] == ["alert told"]
+        assert watchdog.look_once() == []
+    assert watchdog.unkept == {}, "there is room again"
+    assert path.is_file()
+    assert [message["flow_run"] for message in hook.taken] == [str(run.id)]
+
+
+def test_alerts_that_began_by_a_wrong_clock_begin_again(client: SyncPrefectClient, installation: Installation) -> None:
+    with Receiver() as hook:
+        telling = installation.model_copy(update={"alerts": Alerts(webhook=hook.address), "retries": 0})
+        Alarm(client, telling, {}).begin()
+        since = installation.artifacts / "store" / "alerts" / "since"
+        since.write_text((datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=400)).isoformat())
+        assert look(client, telling) == []
+        failed(client, telling)
+        look(client, telling)
+    assert len(hook.taken) == 1
+
+
 def test_two_watchdogs_tell_once(client: SyncPrefectClient, installation: Installation) -> None:
     with Receiver() as hook:
         telling = installation.model_copy(update={"alerts": Alerts(webhook=hook.address), "retries": 0})
-        one, other = (Alarm(client, telling) for _ in range(2))
+        one, other = (Alarm(client, telling, {}) for _ in range(2))
         one.begin()
         run = client.read_flow_run(failed(client, telling).id)
         assert (one.note(run, lambda _: None), other.note(run, lambda _: None)) == (True, False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -272,7 +273,10 @@ from pathlib import Path
 from tasks.store import Store
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
-print(*(Store(Path(sys.argv[1])).is_locked(name) for name in ("held", "free", "never")))
+store = Store(Path(sys.argv[1]))
+print(*(store.is_locked(name) for name in ("held", "free", "never")))
+with store.lock("free", wait=False):
+    print(store.is_locked("free"))
 """
 
 
@@ -287,7 +291,7 @@ def test_who_may_only_read_sees_which_locks_are_held(store: Store) -> None:
             for path in (store.place / "locks").iterdir():
                 path.chmod(0o444)
             said, _ = child(LOOKING, store.root).communicate(timeout=60)
-    assert said == "True False False\n"
+    assert said == "True False False\nTrue\n"
 
 
 FILE_LIMIT = """
@@ -436,6 +440,43 @@ def test_a_lock_ends_with_its_owner_and_half_an_output_is_none(store: Store) -> 
     holder.communicate()
     assert not objects(store)
     assert names(store.place / "staging") != []  # what a kill leaves lies in staging and nowhere else
+
+
+def test_a_lock_whose_file_cannot_be_removed_is_free(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with store.lock("a lock"):
+        pass
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        store.forget_locks(time.time() + 60)
+    with store.lock("a lock", wait=False):
+        assert store.is_locked("a lock")
+
+
+def test_a_lock_that_was_forgotten_while_somebody_looked_is_looked_at_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.lock("a lock"):
+        pass
+    [path] = (store.place / "locks").iterdir()
+    taken: list[int] = []
+    flock = fcntl.flock
+
+    def between(descriptor: int, how: int) -> None:
+        if not taken:  # somebody forgets the file that was just opened, and somebody else takes the lock
+            taken.append(1)
+            path.unlink()
+            taken.append(os.open(path, os.O_RDWR | os.O_CREAT))
+            flock(taken[1], fcntl.LOCK_EX)
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", between)
+    assert store.is_locked("a lock")
+    os.close(taken[1])
+    assert not store.is_locked("a lock")
 
 
 def test_locks_that_nobody_holds_are_forgotten_and_guard_no_less_for_it(store: Store) -> None:
