@@ -15,15 +15,16 @@ class Policy(Frozen):
 
     when_unchanged: Literal["go on", "skip"] = Field(
         default="go on",
-        description="Where no file's digest and no setting changed since the last published run of this dataset and "
-        "preset: go on (what is there is verified and reused, new code or libraries are a reason to train), or skip "
+        description="Where no file's digest, nothing that the catalog states and no setting (but those of promotion "
+        "and drift) changed since the last published run of this dataset and preset, and that run and the champion are "
+        "whole: go on (what is there is verified and reused, new code or libraries are a reason to train), or skip "
         "(the run ends after the downloads and says so).",
     )
     start: Literal["cold", "warm"] = Field(
         default="cold",
         description="What training begins with: cold (weights drawn by the seed), or warm (the champion's weights "
-        "or, where its network or reshape are others, those of the newest published run of this dataset and preset "
-        "that has the same; cold where there is none or the data are of other classes or size, and said). Optimiser "
+        "or, where its network, reshape or scaling are others or its file is damaged, those of the newest published run "
+        "of this dataset and preset that has the same; cold where there is none or the data are of other classes or size, and said). Optimiser "
         "and schedule begin anew in both cases.",
     )
     start_from: str | None = Field(

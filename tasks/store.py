@@ -10,6 +10,8 @@ Layout under the artifacts root:
     store/staging/, store/partial/         half-made outputs (removed at exit); downloads and trainings to go on with
     store/damaged/                         what was set aside because its bytes were not what was committed
     store/locks/                           a file for each lock, empty
+    store/seen/                            digests of tracked files when they were last seen
+    store/attempts/, store/alerts/         records of runs, and of whom was told (flows)
 """
 
 from __future__ import annotations

@@ -43,7 +43,10 @@ Catalogs = Annotated[
     typer.Option("--catalog", help="A TOML file with datasets of your own. Repeatable."),
 ]
 Start = Annotated[
-    str, typer.Option(help="'warm' begins training with the champion's weights, where they fit; or 'cold'.")
+    str,
+    typer.Option(
+        help="'warm': training begins with the champion's weights, or the newest that fit; 'cold': drawn ones."
+    ),
 ]
 StartFrom = Annotated[
     Optional[str],  # noqa: UP045

@@ -53,9 +53,10 @@ def clean(
 ) -> None:
     """Remove old runs with all that only they needed: files, outputs in the store, Prefect's rows and results.
 
-    What either rule keeps stays, the newest run of each dataset and preset in any case, and so does unpublished work
-    younger than a day; studies and what their points measured stay too. Without --keep-runs and --keep-days the file's
-    `retention` says what is kept. Nothing is removed while a run goes on.
+    What either rule keeps stays, the newest run of each dataset and preset in any case, champions and those before
+    them, runs whose weights another began with, unpublished work younger than a day, checkpoints of two weeks, studies
+    and what their points measured. Without --keep-runs and --keep-days the file's `retention` says what is kept. While
+    a run goes on nothing is listed or removed (exit code 5).
     """
     require_home()
     from flows.clean import Keeping
