@@ -23,9 +23,9 @@ class Policy(Frozen):
     start: Literal["cold", "warm"] = Field(
         default="cold",
         description="What training begins with: cold (weights drawn by the seed), or warm (the champion's weights "
-        "or, where its network, reshape or scaling are others or its file is damaged, those of the newest published run "
-        "of this dataset and preset that has the same; cold where there is none or the data are of other classes or size, and said). Optimiser "
-        "and schedule begin anew in both cases.",
+        "or, where its network, reshape or scaling are others or its file is damaged, those of the newest published "
+        "run of this dataset and preset that has the same; cold where there is none or the data are of other classes "
+        "or size, and said). Optimiser and schedule begin anew in both cases.",
     )
     start_from: str | None = Field(
         default=None,
