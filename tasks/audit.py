@@ -5,7 +5,6 @@ A foundation of the doctor. Not here: removing (tasks/retention), setting aside 
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import time
@@ -95,35 +94,23 @@ def damage_of(path: Path, seal: FileSeal, *, deep: bool) -> str:
 def left_over(store: Store, kind: LeftOver) -> Left:
     """What is left over of one kind; what its owner still works in does not count."""
     folder = store.place / kind
-    found = [path for path in folder.iterdir() if not _is_held(path)] if folder.is_dir() else []
+    found = [path for path in folder.iterdir() if not store.is_owned(path)] if folder.is_dir() else []
     oldest = min((path.lstat().st_mtime for path in found), default=time.time())
     return Left(len(found), sum(map(size_of, found)), (time.time() - oldest) / 86_400)
 
 
 def locks_work(store: Store) -> bool:
     """Whether the file system knows locks; without them two runs could do the same work at once."""
-    return _locked(store.place / "format.json") is not None
-
-
-def _is_held(folder: Path) -> bool:
-    """Whether an owner that lives holds a folder."""
-    return _locked(folder) is False
-
-
-def _locked(path: Path) -> bool | None:
-    """Whether a shared lock could be had, for a moment; None where there are none to be had."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(store.place / "format.json", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    else:
         return True
+    except OSError:
+        return False
     finally:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
+        os.close(descriptor)
+    return True

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import logging
@@ -83,20 +82,42 @@ class Store:
     def staging(self) -> Iterator[Path]:
         """A fresh folder on the store's file system; whatever is left in it at exit is removed.
 
-        Its owner holds a lock on it, so that what a killed process left is known as nobody's and removed by the next.
+        Its owner holds a lock for it, so that what a killed process left is known as nobody's and removed by the next.
+        A lock on the folder itself would be known to this machine alone where the folder is shared (NFS).
         """
         with writing(self.place):
-            parent = self._folder("staging")
-            _sweep(parent)
+            parent, _ = self._folder("staging"), self._folder("locks")
+            self._sweep(parent)
             folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
-            owner = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-            fcntl.flock(owner, fcntl.LOCK_EX)
+            owner = taken(self._owner(folder), shared=False, wait=True)
         try:
             with writing(folder):
                 yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self._owner(folder).unlink()
             os.close(owner)
+
+    def is_owned(self, folder: Path) -> bool:
+        """Whether somebody alive works in a staging folder."""
+        return is_taken(self._owner(folder))
+
+    def _owner(self, folder: Path) -> Path:
+        return self.place / "locks" / _lock_name(f"staging-{folder.name}")
+
+    def _sweep(self, parent: Path) -> None:
+        """Remove the folders whose owners are dead; very young ones are left, for who made one may not own it yet."""
+        for folder in parent.iterdir():
+            with contextlib.suppress(OSError):  # somebody owns it, or removed it meanwhile
+                if time.time() - folder.stat().st_mtime < _YOUNG_SECONDS:
+                    continue
+                owner = taken(self._owner(folder), shared=False, wait=False)
+                try:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    self._owner(folder).unlink(missing_ok=True)
+                finally:
+                    os.close(owner)
 
     def commit(self, folder: Path, *, kind: Kind, digest: str, rows: int, shape: tuple[int, ...], dtype: str) -> Handle:
         """Seal the files of a staging folder and rename it to its final place; equal content is kept once.
@@ -299,20 +320,6 @@ class Store:
         folder = self.place / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-
-
-def _sweep(parent: Path) -> None:
-    """Remove the folders whose owners are dead; very young ones are left, since their owner may not hold them yet."""
-    for folder in parent.iterdir():
-        with contextlib.suppress(OSError):  # somebody holds it, or removed it meanwhile
-            if time.time() - folder.stat().st_mtime < _YOUNG_SECONDS:
-                continue
-            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(descriptor)
 
 
 def handles_in(value: object) -> Iterator[Handle]:

@@ -442,6 +442,18 @@ def test_a_lock_ends_with_its_owner_and_half_an_output_is_none(store: Store) -> 
     assert names(store.place / "staging") != []  # what a kill leaves lies in staging and nowhere else
 
 
+def test_a_staging_folder_has_an_owner_that_other_machines_see(store: Store) -> None:
+    """A lock on a file, which a share passes on to others, and not on the folder, which it keeps to itself."""
+    with store.staging() as folder:
+        assert store.is_owned(folder)
+        owner = os.open(folder, os.O_RDONLY)
+        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody locks the folder itself
+        os.close(owner)
+        assert len(names(store.place / "locks")) == 1
+    assert not store.is_owned(folder)
+    assert names(store.place / "locks") == []
+
+
 def test_a_lock_whose_file_cannot_be_removed_is_free(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with store.lock("a lock"):
         pass
