@@ -123,7 +123,7 @@ def test_the_artifacts_say_what_they_are(smoke_run: SmokeRun, smoke_ui: tuple[st
     )
     assert artifacts["plan"]["description"] == "15 to run, 0 that follow from them, 0 to reuse"
     assert artifacts["plan"]["data"].count("| run | never made before | ran |") == 15
-    assert re.match(r"\d\d\.\d\d% right on 2,000 test images", artifacts["summary"]["description"])
+    assert re.match(r"\d\d\.\d\d\u202f% right on 2,000 test images", artifacts["summary"]["description"])
     assert artifacts["ledger"]["description"].startswith("No sample lost, duplicated or moved")
     assert "| table rows | 12,000 | 2,000 | validate |" in artifacts["ledger"]["data"]
     assert "- fitted + validation = sequences" in artifacts["ledger"]["data"]
