@@ -6,6 +6,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+from schemas.visible import visible_lines
 from tasks.stage import log
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ def logged(console: Console, level: int) -> Iterator[None]:
     class Shown(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             style = "yellow" if record.levelno >= logging.WARNING else None
-            console.print(record.getMessage(), style=style, highlight=False, markup=False, soft_wrap=True)
+            console.print(
+                visible_lines(record.getMessage()), style=style, highlight=False, markup=False, soft_wrap=True
+            )
 
     handler = Shown(level)
     log.addHandler(handler)

@@ -39,6 +39,7 @@ _SETTINGS: Final = {
     "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
     "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
     "PREFECT_SERVER_API_BASE_PATH": "/api",
+    "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}",  # no page is answered: it has none
     "WEB_CONCURRENCY": "1",
 }
 

@@ -6,14 +6,18 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from schemas.errors import ConfigurationError
+from schemas.files import RUNS
 from tasks.seals import sync_file
 from tasks.store import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+PUBLISHED: Final = (RUNS, "studies", "champions", "store")
 
 
 @contextlib.contextmanager
@@ -43,12 +47,33 @@ def written_whole(output: Path, *inputs: Path) -> Iterator[Path]:
         os.replace(target, output)  # noqa: PTH105 - the same call, named for what it does
 
 
+def _is_a_strangers_link(output: Path) -> bool:
+    """In a folder that everybody may write, somebody could so choose which of our files is replaced."""
+    return output.is_symlink() and output.lstat().st_uid not in {os.geteuid(), output.absolute().parent.stat().st_uid}
+
+
+def _root_of_published(output: Path) -> Path | None:
+    """The artifacts root whose runs, studies, champions or outputs a file would be among."""
+    return next(
+        (
+            place.parent
+            for place in output.parents
+            if place.name in PUBLISHED and (place.parent / "store" / "format.json").is_file()
+        ),
+        None,
+    )
+
+
 def _objection(output: Path, inputs: tuple[Path, ...]) -> str:
     """What speaks against writing there; empty where nothing does."""
     if output.is_dir():
         return "this is a folder"
     if output.exists() and not output.is_file():
         return "this is a device or a pipe"
+    if _is_a_strangers_link(output):
+        return "this is a link that somebody else made"
+    if root := _root_of_published(output.resolve()):
+        return f"this is inside of {root}, where what was published stays as it is"
     if not output.resolve().parent.is_dir():
         return f"there is no folder {output.resolve().parent}"
     same = output.exists() and any(each.exists() and each.samefile(output) for each in inputs)

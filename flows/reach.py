@@ -14,6 +14,7 @@ from prefect.settings import get_current_settings
 
 from flows.embedded import bind_embedded_server
 from schemas.errors import ConfigurationError, SourceError
+from schemas.visible import without_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def server_client() -> Iterator[SyncPrefectClient]:
                 f"the Prefect server refused: {error.response.status_code} {error.response.reason_phrase}",
                 "the password that the server was started with",
                 "Set PREFECT_API_AUTH_STRING to the value of the server's PREFECT_SERVER_API_AUTH_STRING",
-                str(client.api_url),
+                without_user(str(client.api_url)),
             ) from error
 
 
@@ -71,10 +72,10 @@ def require_server(address: str) -> None:
         answer, found = None, f"the Prefect server does not answer: {error}"
     if answer is None or answer.is_error:
         remedy = "Start it (stepwise up), or set PREFECT_API_URL to the address of one that runs"
-        raise SourceError(found, "a healthy server", remedy, address)
+        raise SourceError(found, "a healthy server", remedy, without_user(address))
 
 
 def address_of_pages(client: SyncPrefectClient) -> str:
     """The address at which the server's pages are, for links."""
     shown = get_current_settings().ui_url or str(client.api_url)
-    return shown.rstrip("/").removesuffix("/api")
+    return without_user(shown).rstrip("/").removesuffix("/api")

@@ -16,6 +16,7 @@ from schemas.errors import ConfigurationError
 from schemas.files import MANIFEST_FILE, RUNS
 from schemas.plan import STAGES, differences
 from schemas.presets import validated
+from schemas.visible import without_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,7 +78,7 @@ def form_filled_in(attempt: Attempt, stages: Sequence[Stage], *, only: bool = Fa
     if not pages or not deployment:
         return None
     again = {"rerun": list(stages), "rerun_only": only, "of": attempt.run}
-    form = f"{pages.rstrip('/').removesuffix('/api')}/v2/deployments/deployment/{deployment}/run"
+    form = f"{without_user(pages).rstrip('/').removesuffix('/api')}/v2/deployments/deployment/{deployment}/run"
     parameters = json.dumps({**attempt.parameters, **again}, separators=(",", ":"))
     return f"{form}?parameters={quote(parameters, safe='')}"
 

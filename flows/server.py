@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from schemas.errors import ConfigurationError
 
@@ -16,7 +18,14 @@ if TYPE_CHECKING:
 
 # The UI's pages ask an address of an analytics company for its settings, even where analytics are switched off;
 # under this policy a browser lets them talk to their own server only.
-OWN_SERVER_ONLY = "connect-src 'self'; frame-src 'self'; form-action 'self'; object-src 'none'"
+OWN_SERVER_ONLY = (
+    "connect-src 'self'; frame-src 'self'; form-action 'self'; object-src 'none'; frame-ancestors 'none'; "
+    "img-src 'self' data: blob:"
+)
+
+
+CORS: Final = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
+LOOPBACK: Final = ("127.0.0.1", "localhost")
 
 
 def address_of(host: str, port: int) -> str:
@@ -30,10 +39,32 @@ def settings_of(host: str, port: int) -> dict[str, str]:
         "PREFECT_SERVER_API_HOST": host,
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_API_URL": f"{address_of(host, port)}/api",
+        # Prefect would answer anybody's pages in a browser of this machine, and whoever is answered can run programs.
+        CORS: os.environ.get(CORS, address_of(host, port)),
     }
     if host not in {"127.0.0.1", "localhost"}:
         settings["PREFECT_UI_API_URL"] = os.environ.get("PREFECT_UI_API_URL", "/api")
     return settings
+
+
+def is_of_this_machine(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def require_guarded(host: str) -> None:
+    """Raise ConfigurationError where a network would reach a server that asks for no password."""
+    from prefect.settings import get_current_settings
+
+    if not is_of_this_machine(host) and not get_current_settings().server.api.auth_string:
+        raise ConfigurationError(
+            f"--host {host} shows the server to a network, and it has no password",
+            "a password: whoever reaches the server can have it run programs as you",
+            "Set PREFECT_SERVER_API_AUTH_STRING=user:password, or leave --host out",
+        )
 
 
 def require_free(host: str, port: int) -> None:
@@ -58,10 +89,17 @@ def server_command(host: str, port: int) -> list[str]:
 
 
 def application() -> FastAPI:
-    """Prefect's server with its UI, whose pages reach no other host."""
+    """Prefect's server with its UI, whose pages reach no other host; on loopback it answers to its own names alone.
+
+    A page of somebody's whose name leads here all of a sudden (DNS rebinding) asks for that name.
+    """
     from prefect.server.api.server import create_app
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     app = create_app(final=True)
+    host = os.environ.get("PREFECT_SERVER_API_HOST", LOOPBACK[0])
+    if is_of_this_machine(host):
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, host, *_names_in_front()])
 
     @app.middleware("http")
     async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -70,3 +108,9 @@ def application() -> FastAPI:
         return response
 
     return app
+
+
+def _names_in_front() -> list[str]:
+    """The names of a proxy before the server, as its pages were told them."""
+    told = (os.environ.get(name, "") for name in ("PREFECT_UI_URL", "PREFECT_UI_API_URL", "PREFECT_SERVER_UI_API_URL"))
+    return [name for name in (urlsplit(address).hostname for address in told) if name]

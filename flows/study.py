@@ -289,6 +289,7 @@ def dask_runner(address: str | None, workers: int) -> TaskRunner[Any]:
         "n_workers": workers,
         "threads_per_worker": 1,
         "processes": True,
+        "security": True,  # what its processes tell each other is encrypted, and nobody else of this machine joins them
         "dashboard_address": "127.0.0.1:0",  # any free port, for this machine alone
         "memory_limit": 0,
         "env": ONE_THREAD,

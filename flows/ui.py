@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from flows.attempts import Attempts
-from flows.server import address_of, require_free, server_command, settings_of
+from flows.server import address_of, require_free, require_guarded, server_command, settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +20,7 @@ def serve_ui(host: str, port: int, artifacts: Path) -> None:
         ConfigurationError: it cannot listen there.
     """
     require_free(host, port)
+    require_guarded(host)
     if (artifacts / "store").is_dir() and Attempts(artifacts).newly_dead():
         from flows.installation.watchdog import reconcile  # it costs seconds, so only where there is something to do
 

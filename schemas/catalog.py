@@ -20,6 +20,7 @@ from schemas.errors import ConfigurationError
 from schemas.handles import ROLES, SPLITS, Frozen, Role, Sha256, Split
 from schemas.nearest import did_you_mean
 from schemas.toml_lines import line_of, line_of_syntax_error
+from schemas.visible import without_user
 
 SHIPPED: Final = Path(__file__).with_name("datasets.toml")
 
@@ -37,7 +38,7 @@ class HttpSource(Frozen):
 
     def __str__(self) -> str:
         """Name the address without what may be secret in it."""
-        return re.sub(r"//[^/@]*@", "//", self.url).partition("?")[0]
+        return without_user(self.url).partition("?")[0]
 
 
 class NpmSource(Frozen):

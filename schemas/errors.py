@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from schemas.visible import visible_lines
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -33,7 +35,7 @@ class StepwiseError(Exception):
         """Join the parts to one paragraph; a colon and a space never follow an empty part."""
         place = f"{self.file}: " if self.file else ""
         parts = [f"{place}{self.found}", f"Expected: {self.expected}" if self.expected else "", self.remedy]
-        return " ".join(_sentence(part) for part in parts if part)
+        return visible_lines(" ".join(_sentence(part) for part in parts if part))
 
 
 class ConfigurationError(StepwiseError):

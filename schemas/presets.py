@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
@@ -164,6 +164,9 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+SECRET: Final = (("alerts",), ("database_url",))  # addresses that let whoever reads them in
+
+
 def problems_told(error: ValidationError, form: type[BaseModel]) -> str:
     """All findings of pydantic's, but for a list that is too short for its wrong items."""
     problems = error.errors(include_url=False)
@@ -185,7 +188,9 @@ def problem_told(problem: Mapping[str, Any], form: type[BaseModel]) -> str:
     said = "a list in brackets is wanted" if problem["type"] == "tuple_type" else problem["msg"]
     said = said.removeprefix("Value error, ")
     given = "has no value" if problem["input"] is None else f"= {problem['input']!r}"
-    return f"{place} {given}: {said}{near}"
+    if isinstance(problem["input"], dict) or problem["loc"][:1] in SECRET:
+        given = ""  # not to be shown, or long and named by its place
+    return f"{place} {given}".strip() + f": {said}{near}"
 
 
 def _leaves(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -94,12 +94,10 @@ def as_svg(figure: Figure, name: str, title: str, least: float = 0.0) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
-    text = _own_ids(re.sub(r' id="mark"', ' class="mark"', text), name)
+    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', text))
+    text = re.sub(r"<[^>]*>", lambda tag: _own_tag(tag[0], name, used), text)  # never what stands between tags
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)  # it would style the page
-    text = re.sub(r"font-family: [^;\"]+;? ?", "", text)  # the page's own font
     text = re.sub(r"\s*\n\s*", " ", text)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, f"var(--{variable}, {colour})")
     width, height = round(figure.get_figwidth() * PIXELS), round(figure.get_figheight() * PIXELS)
     opening = (
         f'<svg class="{name}" role="img" aria-label="{title}" viewBox="0 0 {width} {height}" stroke-linejoin="round" '
@@ -109,11 +107,14 @@ def as_svg(figure: Figure, name: str, title: str, least: float = 0.0) -> str:
     return re.sub(r"^<svg[^>]*>", opening, text).strip()
 
 
-def _own_ids(svg: str, name: str) -> str:
-    """Keep only the ids that something in the figure points at, and make them the figure's own."""
-    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg))
-    svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", svg)
-    return re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
+def _own_tag(tag: str, name: str, used: set[str]) -> str:
+    """A tag in the page's own font and colours; ids are the figure's own, and only where something in it points."""
+    tag = tag.replace(' id="mark"', ' class="mark"')
+    for colour, variable in _VARIABLES.items():
+        tag = tag.replace(colour, f"var(--{variable}, {colour})")
+    tag = re.sub(r"font-family: [^;\"]+;? ?", "", tag)
+    tag = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", tag)
+    return re.sub(r'(url\(|href=")#', rf"\1#{name}-", tag)
 
 
 def data_uri(png: bytes) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+
+from schemas.visible import visible, visible_lines
 
 NARROW = "\u202f"  # narrow no-break space, before units
-_DECEIVING: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def percent(share: float, decimals: int = 1) -> str:
@@ -53,11 +53,6 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
-def visible(text: str) -> str:
-    """The text with control, direction-changing and unpaired surrogate characters spelled out, as in [U+202E]."""
-    return _DECEIVING.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
-
-
 def finalized(value: object) -> object:
     """What a template shows of a value: in plain text, whatever could deceive a reader is spelled out."""
     return visible(value) if type(value) is str else value
@@ -66,9 +61,9 @@ def finalized(value: object) -> object:
 def as_text(text: str) -> str:
     """Markdown that shows a text as it is, whatever it holds, line by line."""
     escaped = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)  # CommonMark: a backslash before any ASCII punctuation
-    return "\\\n".join(line.strip() for line in escaped.splitlines())
+    return "\\\n".join(visible(line.strip()) for line in escaped.splitlines())
 
 
 def fenced(text: str) -> str:
     """Markdown that shows lines as they are."""
-    return f"~~~text\n{text.replace('~~~', '')}\n~~~"
+    return f"~~~text\n{visible_lines(text.replace('~~~', ''))}\n~~~"

@@ -22,6 +22,7 @@ from flows.attempts import Attempt, Attempts, rerun_command
 from flows.reach import address_of_pages
 from schemas.errors import StorageError
 from schemas.handles import Frozen
+from schemas.visible import visible_lines
 from tasks.store import Store, write_atomically, writing
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def message_of(run: FlowRun, attempt: Attempt | None, pages: str, next_try: str 
     expected = problem.expected if problem else ""
     words = [f"{name}: {state}{where}. {found}", f"Expected: {expected}" if expected else "", remedy, link]
     return Message(
-        text="\n".join(word for word in words if word),
+        text=_plain("\n".join(word for word in words if word)),
         run=name,
         state=state,
         dataset=attempt.dataset if attempt else None,
@@ -185,6 +186,11 @@ def message_of(run: FlowRun, attempt: Attempt | None, pages: str, next_try: str 
         link=link,
         flow_run=str(run.id),
     )
+
+
+def _plain(text: str) -> str:
+    """A text in which chat programs find no links or names to call: some of it is of foreign data."""
+    return visible_lines(text).translate({ord("<"): "‹", ord(">"): "›"})
 
 
 def _is_of(attempt: Attempt, run: FlowRun) -> bool:

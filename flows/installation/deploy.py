@@ -28,6 +28,7 @@ from flows.retrain import retrain
 from flows.settings import OF_RUNS
 from schemas.errors import ConfigurationError
 from schemas.installation import Deployment, Installation, load_installation
+from schemas.visible import without_user
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -78,7 +79,7 @@ def deploy_and_tell(file: Path) -> None:
     require_named_server()
     console = Console()
     with server_client() as client:
-        console.print(f"server: {client.api_url}", highlight=False, soft_wrap=True)
+        console.print(f"server: {without_user(str(client.api_url))}", highlight=False, soft_wrap=True)
         for item in deploy(client, installation):
             console.print(str(item), highlight=False, markup=False, soft_wrap=True)
 

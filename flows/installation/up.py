@@ -32,7 +32,7 @@ from flows.installation.parts import Part
 from flows.installation.processes import adopt_orphans, below, flow_run_of, reap, stop
 from flows.installation.watchdog import Watchdog
 from flows.reach import server_client
-from flows.server import address_of, require_free, server_command, settings_of
+from flows.server import address_of, require_free, require_guarded, server_command, settings_of
 from flows.settings import require_home
 from schemas.errors import ConfigurationError, StepwiseError
 from schemas.installation import load_installation
@@ -71,6 +71,7 @@ def up(file: Path, host: str, port: int) -> None:
     store = Store(installation.artifacts)
     with _alone(store), _told_to_stop(), _reaching(host, port):
         require_free(host, port)
+        require_guarded(host)
         require_possible(installation.deployments)
         everything = _Everything(installation, file.absolute(), host, port)
         with contextlib.suppress(KeyboardInterrupt), everything.stopped_at_the_end():

@@ -33,6 +33,7 @@ from flows.reach import require_named_server, server_client
 from schemas.errors import SourceError, StorageError
 from schemas.handles import Frozen
 from schemas.installation import Installation, load_installation
+from schemas.visible import without_user
 from tasks.store import Store
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _keep_watching(installation: Installation) -> NoReturn:
     while True:
         try:
             with server_client() as client:
-                say(f"watching pool {installation.work_pool} at {client.api_url}")
+                say(f"watching pool {installation.work_pool} at {without_user(str(client.api_url))}")
                 watchdog = Watchdog(client, installation)
                 while True:
                     for deed in watchdog.look_once():

@@ -184,7 +184,8 @@ def _identity(file: DataFile) -> dict[str, str]:
     if file.payload_sha256 is not None:
         return {"payload": file.payload_sha256}
     containers = sorted(container.sha256 or container.md5 or "" for container in file.containers)
-    return {"containers": " ".join(containers), "member": file.member or ""}
+    compared = {"compared": "by whoever takes a member"} if file.member else {}  # it was not, by earlier versions
+    return {"containers": " ".join(containers), "member": file.member or "", **compared}
 
 
 def _from_sources(

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 STALE_SECONDS: Final = 24 * 3600.0
 _BLOCK: Final = 1 << 20
 _THIS_PROCESS: Final = uuid.uuid4().hex
-_DAMAGE: Final = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
+_DAMAGE: Final = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
+    *(ValueError, OverflowError),  # numbers in a header that are none
+)
 
 # Passwords and foreign compression methods, names that are no text, places that are not in the file.
 _ZIP_DAMAGE: Final = (RuntimeError, ValueError, LookupError, OverflowError, struct.error, OSError)

@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from schemas.visible import without_user
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -108,6 +110,6 @@ class Hosts:
 
 def redacted(text: str) -> str:
     """A client's words without what may be secret: users in URLs, queries, values of tokens and passwords."""
-    text = re.sub(r"(?<=://)[^/@\s]+@", "", text)
-    text = re.sub(r"(https?://[^\s?]+)\?\S*", r"\1", text)
-    return re.sub(r"(?i)\b((?:\w*token|\w*password|\w*secret|_auth)\s*[=:]\s*)\S+", r"\1…", text)
+    text = re.sub(r"(https?://[^\s?]+)\?\S*", r"\1", without_user(text))
+    text = re.sub(r"(?i)\b(authorization[\"']?\s*[=:]\s*)(?:(?:basic|bearer)\s+)?\S+", r"\1…", text)
+    return re.sub(r"(?i)\b((?:\w*token|\w*password|\w*secret|_?auth)[\"']?\s*[=:]\s*)\S+", r"\1…", text)

@@ -48,7 +48,11 @@ def fetch_http(source: HttpSource, errand: Errand) -> Path:
     """
     if errand.file.member is None:
         return download(source.url, errand)
-    archive = shared_archive(errand, source.url, lambda: _published_zip(source.url, errand))
+    containers = errand.file.containers
+    pins = " ".join(sorted(each.sha256 or each.md5 or "" for each in containers))
+    archive = shared_archive(errand, f"{source.url} {pins}", lambda: _published_zip(source.url, errand))
+    if containers:  # it may have been fetched for another file, or another dataset, or changed since
+        require_published(archive, containers)
     return take_from_zip(archive, errand.file.member, errand)
 
 
@@ -219,7 +223,7 @@ def _begin(response: httpx.Response, partial: _Partial) -> int | None:
     if response.status_code == httpx.codes.OK:
         partial.restart(_validator(response))
         return int(length) if length.isdecimal() else None
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", ""))
+    found = re.fullmatch(r"bytes (\d{1,19})-\d{1,19}/(\d{1,19}|\*)", response.headers.get("content-range", ""))
     validator = _validator(response)
     # A part that names its version by a tag has to bear it (RFC 9110, 15.3.7.1); a date may be left out.
     same = validator == partial.validator or (validator is None and not (partial.validator or "").startswith('"'))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from schemas.visible import visible
 from tasks.drawing import FIRST, MUTED, RULE, SECOND, as_png, as_svg, drawing, new_figure
-from tasks.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

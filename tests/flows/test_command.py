@@ -29,6 +29,7 @@ from schemas.plan import STAGES
 from schemas.presets import presets
 from schemas.receipt import Receipt
 from tasks.idx import write_idx
+from tasks.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -273,7 +274,11 @@ def test_no_command_writes_over_what_it_reads_or_where_nothing_can_be(command: C
         write_idx(tmp_path / name, np.zeros((5, 4, 4) if name == "images" else 5, np.uint8))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     (tmp_path / "link").symlink_to("labels")
+    Store(tmp_path / "artifacts")
+    (tmp_path / "artifacts" / "runs" / "a-run").mkdir(parents=True)
     for output, said in (
+        ("artifacts/runs/a-run/o.parquet", f"this is inside of {tmp_path}/artifacts, where what was published stays"),
+        ("artifacts/store/o.parquet", f"this is inside of {tmp_path}/artifacts, where what was published stays"),
         ("images", "this is the file to read, which would be lost"),
         ("link", "this is the file to read, which would be lost"),
         ("nowhere/o.parquet", f"there is no folder {tmp_path / 'nowhere'}"),

@@ -20,7 +20,7 @@ import httpx
 import psutil
 import pytest
 from flow_support import environment_of, run_command
-from install_support import asked, bad_records, kept_artifacts
+from install_support import LOCAL, asked, bad_records, kept_artifacts
 
 from flows.attempts import Attempt
 from flows.dossier import Journal, dossier
@@ -130,6 +130,17 @@ def test_the_artifacts_say_what_they_are(smoke_run: SmokeRun, smoke_ui: tuple[st
     assert (smoke_run.folder / "report.html").as_uri() in artifacts["summary"]["data"]
     for artifact in artifacts.values():
         assert artifact["flow_run_id"]
+
+
+@pytest.mark.slow
+def test_pages_and_names_of_others_are_not_answered(smoke_ui: tuple[str, psutil.Process]) -> None:
+    """A page in a browser of this machine could else have the server run programs."""
+    address, _ = smoke_ui
+    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    preflight = LOCAL.options(f"{address}/api/deployments/filter", headers=asked)
+    assert "access-control-allow-origin" not in preflight.headers
+    assert LOCAL.get(f"{address}/api/health", headers={"Host": "evil.example"}).status_code == 400
+    assert LOCAL.get(f"{address}/api/health").headers["Content-Security-Policy"].endswith("img-src 'self' data: blob:")
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def test_a_whole_file_and_paths_relative_to_it(tmp_path: Path) -> None:
         ("alerts = { webhook = 'https://a/b', block = 'slack-webhook/x' }", 1, "either webhook or block, not both"),
         ("retention = { cron = '0 1 * * *' }", 1, "it needs keep_runs, keep_days or both"),
         ("retention = { keep_runs = 3, cron = '0 25 * * *' }", 1, "'25' is no hour, which goes from 0 to 23"),
-        ("alerts.webhook = 'ftp://a/b'", 1, "alerts.webhook = 'ftp://a/b'"),
+        ("alerts.webhook = 'ftp://a/b'", 1, "alerts.webhook: String should match pattern"),
         ("alerts.webhook = 'http://a:port/b'", 1, "an address whose port is a number is wanted"),
         ("alerts.webhook = 'http://a:65536/b'", 1, "an address whose port is a number is wanted"),
         ("[deployments.'a/b']", 1, "a/b"),
@@ -97,6 +97,22 @@ def test_what_is_wrong_is_told_with_its_line_and_the_nearest_right_word(
     assert said in str(caught.value)
     assert str(caught.value).startswith(f"{path}:{line}: ")
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "alerts = { webhook = 'https://h/SECRET', block = 'slack-webhook/x' }",
+        "alerts.webhook = 'h/SECRET'",
+        "alerts.webhook = ' https://h/SECRET'",
+        "alerts = 'https://h/SECRET'",
+        "database_url = ['postgresql+asyncpg://u:SECRET@h/n']",
+    ],
+)
+def test_what_lets_somebody_in_is_not_told(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_installation(written(tmp_path, text))
+    assert "SECRET" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

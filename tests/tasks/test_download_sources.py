@@ -343,6 +343,51 @@ def test_nobody_removes_the_place_that_another_is_about_to_use(tmp_path: Path) -
         assert not any(pool.map(look, range(400)))
 
 
+@pytest.mark.parametrize("how", ["another file's", "another dataset's"])
+def test_a_zip_that_another_file_had_fetched_is_compared_again(tmp_path: Path, how: str) -> None:
+    """Kept under its address, it would else pass for the published one, which nobody compared it with."""
+    good, tampered = zipped(), zipped().replace(b"\0\0\0\0\0\0\0\0", b"\0\0\0\0\0\0\0\0", 1) + b" "
+    store, hosts = Store(tmp_path), Hosts()
+    with serving(whole(tampered), whole(good)) as server:
+        source = server.source("/gzip.zip")
+        mine = zip_dataset(Container(sha256=sha256(good), bytes=len(good)), source)
+        if how == "another file's":
+            images = mine.splits["train"].images.model_copy(update={"payload_sha256": sha256(IMAGES), "containers": ()})
+            train = mine.splits["train"].model_copy(update={"images": images})
+            mine = mine.model_copy(update={"splits": {**mine.splits, "train": train}})
+            fetch(mine, "train", "images", store, quiet, hosts)
+        else:
+            fetch(zip_dataset(Container(sha256=sha256(tampered)), source), "train", "images", store, quiet, hosts)
+        file = fetch(mine, "test", "labels", store, quiet, hosts)
+        assert len(server.asked) == 2, "the one that is kept is not the published one"
+    assert (file.verified, file.idx.digest) == ("container sha256", sha256(LABELS))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Authorization: Bearer npm_X",
+        '"_auth":"npm_X"',
+        '{"token": "npm_X"}',
+        "_authToken=npm_X",
+        "https://u:a@npm_X@h/p",
+    ],
+)
+def test_whatever_lets_somebody_in_is_taken_out(said: str) -> None:
+    assert "npm_X" not in redacted(f"it failed: {said}")
+
+
+def test_numbers_in_an_archive_that_are_none_are_damage(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        entry = tarfile.TarInfo("package/data/x")
+        entry.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "many"}
+        archive.addfile(entry)
+    packed.seek(0)
+    with pytest.raises(SourceFailure, match="the package is damaged"):
+        take_from_tar(packed, "package/data/x", tmp_path / "x", 1000)
+
+
 def test_secrets_are_taken_out_of_words() -> None:
     words = "GET https://user:pw@host/a?key=1 password=abc npm_token: xyz"
     assert redacted(words) == "GET https://host/a password=… npm_token: …"

@@ -85,6 +85,11 @@ def test_long_and_strange_names_stay_in_bounds() -> None:
     assert {"$\\frac{", "<b>&\"'", "[U+202E]abc", "[U+0007]", "字"} <= set(texts(svg))
 
 
+def test_names_that_look_like_what_is_taken_out_of_a_drawing_stay() -> None:
+    names = ["font-family: a", ' id="mark"', "#0d6f78", "url(#a", 'href="#b']
+    assert {*names} <= set(texts(figures.confusion(metrics_of(names))))
+
+
 def require_picture(png: bytes) -> None:
     picture = imread(io.BytesIO(png), format="png")
     assert min(picture.shape[:2]) > 200

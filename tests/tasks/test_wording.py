@@ -7,7 +7,9 @@ import unicodedata
 
 import pytest
 
-from tasks.wording import beside, visible
+from schemas.errors import StepwiseError
+from schemas.visible import visible, visible_lines, without_user
+from tasks.wording import beside
 
 DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
@@ -40,3 +42,22 @@ def test_what_is_spelled_out_stands_where_it_stood() -> None:
 )
 def test_a_number_is_shown_on_its_side_of_the_limit(value: float, limit: float, form: str, text: str) -> None:
     assert beside(value, limit, form) == text
+
+
+def test_lines_and_tabs_stay_where_a_text_has_several() -> None:
+    assert visible_lines("a\tb\n\x1b[2J\u202ec") == "a\tb\n[U+001B][2J[U+202E]c"
+    error = StepwiseError("found \x1b]52;c;x\x07", "a name", "Rename it", "a\u202eb")
+    assert str(error) == "a[U+202E]b: found [U+001B]]52;c;x[U+0007]. Expected: a name. Rename it."
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://user:p@SECRET@host/f.gz", "https://host/f.gz"),
+        ("http://user:pw@host:4200/api", "http://host:4200/api"),
+        ("http://host/a@b", "http://host/a@b"),
+        ("a word and https://u:p@h/x, and ftp://v:q@i", "a word and https://h/x, and ftp://i"),
+    ],
+)
+def test_who_reaches_an_address_is_not_shown(address: str, shown: str) -> None:
+    assert without_user(address) == shown
