@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from tasks.proportions import wilson
 from tasks.wording import counted, number, percent
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Weakest:
     Attributes:
         of: It, or the first of several.
         others: How many more are found as rarely.
-        clearly: Whether its interval lies below that of the class found most often.
+        clearly: Whether its interval lies below that of the class found most often, each so wide that of all classes
+            together one lies beside its interval in 5 % of cases (Bonferroni): of many equal ones the extremes differ.
     """
 
     of: ClassMetrics
@@ -50,10 +52,15 @@ def weakest(metrics: Metrics) -> Weakest | None:
     present = sorted((c for c in metrics.classes if c.recall is not None), key=lambda c: c.recall or 0)
     if not present or present[0].recall == present[-1].recall:
         return None
-    first = present[0]
-    high = (first.recall_interval or (0, 1))[1]
-    low = max((c.recall_interval or (0, 1))[0] for c in present if c.recall == present[-1].recall)
+    first, level = present[0], 1 - 0.05 / len(present)
+    _, high = _interval(first, level)
+    low = max(_interval(c, level)[0] for c in present if c.recall == present[-1].recall)
     return Weakest(first, sum(c.recall == first.recall for c in present) - 1, high < low)
+
+
+def _interval(measured: ClassMetrics, level: float) -> tuple[float, float]:
+    """Where a class's recall lies, at a level."""
+    return wilson(round((measured.recall or 0) * measured.support), measured.support, level=level)
 
 
 def _of_data(contents: ReportContents) -> Iterator[str]:
@@ -125,13 +132,18 @@ def _of_model(contents: ReportContents) -> Iterator[str]:
     fitted *= contents.configuration.reshape.images_per_sequence
     if metrics.floors and (few := min(floor.trained_on for floor in metrics.floors)) < fitted:
         yield f"The simple models learned from {few:,} images only, by a limit on their time, the network from more."
+    worst, count = max(
+        (abs((each.confidence or 0) - (each.accuracy or 0)), each.count)
+        for each in metrics.calibration.reliability
+        if each.count
+    )
     least = weakest(metrics)
     if least and least.clearly:
         found = percent(least.of.recall or 0)
         yield f"It is not equally good everywhere: of the class {least.of.name} it finds {found}."
     yield (
-        f"Its confidence is off by {percent(metrics.calibration.ece, 2)} on average, and by "
-        f"{percent(metrics.calibration.mce)} in the worst bin."
+        f"Its confidence is off by {100 * metrics.calibration.ece:.2f} points on average, and by "
+        f"{100 * worst:.1f} in the worst bin, which has {counted(count, 'answer')}."
     )
 
 

@@ -244,6 +244,7 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "slice_floor": _floor([piece.interval for slicing in metrics.slices for piece in slicing.slices]),
         "model_floor": _floor([metrics.interval, *(floor.interval for floor in metrics.floors)]),
         "confusions": confusions(metrics),
+        "all_confusions": confusions(metrics, most=len(metrics.classes) ** 2),
         "pictures": list(zip(metrics.worst, picture_uris(contents.pictures), _seen(contents), strict=True)),
         "suspects": suspects,
         "known_suspects": sum(suspect.index in contents.reviewed for suspect, _ in suspects),

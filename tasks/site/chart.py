@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from tasks.site.records import Champions, Run
 
@@ -99,14 +99,23 @@ def chart_of(dataset: str, runs: Sequence[Run], champions: Champions) -> Chart:
         dates=_dates(shown, places),
         line=_line(dataset, shown, champions, scale, slot),
         breaks=tuple(round(places[i] - slot / 2, 1) for i in _of_other_test_images(shown)),
-        legend=tuple((shape, preset) for preset, shape in shapes.items()),
+        legend=_legend(shapes),
     )
 
 
 def _shapes(shown: Sequence[Run]) -> dict[str, str]:
-    """The mark of each preset, in the order in which they were first run; from the fifth on they share one."""
+    """The mark of each preset, in the order in which they were first run; where there are more, the last share one."""
     presets = dict.fromkeys(run.preset or "" for run in shown)
     return {preset: SHAPES[min(i, len(SHAPES) - 1)] for i, preset in enumerate(presets)}
+
+
+def _legend(shapes: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Each mark and what it stands for."""
+    presets = [*shapes]
+    if len(presets) <= len(SHAPES):
+        return tuple((shapes[preset], preset) for preset in presets)
+    own = presets[: len(SHAPES) - 1]
+    return (*((shapes[preset], preset) for preset in own), (SHAPES[-1], "other presets"))
 
 
 def _of_other_test_images(shown: Sequence[Run]) -> Iterator[int]:
@@ -131,7 +140,11 @@ def _scale(shown: Sequence[Run]) -> tuple[Callable[[float], float], tuple[tuple[
     def y(share: float) -> float:
         return round(TOP + (HEIGHT - TOP - BOTTOM) * (high - height(share)) / (high - low), 1)
 
-    return y, _ticks(y, 1 - 10**-low, 1 - 10**-high)
+    ticks = _ticks(y, 1 - 10**-low, 1 - 10**-high)
+    if 1.0 in bounds:  # it has no place on a scale of errors; where it is drawn, no other share is to be read
+        whole = y(1.0)
+        ticks = ((whole, "100"), *((place, text) for place, text in ticks if place - whole >= _TICKS_APART))
+    return y, ticks
 
 
 def _ticks(y: Callable[[float], float], lowest: float, highest: float) -> tuple[tuple[float, str], ...]:
@@ -185,14 +198,22 @@ def _dates(shown: Sequence[Run], places: Sequence[float]) -> tuple[tuple[float, 
 def _line(
     dataset: str, shown: Sequence[Run], champions: Champions, scale: Callable[[float], float], slot: float
 ) -> str:
-    """The accuracy of whoever was champion, a step a run; interrupted where nobody was, or where it is gone."""
-    accuracies = {run.name: run.accuracy for run in shown}
+    """The accuracy of whoever was champion, a step a run.
+
+    Interrupted where nobody was, where it is gone, and beside runs that answered other test images than it did; nothing
+    where the history is damaged, and nobody knows who stood.
+    """
+    if dataset in champions.torn:
+        return ""
+    known = {run.name: run for run in shown}
     history = [(entry.at, entry.champion) for entry in champions.histories.get(dataset, ())]
     ends: list[datetime.datetime | None] = [run.created for run in shown[1:]]
     path, before = "", None
     for i, end in enumerate([*ends, None] if shown else []):
         stood = next((name for at, name in reversed(history) if end is None or at < end), None)
-        accuracy = accuracies.get(stood) if stood else None
+        champion = known.get(stood) if stood else None
+        others = champion is not None and None not in {champion.test, shown[i].test} and champion.test != shown[i].test
+        accuracy = champion.accuracy if champion and not others else None
         if accuracy is not None:
             start = "" if before is not None else f"M{LEFT + slot * i:.1f} {scale(accuracy)}"
             path += f"{start}V{scale(accuracy)}H{LEFT + slot * (i + 1):.1f}"

@@ -51,12 +51,16 @@
       if (other.tagName === "TR") other.hidden = out;
       else other.classList.toggle("out", out); // a point of the chart keeps its place, and is but a mark
     }
+    for (const figure of document.querySelectorAll("figure[data-dataset]")) {
+      figure.hidden = dataset.value !== "" && figure.dataset.dataset !== dataset.value;
+    }
     const left = rows.length - hidden.size;
     shown.textContent = left ? `${left} of ${rows.length} runs shown` : `No run fits; there are ${rows.length}`;
   };
 
   search.addEventListener("input", filter);
   dataset.addEventListener("change", filter);
+  window.addEventListener("pageshow", filter); // whoever comes back finds the choice as it was, and the table by it
   document.getElementById("tools").hidden = false;
   document.documentElement.classList.add("scripted");
   for (const scroll of document.querySelectorAll(".newest-right")) scroll.scrollLeft = scroll.scrollWidth;

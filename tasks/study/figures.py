@@ -163,6 +163,8 @@ def _accuracy(summary: Summary, scan: Scan) -> Figure:
         axes.vlines(x, low, high, colors=colour, linewidth=1)  # a band over one T has no width
         means = [100 * setting.accuracy for setting in series]
         axes.plot(x, means, color=colour, label=recipe, **MARKERS[recipe])
+    floor = max(setting.floor for recipe in RECIPES for setting in summary.series(scan, recipe))
+    axes.axhline(100 * floor, color=MUTED, linestyle=":", linewidth=1.2, label="always the most frequent class")
     axes.set_ylim(0, 103)
     _legend(axes)
     return figure

@@ -105,7 +105,11 @@ def test_every_number_of_the_metrics_is_there(contents: ReportContents, page: Pa
     metrics = contents.metrics
     wanted = [percent(share, 2) for share in (metrics.accuracy, *metrics.interval)]
     wanted += [f"{metrics.correct:,}"]
-    wanted += [f"{metrics.loss:.4f}", percent(metrics.calibration.ece, 2), percent(metrics.calibration.mce)]
+    wanted += [
+        f"{metrics.loss:.4f}",
+        f"{100 * metrics.calibration.ece:.2f} points",
+        f"{100 * metrics.calibration.mce:.1f} points",
+    ]
     for c in metrics.classes:
         assert c.precision is not None
         assert c.recall is not None

@@ -128,14 +128,16 @@ def test_numbers_are_those_of_the_files(page: Page) -> None:
         *("1 Nov 2026, 03:00", "mnist", "rows"),
         *("98.98 % 98.76 % to 99.16 %", "10,000", "94.8 s"),
     ]
-    durations = next(row for row in page.rows if row[0] == "20261102-030000-mnist-rows-0001" and "0.50 s" in row)
-    assert durations[1:7] == ["2.00 s", "0.50 s", "0.25 s", "89.0 s", "2.00 s", "93.8 s"]
+    [_, durations] = [row for row in page.rows if row[0] == "20261102-030000-mnist-rows-0001"]
+    spent = [cell.removesuffix(" reused") for cell in durations]
+    assert spent[1:7] == ["2.00 s", "0.50 s", "0.25 s", "89.0 s", "2.00 s", "93.8 s"]
+    assert spent != durations, "or what was reused is told by nothing but a colour"
 
 
 def test_champions_and_promotions_are_marked(page: Page) -> None:
     assert page.row("20261106-030000-mnist-best-0005")[7] == "champion promoted"
     assert page.row("20261104-030000-mnist-rows-0003")[7] == "promoted"
-    assert page.row("20261105-030000-mnist-rows-0004")[7] == "kept"
+    assert page.row("20261105-030000-mnist-rows-0004")[7] == "not promoted"
     assert page.row("20261103-101500-fashion-mnist-rows-aaaa")[7] == "never compared"
     assert "Champion of mnist 99.34" in page.words
     assert page.words.index("9 undecided") < page.words.index("1 first champion")
@@ -284,6 +286,9 @@ def test_where_an_entry_is_missing_nobody_knows_the_champion(tmp_path: Path) -> 
         decided(tmp_path, 1 if name == "a" else 3, "promoted", name, name)
     champions = champions_of(tmp_path)
     assert (champions.standing, champions.torn) == ({}, {"mnist": ("of the entries 1 to 3, 1 are missing",)})
+    assert chart_of("mnist", runs_of(tmp_path), champions).line == ""
+    run_in(tmp_path, "c")
+    assert page_of(tmp_path).row("c")[7] == "not known"
 
 
 def test_a_champion_that_was_removed_is_told(tmp_path: Path) -> None:
@@ -349,6 +354,40 @@ def test_where_other_test_images_begin_is_marked(tmp_path: Path) -> None:
     page = page_of(tmp_path)
     assert "from here on other test images" in page.words
     assert page.words.count("10,000 aaaaaaaa") == 3
+
+
+def test_the_champions_line_is_interrupted_beside_other_test_images(tmp_path: Path) -> None:
+    """Hanging over runs that cannot be compared with it, it would make a promotion look like a collapse."""
+    for day, test in enumerate("aabbb"):
+        run_in(tmp_path, f"run-{day}", day=day, test=test * 64, correct=9_900 if test == "a" else 9_600)
+    decided(tmp_path, 1, "first champion", "run-0", "run-0")
+    decided(tmp_path, 2, "promoted", "run-3", "run-3", day=3)
+    line = chart_of("mnist", runs_of(tmp_path), champions_of(tmp_path)).line
+    assert (line.count("M"), line.count("H")) == (2, 4)
+
+
+def test_a_share_without_mistakes_stands_where_100_does() -> None:
+    when = [datetime.datetime.fromtimestamp(i * 86_400, datetime.UTC) for i in (1, 0)]
+    runs = [
+        Run("all", when[0], "d", "p", accuracy=1.0, interval=wilson(10_000, 10_000)),
+        Run("most", when[1], "d", "p", accuracy=0.9998, interval=wilson(9_998, 10_000)),
+    ]
+    chart = chart_of("d", runs, Champions())
+    assert chart.ticks[0] == (chart.points[1].y, "100")
+    assert all(place - chart.ticks[0][0] >= 26 for place, _ in chart.ticks[1:])
+
+
+def test_of_many_presets_the_last_share_a_mark_that_says_so() -> None:
+    when = [datetime.datetime.fromtimestamp(-i * 86_400, datetime.UTC) for i in range(7)]
+    runs = [Run(str(i), when[i], "d", f"p{i}", accuracy=0.9, interval=wilson(90, 100)) for i in range(7)]
+    assert [preset for _, preset in chart_of("d", runs, Champions()).legend] == [
+        "p6",
+        "p5",
+        "p4",
+        "p3",
+        "other presets",
+    ]
+    assert [preset for _, preset in chart_of("d", runs[:5], Champions()).legend] == ["p4", "p3", "p2", "p1", "p0"]
 
 
 def test_where_all_runs_answered_the_same_test_images_nothing_is_marked(tmp_path: Path) -> None:
