@@ -9,6 +9,7 @@ two_files_at_a_time := -n 2 --dist loadfile --no-loadscope-reorder
 uv_options := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help run test fast soak lint bench lock clean run-environment dev-environment
 
 help:  ## list these commands

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from flows.child_guard import guarded
-from flows.settings import OF_RUNS, prefect_home, problem_of_home
+from flows.settings import OF_RUNS, prefect_home, problem_of_home, reach_without_proxy
 from schemas.errors import SourceError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def bind_embedded_server() -> None:
             _end_begun()
         return
     server = _begun[0] if _begun else _begin()
-    _reach_without_proxy()
+    reach_without_proxy()
     server.wait()
     os.environ[NAMED_BY] = server.address
     if not settings.ui_url:
@@ -143,14 +143,6 @@ def gone() -> SourceError | None:
         return None
     found = f"Prefect's own server ended while the command went on (exit code {_begun[0].process.returncode})"
     return SourceError(found, "a server until the end", "Run it again: what was finished is kept", _begun[0].address)
-
-
-def _reach_without_proxy() -> None:
-    """Let no proxy of the environment's come between this machine and itself; both spellings are in use."""
-    for name in ("no_proxy", "NO_PROXY"):
-        hosts = os.environ.get(name, "")
-        if LOOPBACK not in hosts.split(","):
-            os.environ[name] = f"{hosts},{LOOPBACK}".lstrip(",")
 
 
 def _begin() -> EmbeddedServer:

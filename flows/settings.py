@@ -44,6 +44,14 @@ def prepare_environment(*, debug: bool) -> None:
     """Set what the user has not set; when debugging, let Prefect's own logs and tracebacks through."""
     for name, value in {**_DEFAULTS, **(_DEBUGGING if debug else {})}.items():
         os.environ.setdefault(name, value)
+    reach_without_proxy()
+
+
+def reach_without_proxy() -> None:
+    """Let no proxy of the environment's come between this machine and itself; both spellings are in use."""
+    for name in ("no_proxy", "NO_PROXY"):
+        hosts = [host for host in os.environ.get(name, "").split(",") if host]
+        os.environ[name] = ",".join([*hosts, *(own for own in ("127.0.0.1", "localhost") if own not in hosts)])
 
 
 def require_home(*, database: bool = True) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+
+from flows.settings import reach_without_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,7 +16,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 SKIPS_FAIL = "STEPWISE_NO_SKIPS"  # set where everything is there that a test could ask for
-CHROMIUM = "/usr/bin/chromium"
 CHROMIUM_OPTIONS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -28,12 +30,19 @@ FEWER_EXAMPLES = 30  # in the fast tier, of Hypothesis' 100; the tests count the
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Generate fewer examples where only the fast tier runs, and the full number wherever the slow one does as well."""
-    if "not slow" in config.option.markexpr:
-        from hypothesis import settings  # only where something is set
+    """Reach this machine without a proxy, and generate examples: fewer where only the fast tier runs.
 
-        settings.register_profile("fast", max_examples=FEWER_EXAMPLES)
-        settings.load_profile("fast")
+    None of them is timed: what a busy machine takes for one says nothing.
+    """
+    from hypothesis import settings
+
+    reach_without_proxy()
+    fast = "not slow" in config.option.markexpr
+    fewer = {"max_examples": FEWER_EXAMPLES} if fast else {}
+    settings.register_profile(
+        "untimed", settings.get_profile(settings.get_current_profile_name()), deadline=None, **fewer
+    )
+    settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -71,8 +80,11 @@ def browser() -> Iterator[Browser]:
     """The system's Chromium, started once for a module."""
     from playwright.sync_api import sync_playwright  # only tests that look at pages wait for it
 
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium is installed")
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
+        chromium = playwright.chromium.launch(executable_path=program, args=CHROMIUM_OPTIONS)
         yield chromium
         chromium.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import json
 import sqlite3
@@ -64,7 +65,7 @@ def epochs(client: SyncPrefectClient) -> set[Any]:
 
 def written(server: tuple[str, Path], statement: str, *values: str) -> None:
     """Write to the server's database as only the server does."""
-    with sqlite3.connect(server[1] / ".prefect" / "prefect.db", timeout=30) as database:
+    with contextlib.closing(sqlite3.connect(server[1] / ".prefect" / "prefect.db", timeout=30)) as database, database:
         database.execute(statement, values)
 
 

@@ -43,7 +43,7 @@ STEPWISE = [sys.executable, "-m", "flows.command"]
 
 def stepwise(*arguments: object, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a home of its own."""
-    environment = {**os.environ, "HOME": str(home), "PREFECT_HOME": str(home / ".prefect"), "COLUMNS": "160", **more}
+    environment = environment_of(home) | more
     return subprocess.run(
         [*STEPWISE, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False, timeout=300
     )
@@ -369,7 +369,7 @@ def test_another_folder_gives_equal_weights_and_a_changed_setting_redoes_its_sta
 def test_a_kill_at_any_moment_leaves_the_whole_run_or_nothing(smoke_run: SmokeRun, tmp_path: Path) -> None:
     artifacts = tmp_path / "artifacts"
     shutil.copytree(smoke_run.artifacts / "store", artifacts / "store")
-    environment = {**os.environ, "HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path / ".prefect")}
+    environment = environment_of(tmp_path)
     command = [*STEPWISE, "run", "--preset", "smoke", "--artifacts", str(artifacts)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as process:
         deadline = time.monotonic() + 120

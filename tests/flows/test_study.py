@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -58,7 +59,7 @@ def test_a_study_is_measured_on_dask_and_published(tmp_path: Path) -> None:
     assert "To read 16 images as one sequence and keep every label, group the labels too: " in page
     assert f'href="studies/{told["study"]}/study.html"' in (artifacts / "index.html").read_text(encoding="utf-8")
     assert len(list((artifacts / "store" / "keys" / "study").glob("*.json"))) == 2
-    with sqlite3.connect(tmp_path / ".prefect" / "prefect.db") as database:
+    with contextlib.closing(sqlite3.connect(tmp_path / ".prefect" / "prefect.db")) as database, database:
         names = {name for (name,) in database.execute("select name from task_run where name like 'point %'")}
         [key] = {key for (key,) in database.execute("select key from artifact where key = 'study'")}
     assert names == {f"point 28 × 28 rows, {recipe} recipe, seed 0" for recipe in ("question", "sound")}

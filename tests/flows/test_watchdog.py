@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import signal
@@ -228,6 +229,39 @@ def test_a_run_that_ended_and_could_not_say_so_ends_as_its_record_says(
     assert told == ["set to Completed: published: the-run (its process ended before it could say so)"]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "state"), [("failed", "Failed"), ("stopped", "Crashed"), ("unchanged", "Completed")]
+)
+def test_a_run_ends_by_what_its_process_wrote_down(
+    client: SyncPrefectClient, installation: Installation, outcome: str, state: str
+) -> None:
+    run = began(client, installation)
+    Store(installation.artifacts)
+    problem = Problem(step="train", found="the reason") if state != "Completed" else None
+    ended = datetime.datetime.now(datetime.UTC)
+    Attempts(installation.artifacts).keep(attempt_of(run, outcome=outcome, problem=problem, ended=ended))
+    none = installation.model_copy(update={"retries": 0})
+    told = look(client, none, grace=0)
+    assert told[0].startswith(f"set to {state}: ")
+    assert ("the reason" in told[0]) == (problem is not None)
+    # What was told to stop goes on, what failed or is done does not.
+    assert told[1:] == (["set to AwaitingRetry: it was told to stop"] if outcome == "stopped" else [])
+
+
+def test_what_crashed_is_not_tried_again_beside_another_run(
+    client: SyncPrefectClient, installation: Installation
+) -> None:
+    several = installation.model_copy(update={"concurrency": 2})
+    deploy(client, several)
+    run, other = began(client, several), began(client, several)
+    process = Process(several, other)
+    client.set_flow_run_state(run.id, Crashed(message="Execution was aborted by a termination signal."))
+    assert look(client, several) == []
+    client.set_flow_run_state(other.id, Completed())
+    process.kill()
+    assert look(client, several) == ["set to AwaitingRetry: it was told to stop"]
+
+
 def test_a_run_that_was_taken_up_but_never_began_is_tried_again(
     client: SyncPrefectClient, installation: Installation
 ) -> None:
@@ -307,7 +341,7 @@ def test_of_the_runs_that_were_missed_the_newest_stands_for_all(
     [deployment] = owned_deployments(client, installation.work_pool)
     first = sorted(_scheduled(client, deployment.id), key=lambda run: run.expected_start_time)[:3]
     # Three weeks in which nothing ran: the times of three runs that the server scheduled are moved into the past.
-    with sqlite3.connect(server[1] / ".prefect" / "prefect.db", timeout=30) as database:
+    with contextlib.closing(sqlite3.connect(server[1] / ".prefect" / "prefect.db", timeout=30)) as database, database:
         for weeks, run in zip((3, 2, 1), first, strict=True):
             when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(weeks=weeks)
             text = f"{when:%Y-%m-%d %H:%M:%S.000000}"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from ring import DEMANDS, DIGITS, LOOSE, N, Ring, answers, rows_of
 
@@ -14,7 +15,7 @@ from schemas.champion import Demands
 from schemas.errors import DataError
 from schemas.handles import Labels
 from tasks.compare import Contest, key_of, verdict_on
-from tasks.compare.answers import Answers, metrics_of
+from tasks.compare.answers import Answers, metrics_of, written_answers
 from tasks.compare.findings import calibrated, classes_kept, paired
 from tasks.measures import measure
 from tasks.model_input import sequences_of
@@ -96,6 +97,18 @@ def test_a_small_class_does_not_vanish_for_want_of_proof(ring: Ring) -> None:
     )
     verdict = ring.verdict(answers(ring.labels, rows_of(ring, 9, 60)), champion, LOOSE)
     assert verdict.reasons == ("not met: class 9 not lost: found in none of its 60 images, by the champion in 6",)
+
+
+def test_answers_that_are_not_in_the_order_of_the_images_are_refused(ring: Ring) -> None:
+    """Compared row by row, they would be compared with those to other images."""
+    evaluation = ring.evaluation(answers(ring.labels, range(30)))
+    path = ring.store.open(evaluation.evaluation, "predictions.parquet")
+    rows = pq.read_table(path)
+    moved = ring.store.root / "moved.parquet"
+    pq.write_table(rows.take([1, 0, *range(2, N)]), moved)
+    assert len(written_answers(path).labels) == N
+    with pytest.raises(DataError, match="the rows of these predictions are not in the order of the test images"):
+        written_answers(moved)
 
 
 def test_classes_of_too_few_images_are_not_called_kept() -> None:

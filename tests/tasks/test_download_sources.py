@@ -183,7 +183,6 @@ def test_a_cut_package_is_damaged(tmp_path: Path, size: int) -> None:
         take_from_tar(io.BytesIO(content[:size]), "package/data/labels", tmp_path / "out", 100_000)
 
 
-@functools.cache  # members carry the time they were written
 @pytest.mark.parametrize(
     ("offset", "value", "said"),
     [(6, 1, "is encrypted, password required"), (8, 99, "That compression method is not supported")],
@@ -202,7 +201,7 @@ def test_a_zip_that_zipfile_cannot_open_is_refused(offset: int, value: int, said
         take_from_zip(tmp_path / "zip", "labels", errand)
 
 
-@functools.cache  # it holds the time
+@functools.cache  # members carry the time they were written
 def zipped() -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
