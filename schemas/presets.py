@@ -188,8 +188,8 @@ def problem_told(problem: Mapping[str, Any], form: type[BaseModel]) -> str:
     said = "a list in brackets is wanted" if problem["type"] == "tuple_type" else problem["msg"]
     said = said.removeprefix("Value error, ")
     given = "has no value" if problem["input"] is None else f"= {problem['input']!r}"
-    if isinstance(problem["input"], dict) or problem["loc"][:1] in SECRET:
-        given = ""  # not to be shown, or long and named by its place
+    if problem["loc"][:1] in SECRET or not problem["loc"]:  # in the whole there may be one of these
+        given = ""
     return f"{place} {given}".strip() + f": {said}{near}"
 
 
