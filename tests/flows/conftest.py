@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from flow_support import run_command
-from install_support import client_of, served
+from install_support import TOY, client_of, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from prefect.client.orchestration import SyncPrefectClient
+
+    from schemas.installation import Installation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,3 +72,16 @@ def client(server: tuple[str, Path]) -> Iterator[SyncPrefectClient]:
             client.delete_flow_run(run.id)
         for found in client.read_deployments():
             client.delete_deployment(found.id)
+
+
+@pytest.fixture
+def installation(client: SyncPrefectClient, tmp_path: Path) -> Installation:
+    """An installation of one deployment, put onto the shared server."""
+    from flows.installation.deploy import deploy  # what brings all of Prefect is imported where it is wanted
+    from schemas.installation import load_installation
+
+    path = tmp_path / "stepwise.toml"
+    path.write_text(TOY)
+    installation = load_installation(path)
+    deploy(client, installation)
+    return installation

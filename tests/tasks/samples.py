@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from tasks.store import Store
 
 CLASSES = 10
+HERE = Path(__file__).parent
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{HERE.parent.parent}:{HERE}"}
 
 
 def silent(*_: object) -> None:
@@ -107,3 +111,12 @@ def objects(store: Store, *kinds: str) -> set[str]:
 def staged(store: Store) -> list[str]:
     """What is left in staging."""
     return [path.name for path in (store.place / "staging").iterdir()]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def child(code: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
