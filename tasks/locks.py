@@ -27,6 +27,8 @@ def taken(path: Path, *, shared: bool, wait: bool) -> int:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except PermissionError:  # somebody else's, such as root's, who once cleaned here: to be read is enough
+            if not path.exists():
+                raise
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, how)

@@ -24,6 +24,7 @@ def store(tmp_path: Path) -> Store:
 LOOKING = """
 import os, sys
 from pathlib import Path
+from schemas.errors import StorageError
 from tasks.store import Store
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
@@ -31,6 +32,11 @@ store = Store(Path(sys.argv[1]))
 print(*(store.is_locked(name) for name in ("held", "free", "never")))
 with store.lock("free", wait=False):
     print(store.is_locked("free"))
+try:
+    with store.lock("new"):
+        pass
+except StorageError as error:
+    print(error.found)
 """
 
 
@@ -45,7 +51,7 @@ def test_who_may_only_read_sees_which_locks_are_held(store: Store) -> None:
             for path in (store.place / "locks").iterdir():
                 path.chmod(0o444)
             said, _ = child(LOOKING, store.root).communicate(timeout=60)
-    assert said == "True False False\nTrue\n"
+    assert said == "True False False\nTrue\ncannot write: Permission denied\n"
 
 
 HOLDER = """
