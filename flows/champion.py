@@ -6,7 +6,7 @@ Not here: what a run decides (tasks/compare, tasks/promote), the place itself (t
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,13 +21,15 @@ from schemas.files import MANIFEST_FILE, RUNS
 from tasks.champions import Champions, all_champions, entered, record_of
 from tasks.published import manifest_digest, remembered_manifest, unsound
 from tasks.store import Store
-from tasks.trial import objection_to
+from tasks.trial import FORMS, WITHOUT_PROGRAMS, objection_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from schemas.champion import Champion, Entry
+
+UNKNOWN_HERE: Final = "no record here tells that this run was published here: its SavedModel, a program, was not tried"
 
 
 def show_champions(artifacts: Path, dataset: str | None, *, as_json: bool) -> None:
@@ -82,10 +84,9 @@ def promote_by_hand(artifacts: Path, run: str, reason: str, *, as_json: bool) ->
             require_sound(folder, known)
             raise ConfigurationError(f"{folder.name} is champion already", "another run", "Nothing is to be done")
         _require_the_champion_seen(seen, newest)
-        require_sound(folder, known)
-        return place.following(
-            newest, "by hand", folder.name, (reason.strip(),), taking=record_of(store, folder.name), by_hand=True
-        )
+        reasons = (reason.strip(), *require_sound(folder, known))
+        taking = record_of(store, folder.name)
+        return place.following(newest, "by hand", folder.name, reasons, taking=taking, by_hand=True)
 
     with store.lock(UPKEEP, shared=True):  # else `clean` may remove the run meanwhile
         made = entered(place, entry)
@@ -211,29 +212,34 @@ def _require_reason(reason: str) -> None:
         )
 
 
-def _looking_once(store: Store) -> Callable[[Path, Champion | None], None]:
+def _looking_once(store: Store) -> Callable[[Path, Champion | None], tuple[str, ...]]:
     """`_require_sound` that looks at each run once: where somebody else enters first, the entry is made anew."""
     return functools.cache(functools.partial(_require_sound, store))
 
 
-def _require_sound(store: Store, folder: Path, known: Champion | None) -> None:
+def _require_sound(store: Store, folder: Path, known: Champion | None) -> tuple[str, ...]:
     """Raise where a run is not whole, by its manifest as champion or as it was published, or answers otherwise.
 
-    The libraries that its model was tried with may have changed since then, so it is tried again.
+    The libraries that its model was tried with may have changed since then, so it is tried again. Of a run that nobody
+    here remembers as published, and whose folder may be from anywhere, no program is run.
+
+    Returns:
+        What was not looked at, for the history.
     """
+    remembered = known.manifest if known else remembered_manifest(store, folder.name)
     if (folder / MANIFEST_FILE).is_file():
-        remembered = known.manifest if known else remembered_manifest(store, folder.name)
-        manifest = remembered or manifest_digest(folder)
-        problems = unsound(store, f"{RUNS}/{folder.name}", manifest) or list(filter(None, [objection_to(folder)]))
+        manifest, forms = remembered or manifest_digest(folder), FORMS if remembered else WITHOUT_PROGRAMS
+        problems = unsound(store, f"{RUNS}/{folder.name}", manifest) or [objection_to(folder, forms)]
     else:
         problems = ["the run is gone"]
-    if problems:
+    if any(problems):
         raise PromotionRefusedError(
             f"{folder.name} cannot be champion: {'; '.join(problems)}",
             "files, receipt, counts and answers as they were published",
             "Choose another run: see `stepwise runs`",
             str(folder),
         )
+    return () if remembered else (UNKNOWN_HERE,)
 
 
 def _places(artifacts: Path, dataset: str | None) -> list[Champions]:

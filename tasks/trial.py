@@ -17,7 +17,7 @@ import numpy as np
 
 from schemas.configuration import RunConfiguration
 from schemas.errors import StorageError
-from schemas.files import CONFIGURATION_FILE, TRIAL, TRIAL_IMAGES_FILE, TRIAL_SEQUENCES_FILE
+from schemas.files import CONFIGURATION_FILE, MODEL_FILE, SAVED_MODEL, TRIAL, TRIAL_IMAGES_FILE, TRIAL_SEQUENCES_FILE
 from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
 from tasks.model_input import objection_to_input
@@ -36,6 +36,9 @@ TRIAL_SECONDS: Final = 300
 TOLERANCE: Final = 1e-4  # one model in two graphs, compiled differently: float32 rounding over T steps
 TOLERANCE_ELSEWHERE: Final = 1e-2  # by other libraries or on another processor; a GPU's TF32 has ten bits for 23
 ROOT: Final = Path(__file__).resolve().parents[1]
+FORMS: Final = (MODEL_FILE, SAVED_MODEL)
+WITHOUT_PROGRAMS: Final = (MODEL_FILE,)
+"""The form that Keras reads and runs nothing of its own; a SavedModel is a program."""
 
 
 class UnansweredError(StorageError):
@@ -43,7 +46,7 @@ class UnansweredError(StorageError):
 
 
 class Trial:
-    """A fresh interpreter that waits, then answers the questions in a folder with both forms of the model there."""
+    """A fresh interpreter that waits, then answers the questions in a folder with the forms of the model there."""
 
     def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
         self._folder, self._process = folder, process
@@ -76,7 +79,7 @@ class Trial:
         if reason := self._reason():
             raise StorageError(
                 f"the model does not answer in a fresh process as it did when it was evaluated: {reason}",
-                "equal answers from both saved forms of the model",
+                "equal answers from the saved forms of the model",
                 "Nothing was published. Rerun; if it happens again, the installation of TensorFlow is not sound",
                 str(self._folder),
             )
@@ -100,9 +103,9 @@ class Trial:
 
 
 @contextlib.contextmanager
-def in_a_fresh_process(folder: Path, tolerance: float = TOLERANCE) -> Iterator[Trial]:
+def in_a_fresh_process(folder: Path, tolerance: float = TOLERANCE, forms: tuple[str, ...] = FORMS) -> Iterator[Trial]:
     """A trial of the run in a folder, whose verdict is awaited at the end."""
-    command = [sys.executable, "-m", "tasks.trial_process", str(folder), str(tolerance)]
+    command = [sys.executable, "-m", "tasks.trial_process", str(folder), str(tolerance), *forms]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         try:
@@ -114,10 +117,14 @@ def in_a_fresh_process(folder: Path, tolerance: float = TOLERANCE) -> Iterator[T
             raise
 
 
-def objection_to(folder: Path) -> str:
+def objection_to(folder: Path, forms: tuple[str, ...] = FORMS) -> str:
     """Why a published model is not to be relied on today: it would read or answer otherwise than it did; else empty.
 
     Empty too where the run was published before what was asked was kept.
+
+    Args:
+        folder: The run.
+        forms: Which of the model's files are loaded.
 
     Raises:
         UnansweredError: it does not answer in time.
@@ -128,7 +135,7 @@ def objection_to(folder: Path) -> str:
     if found := objection_to_input(folder, configuration.reshape):
         return found
     try:
-        with in_a_fresh_process(folder, TOLERANCE_ELSEWHERE) as trial:
+        with in_a_fresh_process(folder, TOLERANCE_ELSEWHERE, forms) as trial:
             trial.begin()
     except UnansweredError:
         raise

@@ -26,6 +26,7 @@ from schemas.files import (
     PROFILE_FILE,
     RECEIPT_FILE,
     RUNS,
+    SAVED_MODEL,
     TIMINGS_FILE,
     VERDICT_FILE,
 )
@@ -51,7 +52,7 @@ def write_model_and_evidence(draft: Draft) -> None:
     model, evaluation = draft.outcome.trained.model, draft.outcome.evaluation.evaluation
     model_path = store.open(model, MODEL_FILE)
     shutil.copyfile(model_path, folder / MODEL_FILE)
-    export(load(model_path), configuration.reshape, draft.receipt, folder / "saved_model")
+    export(load(model_path), configuration.reshape, draft.receipt, folder / SAVED_MODEL)
     for name in (METRICS_FILE, PREDICTIONS_FILE):
         shutil.copyfile(store.open(evaluation, name), folder / name)
     shutil.copyfile(store.open(draft.outcome.trained.history, HISTORY_FILE), folder / HISTORY_FILE)

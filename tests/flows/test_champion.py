@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from flow_support import run_command
 
+from flows.champion import UNKNOWN_HERE
 from flows.doctor import outputs
 from tasks.idx import write_idx
+from tasks.published import write_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,3 +68,15 @@ def test_a_worse_model_is_published_and_kept_out_until_a_person_decides(home: Pa
     assert told == [f"{first}, {json.loads((smoke_run.folder / 'manifest.json').read_bytes())['accuracy']:.2%}, whole"]
     decisions = [entry["decision"] for entry in champion(home, "history")]
     assert decisions == ["first champion", "kept", "by hand", "rolled back"]
+
+
+def test_no_program_of_a_run_that_comes_from_elsewhere_is_run(smoke_run: SmokeRun, tmp_path: Path) -> None:
+    folder = tmp_path / "artifacts" / "runs" / smoke_run.folder.name
+    shutil.copytree(smoke_run.folder, folder)
+    (folder / "saved_model" / "saved_model.pb").write_bytes(b"a program")
+    facts = json.loads((folder / "manifest.json").read_bytes())
+    facts.pop("files")
+    (folder / "manifest.json").unlink()
+    write_manifest(folder, facts)
+    entry = champion(tmp_path, "promote", folder.name, "--reason", "a colleague's")
+    assert (entry["champion"], entry["reasons"]) == (folder.name, ["a colleague's", UNKNOWN_HERE])

@@ -15,7 +15,7 @@ from schemas.handles import Sequences, Table
 from tasks import trial
 from tasks.network import load
 from tasks.store import Store
-from tasks.trial import UnansweredError, in_a_fresh_process, objection_to
+from tasks.trial import WITHOUT_PROGRAMS, UnansweredError, in_a_fresh_process, objection_to
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +59,9 @@ def test_a_published_model_is_tried_again_with_what_it_was_asked(smoke_run: Smok
     said = objection_to(folder)
     assert said.startswith("the model does not answer in a fresh process as it did when it was evaluated: model.keras ")
     assert "saved_model" not in said
+
+    shutil.rmtree(folder / "saved_model")
+    assert objection_to(folder, WITHOUT_PROGRAMS) == said, "the SavedModel is not even looked for"
 
     shutil.rmtree(folder / "trial")
     assert objection_to(folder) == "", "a run of an earlier version"
