@@ -176,7 +176,7 @@ def sealed_sequences(store: Store, configuration: RunConfiguration) -> Sequences
 
 
 def record(measured: Measured) -> None:
-    """One more line; those above it are never touched."""
+    """One more line; the results above it are never touched."""
     new = not RECORD.exists()
     with RECORD.open("a", encoding="utf-8", newline="") as file:
         columns = [field.name for field in fields(Measured) if field.name != "anew"]

@@ -77,7 +77,7 @@ class Problem:
         loss: The same.
         clip_norm: Bound on the global norm of the gradient; 0 for none.
         learning_rate: Constant.
-        scaled: Pixels over 255, or raw as the asker wrote it.
+        scaled: Pixels over 255, or raw as in the question.
         samples: Measured of 60,000; seconds are scaled to those.
         aim: What the project wants here.
     """
