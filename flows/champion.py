@@ -21,15 +21,17 @@ from schemas.files import MANIFEST_FILE, RUNS
 from tasks.champions import Champions, all_champions, entered, record_of
 from tasks.published import manifest_digest, remembered_manifest, unsound
 from tasks.store import Store
-from tasks.trial import FORMS, WITHOUT_PROGRAMS, objection_to
+from tasks.trial import WITHOUT_PROGRAMS, objection_to, was_asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from schemas.champion import Champion, Entry
+    from schemas.handles import Sha256
 
 UNKNOWN_HERE: Final = "no record here tells that this run was published here: its SavedModel, a program, was not tried"
+UNTRIED: Final = "it was published before runs kept what their models were asked: its model was not tried again"
 
 
 def show_champions(artifacts: Path, dataset: str | None, *, as_json: bool) -> None:
@@ -114,8 +116,8 @@ def roll_back(artifacts: Path, dataset: str | None, reason: str, *, as_json: boo
                 "a promotion to take back",
                 _how_one_becomes_champion(artifacts),
             )
-        require_sound(artifacts / RUNS / before, record_in(place, before))
-        why = (reason.strip() or "rolled back",)
+        untried = require_sound(artifacts / RUNS / before, record_in(place, before))
+        why = (reason.strip() or "rolled back", *untried)
         taking = record_of(store, before)
         return place.following(newest, "rolled back", newest.champion or "", why, taking=taking, by_hand=True)
 
@@ -228,8 +230,8 @@ def _require_sound(store: Store, folder: Path, known: Champion | None) -> tuple[
     """
     remembered = known.manifest if known else remembered_manifest(store, folder.name)
     if (folder / MANIFEST_FILE).is_file():
-        manifest, forms = remembered or manifest_digest(folder), FORMS if remembered else WITHOUT_PROGRAMS
-        problems = unsound(store, f"{RUNS}/{folder.name}", manifest) or [objection_to(folder, forms)]
+        problems = unsound(store, f"{RUNS}/{folder.name}", remembered or manifest_digest(folder))
+        problems = problems or [_objection_to(folder, remembered)]
     else:
         problems = ["the run is gone"]
     if any(problems):
@@ -239,7 +241,17 @@ def _require_sound(store: Store, folder: Path, known: Champion | None) -> tuple[
             "Choose another run: see `stepwise runs`",
             str(folder),
         )
+    if not was_asked(folder):
+        return (UNTRIED,)
     return () if remembered else (UNKNOWN_HERE,)
+
+
+def _objection_to(folder: Path, remembered: Sha256 | None) -> str:
+    if remembered:
+        return objection_to(folder)
+    if not was_asked(folder):
+        return "it was not published here, and has not kept what its model was asked, so that it cannot be tried"
+    return objection_to(folder, WITHOUT_PROGRAMS)
 
 
 def _places(artifacts: Path, dataset: str | None) -> list[Champions]:

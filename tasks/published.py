@@ -7,15 +7,20 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from schemas.errors import StepwiseError
-from schemas.files import MANIFEST_FILE, RECEIPT_FILE, RUNS
+from schemas.files import LEDGER_FILE, MANIFEST_FILE, PREDICTIONS_FILE, RECEIPT_FILE, RUNS
 from schemas.handles import FileSeal, Sha256
+from schemas.ledger import Ledger
+from schemas.manifest import Facts
 from schemas.receipt import Receipt
+from tasks.predictions import rows_written
 from tasks.seals import compared, seal_files, sha256_file, sync_file, sync_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from schemas.champion import Champion
     from tasks.store import Store
 
@@ -97,7 +102,7 @@ class _Sealed(BaseModel):
 
 
 def unsound(store: Store, place: str, manifest: Sha256) -> list[str]:
-    """Why a published run must not be promoted, a phrase each: its bytes, its receipt, its counts.
+    """Why a published run must not be promoted, a phrase each: its bytes, its name, its receipt, its counts.
 
     That its model answers in a fresh process as it was evaluated was tried before its manifest was written.
     """
@@ -109,6 +114,18 @@ def unsound(store: Store, place: str, manifest: Sha256) -> list[str]:
         receipt = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
         receipt.verify_signature()
         receipt.ledger.verify_complete()
-    except (ValidationError, StepwiseError) as error:
+        return list(_contradictions(folder, receipt.ledger))
+    except (StepwiseError, OSError, ValueError, KeyError) as error:  # not of the form of its kind, or no file at all
         return [str(error)]
-    return []
+
+
+def _contradictions(folder: Path, signed: Ledger) -> Iterator[str]:
+    """What the files of a run say otherwise than its folder and its receipt."""
+    stated = Facts.model_validate_json((folder / MANIFEST_FILE).read_bytes()).run
+    if stated != folder.name:
+        yield f"{MANIFEST_FILE} is that of the run {stated}"
+    if Ledger.model_validate_json((folder / LEDGER_FILE).read_bytes()) != signed:
+        yield f"{LEDGER_FILE} states other counts than {RECEIPT_FILE}"
+    rows, counted = rows_written(folder / PREDICTIONS_FILE), signed.count("test", "predictions written")
+    if rows != counted:
+        yield f"{PREDICTIONS_FILE} has {rows:,} rows, where {counted:,} were counted"

@@ -117,10 +117,15 @@ def in_a_fresh_process(folder: Path, tolerance: float = TOLERANCE, forms: tuple[
             raise
 
 
+def was_asked(folder: Path) -> bool:
+    """Whether a published run kept what its model was asked: those of earlier versions did not."""
+    return (folder / TRIAL).is_dir()
+
+
 def objection_to(folder: Path, forms: tuple[str, ...] = FORMS) -> str:
     """Why a published model is not to be relied on today: it would read or answer otherwise than it did; else empty.
 
-    Empty too where the run was published before what was asked was kept.
+    Empty too where `was_asked` is not so: then it is not known how it answered.
 
     Args:
         folder: The run.
@@ -129,7 +134,7 @@ def objection_to(folder: Path, forms: tuple[str, ...] = FORMS) -> str:
     Raises:
         UnansweredError: it does not answer in time.
     """
-    if not (folder / TRIAL).is_dir():
+    if not was_asked(folder):
         return ""
     configuration = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes())
     if found := objection_to_input(folder, configuration.reshape):

@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from prefect import task
 from pydantic import ValidationError
 
@@ -30,8 +31,6 @@ from tasks.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from schemas.configuration import Reshape
 
 LEVELS: Final[tuple[Level, ...]] = ("none", "warn", "stop")
 
@@ -127,28 +126,30 @@ def drift_of(store: Store, table: Table, receipt: Receipt, champion: Champion | 
         return Drift(champion=champion.run, worst="none", why_none=before, profile=own)
     edges = before.low, before.high  # pixels are compared in the champion's bins, and kept in their own
     now = own if edges == (own.low, own.high) else profile_of(store, table, receipt.labels, edges)
-    reshape = _reshape_of(store, champion)
-    if before.confidence:
-        now = now.model_copy(update={"confidence": _asked(store, table, receipt, champion, reshape)})
-    shifts = tuple(shifts_of(before, now, receipt.labels.names, limits, reshape.images_per_sequence))
+    folder = store.root / RUNS / champion.run
+    reshape = RunConfiguration.model_validate_json((folder / CONFIGURATION_FILE).read_bytes()).reshape
+    then = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
+    other_form = tuple(_shift_of_form(then, receipt, (before.rows, now.rows), limits))
+    if before.confidence and not other_form:  # else it cannot be asked
+        confidence = confidence_on(store, table, reshape, folder, learned_in(store, folder))
+        now = now.model_copy(update={"confidence": confidence})
+    shifts = *other_form, *shifts_of(before, now, receipt.labels.names, limits, reshape.images_per_sequence)
     worst = max((shift.level for shift in shifts), key=LEVELS.index)
     return Drift(champion=champion.run, worst=worst, shifts=shifts, profile=own)
 
 
-def _reshape_of(store: Store, champion: Champion) -> Reshape:
-    path = store.root / RUNS / champion.run / CONFIGURATION_FILE
-    return RunConfiguration.model_validate_json(path.read_bytes()).reshape
+def _shift_of_form(then: Receipt, now: Receipt, images: tuple[int, int], limits: DriftLimits) -> Iterator[Shift]:
+    """Where images have another shape or type than the champion's: all were of the one, and all are of the other."""
+    if (then.image_shape, then.image_dtype) != (now.image_shape, now.image_dtype):
+        before, today = images
+        names = [_form(then), _form(now)]
+        shift = shift_of("form of the images", (before, 0), (0, today), names, limits)
+        found = f"{names[0]} → {names[1]}, so the champion could not be asked about them"
+        yield shift.model_copy(update={"found": found})
 
 
-def _asked(
-    store: Store, table: Table, receipt: Receipt, champion: Champion, reshape: Reshape
-) -> tuple[int, ...] | None:
-    """How sure the champion is of its answers to images that are new to it; None where they have another form."""
-    folder = store.root / RUNS / champion.run
-    then = Receipt.model_validate_json((folder / RECEIPT_FILE).read_bytes())
-    if (then.image_shape, then.image_dtype) != (receipt.image_shape, receipt.image_dtype):
-        return None
-    return confidence_on(store, table, reshape, folder, learned_in(store, folder))
+def _form(receipt: Receipt) -> str:
+    return f"{' × '.join(map(str, receipt.image_shape))} of {np.dtype(receipt.image_dtype).name}"
 
 
 def _profile_then(store: Store, champion: Champion) -> Profile | str:

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from flows import champion
-from flows.champion import answering_run, before_champion, promote_by_hand, roll_back
+from flows.champion import UNTRIED, answering_run, before_champion, promote_by_hand, roll_back
 from flows.unchanged import NothingChangedError, require_change
 from flows.verdict_card import said, verdict_card
 from schemas.catalog import load_catalog
@@ -59,7 +60,7 @@ class Place:
         before = json.loads((folder / "manifest.json").read_bytes())
         (folder / "manifest.json").unlink()
         before.pop("files")
-        write_manifest(folder, before | facts)
+        write_manifest(folder, before | {"run": name} | facts)
         return PublishedRun(
             run=name,
             place=f"runs/{name}",
@@ -179,6 +180,28 @@ def test_nothing_is_promoted_whose_files_receipt_or_counts_do_not_hold(place: Pl
     assert reasons != "better than the champion: by far"
 
 
+def test_nothing_is_promoted_whose_files_contradict_each_other(place: Place) -> None:
+    def refused(name: str) -> str:
+        decision, champion, reasons = place.promoted(place.sealed(name, weights="b" * 64), "promote", "first", BETTER)
+        assert (decision, champion) == ("kept", "first")
+        return reasons
+
+    place.run("counts")
+    path = place.root / "runs" / "counts" / "ledger.json"
+    ledger = json.loads(path.read_bytes())
+    ledger["entries"][0]["count"] -= 1
+    path.write_text(json.dumps(ledger))
+    assert refused("counts") == "ledger.json states other counts than receipt.json"
+    place.run("rows")
+    path = place.root / "runs" / "rows" / "predictions.parquet"
+    pq.write_table(pq.read_table(path).slice(10), path)
+    assert refused("rows") == "predictions.parquet has 1,990 rows, where 2,000 were counted"
+    path.write_bytes(b"no table")
+    assert "Parquet magic bytes not found in footer" in refused("rows")
+    renamed = place.run("renamed", run="first", weights="b" * 64)
+    assert place.promoted(renamed, "promote", "first", BETTER)[2] == "manifest.json is that of the run first"
+
+
 def test_the_same_weights_again_verify_the_champion(place: Place) -> None:
     found = place.promoted(place.run("again"), "keep", "first", WORSE)
     assert found == ("re-verified", "first", "its weights are those of the champion, first")
@@ -261,7 +284,7 @@ def test_by_hand_a_model_that_answers_otherwise_today_gets_no_place(place: Place
     folder = place.root / "runs" / place.run("other", weights="b" * 64).run
     for asked in (folder / "trial").iterdir():
         np.save(asked, np.load(asked, allow_pickle=False)[::-1], allow_pickle=False)
-    place.sealed("other")
+    place.store.remember("publish", "k", {"step": "publish", "components": {}}, place.sealed("other"))
     with pytest.raises(PromotionRefusedError, match="other cannot be champion: the model does not answer") as refusal:
         promote_by_hand(place.root, "other", "to see", as_json=False)
     assert "saved_model answers up to" in str(refusal.value)
@@ -270,6 +293,17 @@ def test_by_hand_a_model_that_answers_otherwise_today_gets_no_place(place: Place
     place.promoted(place.run("second", weights="c" * 64), "promote", "first", BETTER)
     roll_back(place.root, "glyphs", "", as_json=False)
     assert place.newest.champion == "first", "which answers as it did"
+
+
+def test_a_run_that_has_not_kept_what_it_was_asked(place: Place) -> None:
+    place.run("other", weights="b" * 64)
+    shutil.rmtree(place.root / "runs" / "other" / "trial")
+    run = place.sealed("other")
+    with pytest.raises(PromotionRefusedError, match="it was not published here, and has not kept what its model was"):
+        promote_by_hand(place.root, "other", "a colleague's", as_json=False)
+    place.store.remember("publish", "k", {"step": "publish", "components": {}}, run)
+    promote_by_hand(place.root, "other", "of an earlier version", as_json=False)
+    assert place.newest.reasons == ("of an earlier version", UNTRIED)
 
 
 def test_a_model_that_would_read_otherwise_today_gets_no_place_and_answers_nothing(
@@ -383,7 +417,7 @@ def test_what_a_person_decided_is_about_the_champion_that_was_seen(
 
     def meanwhile(run: PublishedRun, champion_now: str) -> None:
         monkeypatch.setattr(
-            champion, "_require_sound", lambda *_: place.promoted(run, "promote", champion_now, BETTER) and None
+            champion, "_require_sound", lambda *_: place.promoted(run, "promote", champion_now, BETTER)[:0]
         )
 
     meanwhile(third, "second")

@@ -244,6 +244,20 @@ def test_answers_of_one_sequence_are_not_so_many_by_chance() -> None:
     assert chances[1] == pytest.approx(chances[0] * 28, rel=0.1)
 
 
+@pytest.mark.parametrize("now", [drawn(N, (6, 4)), drawn(N).astype("i2")], ids=["turned", "wider"])
+def test_images_of_another_form_are_drift(store: Store, now: NDArray[Any]) -> None:
+    tables, receipt = tables_of(store, drawn(N), labels_of(N))
+    champion = published(store, tables[0], receipt, confidence=(0,) * 9 + (N,))
+    other, signed_other = tables_of(store, now, labels_of(N, 5))
+    form, *others = drift_of(store, other[0], signed_other, champion, LIMITS).shifts
+    described = f"{' × '.join(map(str, now.shape[1:]))} of {now.dtype.name}"
+    said = f"4 × 6 of uint8 → {described}, so the champion could not be asked about them"
+    assert (form.what, form.level, form.found) == ("form of the images", "warn", said)
+    assert [shift.what for shift in others] == ["shares of the labels", "pixels"]
+    with pytest.raises(DriftedError, match="form of the images: 4 × 6 of uint8 → "):
+        compared(store, other[0], signed_other, champion, STRICT)
+
+
 def test_drift_warns_or_stops_and_says_what_moved(store: Store) -> None:
     tables, receipt = tables_of(store, drawn(N), labels_of(N))
     labels = np.where(np.random.default_rng(1).random(N) < 0.5, 3, labels_of(N)).astype("u1")
