@@ -127,7 +127,7 @@ def after_each_step(summary: Summary, timesteps: int, scans: Sequence[Scan]) -> 
         axes.set_ylim(0, 102)
         axes.set_xlim(0, timesteps + 1)
         axes.grid(visible=True, axis="y")
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, handlelength=1.6, columnspacing=1.1)
+        _legend(axes, columns=2)
         return as_svg(figure, f"after-{timesteps}", f"Accuracy after each of {timesteps} steps")
 
 
@@ -166,7 +166,7 @@ def _accuracy(summary: Summary, scan: Scan) -> Figure:
     floor = max(setting.floor for recipe in RECIPES for setting in summary.series(scan, recipe))
     axes.axhline(100 * floor, color=MUTED, linestyle=":", linewidth=1.2, label="always the most frequent class")
     axes.set_ylim(0, 103)
-    _legend(axes)
+    _legend(axes, columns=2)
     return figure
 
 
@@ -254,9 +254,10 @@ def _told(tick: tuple[int, int]) -> str:
     return ten if digit == 1 else f"{digit} × {ten}"
 
 
-def _legend(axes: Axes) -> None:
+def _legend(axes: Axes, columns: int = 3) -> None:
+    """Above the axes, which grow narrower where it is wider than they are."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, handlelength=1.6, columnspacing=1.1)
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, handlelength=1.6, columnspacing=1.1)
 
 
 def _first_series(summary: Summary) -> tuple[Setting, ...]:
