@@ -9,7 +9,7 @@ from schemas.errors import DataError, StorageError
 from schemas.files import CONFIGURATION_FILE, MODEL_FILE, RECEIPT_FILE
 from schemas.receipt import Receipt
 from tasks.arrays import unfinite_rows, unfinite_value
-from tasks.idx import open_idx
+from tasks.idx import form_of, open_idx
 from tasks.model_input import objection_to_input
 from tasks.predictions import PredictionWriter, rows_written
 from tasks.scan import as_sequences, scan_order
@@ -82,8 +82,8 @@ def require_same_form(reader: IdxReader, receipt: Receipt, reshape: Reshape) -> 
     header = reader.header
     if (header.item_shape, header.dtype.str) != (receipt.image_shape, receipt.image_dtype):
         raise DataError(
-            f"images of shape {header.item_shape} and type {header.dtype.str}",
-            f"shape {receipt.image_shape} and type {receipt.image_dtype}, as the model was trained on",
+            f"images of {form_of(header.item_shape, header.dtype)}",
+            f"{form_of(receipt.image_shape, receipt.image_dtype)}, as the model was trained on",
             "Give images of that form, or choose another run with --run",
             reader.name,
         )

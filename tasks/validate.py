@@ -19,7 +19,7 @@ from schemas.ledger import CountsBrokenError, Ledger
 from schemas.receipt import Check, FileStatement, Receipt, TableStatement
 from schemas.tables import FILE_NAME, INDEX_CHECK, LABEL_CHECK, MISSING_CHECK, row_contract
 from tasks.arrays import unfinite_rows, unfinite_value
-from tasks.idx import IdxHeader
+from tasks.idx import IdxHeader, form_of
 from tasks.mirror import Mirror
 from tasks.receipts import keep_receipt
 from tasks.repeats import Images, repeated
@@ -161,7 +161,7 @@ def _file_of(check: str, table: Table) -> str | None:
 
 def _form(table: Table) -> str:
     """Shape and type of an image, as people say it."""
-    return f"{' × '.join(map(str, table.table.shape[1:]))} of {np.dtype(table.table.dtype).name}"
+    return form_of(table.table.shape[1:], table.table.dtype)
 
 
 def _broken(ledger: Ledger) -> list[str]:

@@ -17,6 +17,7 @@ from schemas.errors import DataError
 from schemas.files import CONFIGURATION_FILE, MODEL_FILE, PREDICTIONS_FILE, RECEIPT_FILE, RUNS
 from schemas.receipt import Receipt
 from tasks.compare.incomparable import Incomparable
+from tasks.idx import form_of
 from tasks.measures import Tally
 from tasks.model_input import objection_to_input, sequences_of
 from tasks.predictions import answers_in_batches
@@ -182,12 +183,11 @@ def answers_of_champion(
 
 def _require_same_form(then: Receipt, now: Receipt) -> None:
     """Raise Incomparable unless images and classes are those that the champion knows."""
-    for what, before, after in (
-        ("images", f"{then.image_shape} {then.image_dtype}", f"{now.image_shape} {now.image_dtype}"),
-        ("classes", _classes(then), _classes(now)),
-    ):
-        if before != after:
-            raise Incomparable(f"the {what} are others than the champion's: {after}, there {before}")
+    if (then.image_shape, then.image_dtype) != (now.image_shape, now.image_dtype):
+        there, here = (form_of(each.image_shape, each.image_dtype) for each in (then, now))
+        raise Incomparable(f"the images are others than the champion's: {here}, there {there}")
+    if _classes(then) != _classes(now):
+        raise Incomparable(f"the classes are others than the champion's: {_classes(now)}, there {_classes(then)}")
 
 
 def _classes(receipt: Receipt) -> str:

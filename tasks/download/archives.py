@@ -22,7 +22,7 @@ import zlib
 from typing import IO, TYPE_CHECKING, Final, Self
 
 from tasks.download.errand import MOST_BYTES, Errand, SourceFailure
-from tasks.idx.container import BoundedReads
+from tasks.idx import BoundedReads
 
 if TYPE_CHECKING:
     from collections.abc import Callable

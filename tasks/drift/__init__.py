@@ -9,7 +9,6 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 from prefect import task
 from pydantic import ValidationError
 
@@ -21,6 +20,7 @@ from schemas.files import CONFIGURATION_FILE, DRIFT_FILE, PROFILE_FILE, RECEIPT_
 from schemas.handles import Handle, Table
 from schemas.receipt import Receipt
 from tasks.documents import keep_document
+from tasks.idx import form_of
 from tasks.learned import learned_in
 from tasks.mirror import Mirror
 from tasks.profile import confidence_on, profile_of
@@ -142,14 +142,10 @@ def _shift_of_form(then: Receipt, now: Receipt, images: tuple[int, int], limits:
     """Where images have another shape or type than the champion's: all were of the one, and all are of the other."""
     if (then.image_shape, then.image_dtype) != (now.image_shape, now.image_dtype):
         before, today = images
-        names = [_form(then), _form(now)]
+        names = [form_of(each.image_shape, each.image_dtype) for each in (then, now)]
         shift = shift_of("form of the images", (before, 0), (0, today), names, limits)
         found = f"{names[0]} → {names[1]}, so the champion could not be asked about them"
         yield shift.model_copy(update={"found": found})
-
-
-def _form(receipt: Receipt) -> str:
-    return f"{' × '.join(map(str, receipt.image_shape))} of {np.dtype(receipt.image_dtype).name}"
 
 
 def _profile_then(store: Store, champion: Champion) -> Profile | str:

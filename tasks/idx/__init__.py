@@ -16,19 +16,21 @@ What is accepted, and what is refused with a `DataError` that says what the file
   the stream has been exhausted.
 """
 
-from tasks.idx.container import Limits
+from tasks.idx.container import BoundedReads, Limits
 from tasks.idx.description import Description, describe
-from tasks.idx.header import IdxHeader
+from tasks.idx.header import IdxHeader, form_of
 from tasks.idx.reader import IdxReader, open_idx, read_idx
 from tasks.idx.writer import IdxWriter, write_idx
 
 __all__ = [
+    "BoundedReads",
     "Description",
     "IdxHeader",
     "IdxReader",
     "IdxWriter",
     "Limits",
     "describe",
+    "form_of",
     "open_idx",
     "read_idx",
     "write_idx",

@@ -12,11 +12,14 @@ import math
 import struct
 import sys
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from schemas.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 DTYPES: Final[dict[int, np.dtype[Any]]] = {
     0x08: np.dtype("u1"),
@@ -97,7 +100,7 @@ class IdxHeader:
 
     def __str__(self) -> str:
         """Say it for a person, as in ``60000 × 28 × 28 of uint8``."""
-        return f"{dimensions(self.shape)} of {self.dtype.name}"
+        return form_of(self.shape, self.dtype)
 
 
 def is_magic(head: bytes) -> bool:
@@ -133,6 +136,11 @@ def file_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     if stored not in CODES:
         raise DataError(f"elements of type {dtype}", TYPE_NAMES, "Convert the array to one of these types first")
     return stored
+
+
+def form_of(shape: tuple[int, ...], dtype: DTypeLike) -> str:
+    """Say shape and type for a person, as in ``28 × 28 of uint8``."""
+    return f"{dimensions(shape)} of {np.dtype(dtype).name}"
 
 
 def dimensions(shape: tuple[int, ...]) -> str:

@@ -321,7 +321,7 @@ def test_predict_repeats_the_evaluation(smoke_run: SmokeRun, tmp_path: Path) -> 
     write_idx(tmp_path / "small", np.zeros((3, 20, 20), np.uint8))
     refused = stepwise("predict", tmp_path / "small", "-o", tmp_path / "no.parquet", *place, home=tmp_path)
     assert refused.returncode == 3
-    assert "images of shape (20, 20)" in refused.stderr
+    assert "images of 20 × 20 of uint8. Expected: 28 × 28 of uint8, as the model was trained on" in refused.stderr
     assert not (tmp_path / "no.parquet").exists()
     lost = stepwise("predict", tmp_path / "small", "-o", tmp_path / "small", *place, home=tmp_path)
     assert (lost.returncode, "this is the file to read" in lost.stderr) == (2, True)

@@ -188,7 +188,7 @@ def test_a_better_model_that_is_surer_than_it_should_be_is_not_promoted(ring: Ri
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"image_shape": (6, 4)}, "the images are others than the champion's: (4, 6) |u1, there (6, 4) |u1"),
+        ({"image_shape": (6, 4)}, "the images are others than the champion's: 4 × 6 of uint8, there 6 × 4 of uint8"),
         (
             {"first": 1},
             f"the classes are others than the champion's: 10 from 0 ({DIGITS}), there 10 from 1 ({DIGITS})",
