@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from schemas.metrics import ClassMetrics, Metrics
     from schemas.receipt import Repeated
-    from tasks.publish.report import ReportContents
+    from tasks.publish.contents import ReportContents
 
 _SORTED: Final = 2.0  # times chance: images whose neighbours are alike so often do not come in a drawn order
 _DEVIATIONS: Final = 3.0  # beyond what chance gives so many pairs of neighbours

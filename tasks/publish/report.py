@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,68 +29,19 @@ from tasks.upright import upright
 from tasks.wording import number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from datetime import datetime
-    from typing import Literal
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from schemas.champion import Verdict
     from schemas.configuration import RunConfiguration
-    from schemas.drift import Drift
     from schemas.handles import Split, Station
-    from schemas.history import History
     from schemas.ledger import Equation, Ledger
     from schemas.metrics import Interval, Metrics, Suspect
-    from schemas.receipt import Receipt
+    from tasks.publish.contents import ReportContents
 
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
 _MOST_FRAMES = 24
 _MOST_CONFUSIONS = 5
-
-
-@dataclass(frozen=True)
-class ReportContents:
-    """Everything a report shows.
-
-    `pictures` are (K, rows, columns) uint8, aligned with `metrics.worst`, and `seen` (K, T, F) what the network read of
-    them, None where it read several images at once; `suspects` are the pictures of `metrics.suspects.worst`. `reviewed`
-    are the test rows that people have found labelled wrong, and whether the model contradicts the label. `sequence` is
-    the (T, F) array of the first test sequence, `sequence_picture` (rows, columns) its first image; pictures are
-    upright, and `orientation` says how the file holds them.
-    `files` holds the SHA-256 of the run's files by name, `began_with` the run whose weights a warm start had,
-    `learned_before` how many test images that one had learned from, `before_on_record` whether those are all, and
-    `neighbours_alike` the share of images with the class of the one before them in a sequence, where it holds several.
-    """
-
-    run: str
-    created: datetime
-    title: str
-    mode: Literal["pinned", "tracked"]
-    configuration: RunConfiguration
-    receipt: Receipt
-    ledger: Ledger
-    metrics: Metrics
-    history: History
-    pictures: NDArray[np.uint8]
-    sequence: NDArray[Any]
-    sequence_picture: NDArray[np.uint8]
-    timings: dict[str, float]
-    reused: frozenset[str]
-    environment: dict[str, str]
-    files: dict[str, str]
-    orientation: str = "upright"
-    homepage: str = ""
-    licence: str = ""
-    seen: NDArray[Any] | None = None
-    suspects: NDArray[np.uint8] | None = None
-    reviewed: Mapping[int, bool] = field(default_factory=dict)
-    verdict: Verdict | None = None
-    drift: Drift | None = None
-    began_with: str | None = None
-    learned_before: int = 0
-    before_on_record: bool = True
-    neighbours_alike: float | None = None
 
 
 @dataclass(frozen=True)

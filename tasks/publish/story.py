@@ -15,6 +15,7 @@ from schemas.tables import FILE_NAME
 from tasks.arrays import open_arrays
 from tasks.drawing import grey
 from tasks.learned import digests_of, learned_in
+from tasks.publish.contents import ReportContents
 from tasks.publish.evidence import environment
 from tasks.seals import sha256_file
 from tasks.table import TableReader
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 def write_report(draft: Draft) -> None:
     """Gather all that a report tells, from what was written before it, and write it."""
-    from tasks.publish.report import ReportContents, render
+    from tasks.publish.report import render
 
     folder, store, subject, receipt = draft.folder, draft.store, draft.subject, draft.receipt
     metrics = Metrics.model_validate_json((folder / METRICS_FILE).read_bytes())

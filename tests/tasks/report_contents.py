@@ -20,7 +20,7 @@ from tasks.evaluate.slices import Slices
 from tasks.evaluate.suspects import SelfConfidence, suspects_among
 from tasks.measures import measure
 from tasks.proportions import wilson
-from tasks.publish.report import ReportContents
+from tasks.publish.contents import ReportContents
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

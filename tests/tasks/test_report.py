@@ -21,17 +21,14 @@ from tasks.evaluate.suspects import suspects_among
 from tasks.measures import measure
 from tasks.predictions import PredictionWriter
 from tasks.publish.cards import _most_frequent_mistake
-from tasks.publish.report import (
-    ReportContents,
-    confusions,
-    render,
-    stops,
-)
+from tasks.publish.report import confusions, render, stops
 from tasks.publish.story import contradicted
 from tasks.wording import percent, seconds
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tasks.publish.contents import ReportContents
 
 
 KANA = ("お", "き", "す", "つ", "な", "は", "ま", "や", "れ", "を")

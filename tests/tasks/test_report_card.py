@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,9 +16,12 @@ from schemas.presets import configured
 from schemas.receipt import Pair, Repeated
 from tasks.measures import measure
 from tasks.publish.caveats import caveats, weakest
-from tasks.publish.report import ReportContents, render, rerun_command
+from tasks.publish.report import render, rerun_command
 from tasks.publish.story import neighbours_alike
 from tasks.wording import percent
+
+if TYPE_CHECKING:
+    from tasks.publish.contents import ReportContents
 
 pytestmark = pytest.mark.usefixtures("measures_drawn_once")
 

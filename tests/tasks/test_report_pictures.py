@@ -18,7 +18,7 @@ from samples import drawn, labels_of, parsed
 from schemas.configuration import Reshape, RunConfiguration
 from tasks.drawing import grey
 from tasks.publish import report
-from tasks.publish.report import ReportContents, render, step_of_pixel
+from tasks.publish.report import render, step_of_pixel
 from tasks.publish.story import pictures
 from tasks.scan import as_sequences, scan_order
 from tasks.store import Store
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from tasks.publish.contents import ReportContents
 
 pytestmark = pytest.mark.usefixtures("measures_drawn_once")
 
